@@ -1,0 +1,110 @@
+"""The manifest: everything known about how a run came to be. What is not known is `None`, never guessed."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from shifamind_core.precision.policy import NumericFlags, PrecisionPolicy
+from shifamind_core.records import to_json
+
+Padding = Literal["max_length", "longest"]
+
+
+@dataclass(frozen=True)
+class TokenizationRecord:
+    """How notes became token ids. `lowercase_requested` is `None` where the library's default was asked for;
+    `lowercase` is the effective casing, observed on the normalizer itself."""
+
+    lowercase_requested: bool | None = None
+    lowercase: bool | None = None
+    normalizer: str | None = None
+    source: str | None = None
+    tokenizer_class: str | None = None
+    vocabulary_sha256: str | None = None
+    max_length: int | None = None
+    padding: Padding | None = None
+    truncation_side: Literal["right", "left"] | None = None
+    special_tokens: bool | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """Which weights. `weights_digest` is over names, dtypes, shapes and bytes of the state dict, so that it
+    survives a re-saved file; `file_sha256` is over the file."""
+
+    file_sha256: str | None = None
+    weights_digest: str | None = None
+    architecture: Literal["cls_fusion", "concept_attention"] | None = None
+    parameters: int | None = None
+    epoch: int | None = None
+    stored_macro_f1: float | None = None
+    stored_micro_f1: float | None = None
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine and its libraries, one field a fact, so that two manifests can be compared."""
+
+    platform: str | None = None
+    python: str | None = None
+    cpu: str | None = None
+    device: Literal["cpu", "cuda"] | None = None
+    gpu: str | None = None
+    gpu_count: int | None = None
+    compute_capability: str | None = None
+    multiprocessors: int | None = None
+    gpu_memory_bytes: int | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    cudnn: str | None = None
+    torch: str | None = None
+    transformers: str | None = None
+    tokenizers: str | None = None
+    numpy: str | None = None
+    pandas: str | None = None
+    scikit_learn: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Provenance of a run. `notes` are remarks for the person, e.g. what was assumed on upload."""
+
+    producer: str | None = None
+    created_at_utc: str | None = None
+    run_directory: str | None = None
+    split: str | None = None
+    documents_of: int | None = None
+    checkpoint: CheckpointRecord | None = None
+    tokenization: TokenizationRecord | None = None
+    policy: PrecisionPolicy | None = None
+    flags: NumericFlags | None = None
+    environment: Environment | None = None
+    batch_size: int | None = None
+    batch_size_requested: int | None = None
+    duration_seconds: float | None = None
+    logits_from_probabilities: bool | None = None
+    cache_key: str | None = None
+    configuration_digest: str | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def flatten(record: Any, prefix: str = "") -> dict[str, Any]:
+    """Known leaves of a record under dotted names, for comparison field by field.
+
+    >>> flatten(Manifest(environment=Environment(gpu="L4")))
+    {'environment.gpu': 'L4'}
+    """
+    leaves: dict[str, Any] = {}
+    for name, value in to_json(record).items():
+        if isinstance(value, dict):
+            leaves.update(flatten(value, f"{prefix}{name}."))
+        elif value not in ([], {}):
+            leaves[prefix + name] = value
+    return leaves
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

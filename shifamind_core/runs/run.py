@@ -1,0 +1,131 @@
+"""A run: the logits of one pass over some notes, with whatever else is known about them."""
+
+import hashlib
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+
+from shifamind_core.arrays import DocumentIds, Labels, Logits, TokenCounts, frozen
+from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.manifest import Manifest
+
+LOGIT_DTYPES = (np.float16, np.float32, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Logits [documents, codes] and what goes with them; an uploaded file is a `Run` too.
+
+    Attributes
+    ----------
+    logits : float16/32/64 [documents, codes]
+        Before the sigmoid, in the dtype computed (BF16 is stored as float32, which holds it exactly).
+        May hold NaN or infinity: they are counted and reported, never dropped.
+    name : str
+        For people: a file's name, or split and policy. No part of the digest.
+    codes : tuple of str, optional
+        Column names.
+    labels : uint8 [documents, codes], optional
+        0 or 1.
+    document_ids : int64 [documents], optional
+        First 8 bytes of the SHA-256 of the note's text (big-endian, signed).
+    token_digests : int64 [documents], optional
+        The same of the token ids fed to the model (int32, little-endian, without padding).
+    token_counts : int32 [documents], optional
+        Tokens of the note before truncation, special tokens counted.
+    concept_scores : float [documents, concepts], optional
+        After the sigmoid.
+
+    Raises
+    ------
+    ShifamindError
+        Arrays whose shapes or values cannot belong together.
+    """
+
+    logits: Logits
+    name: str = "run"
+    codes: tuple[str, ...] | None = None
+    labels: Labels | None = None
+    document_ids: DocumentIds | None = None
+    token_digests: DocumentIds | None = None
+    token_counts: TokenCounts | None = None
+    concept_scores: Float[np.ndarray, "documents concepts"] | None = None
+    manifest: Manifest = field(default_factory=Manifest)
+
+    def __post_init__(self) -> None:
+        documents, codes = self.logits.shape
+        if not documents or not codes:
+            raise ShifamindError(
+                f"{self.name} is empty: {documents} notes × {codes} codes. Upload a run that holds both."
+            )
+        if self.logits.dtype not in LOGIT_DTYPES:
+            raise ShifamindError(
+                f"{self.name}: logits are {self.logits.dtype}; expected float16, float32 or float64."
+            )
+        if self.codes is not None:
+            if len(self.codes) != codes:
+                raise ShifamindError(
+                    f"{self.name}: {len(self.codes)} code names for {codes} columns of logits."
+                )
+            if len(set(self.codes)) != codes:
+                twice = next(code for code in self.codes if self.codes.count(code) > 1)
+                raise ShifamindError(f"{self.name}: the code {twice!r} names more than one column.")
+        if self.labels is not None and self.labels.shape != self.logits.shape:
+            raise ShifamindError(
+                f"{self.name}: labels are {self.labels.shape[0]} × {self.labels.shape[1]}, "
+                f"logits {documents} × {codes}. Both are notes × codes."
+            )
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if isinstance(value, np.ndarray):
+                if len(value) != documents:
+                    raise ShifamindError(
+                        f"{self.name}: {part.name} has {len(value)} rows, logits have {documents}."
+                    )
+                object.__setattr__(self, part.name, frozen(value))
+
+    @property
+    def documents(self) -> int:
+        """Number of notes."""
+        return self.logits.shape[0]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what the run says: arrays and code names, not its name or manifest."""
+        content = hashlib.sha256(repr(self.codes).encode())
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if isinstance(value, np.ndarray):
+                content.update(f"{part.name} {value.dtype.str} {value.shape}".encode())
+                content.update(value.data)
+        return content.hexdigest()
+
+    @cached_property
+    def non_finite(self) -> int:
+        """How many logits are NaN or infinite."""
+        return int(self.logits.size - np.isfinite(self.logits).sum())
+
+    def select(self, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> "Run":
+        """The run with these notes and codes (index arrays), in this order."""
+        rows = np.arange(self.documents) if rows is None else rows
+        columns = np.arange(self.logits.shape[1]) if columns is None else columns
+        cell = np.ix_(rows, columns)
+        by_row = {
+            part: getattr(self, part)[rows]
+            for part in ("document_ids", "token_digests", "token_counts", "concept_scores")
+            if getattr(self, part) is not None
+        }
+        return replace(
+            self,
+            logits=self.logits[cell],
+            labels=None if self.labels is None else self.labels[cell],
+            codes=None if self.codes is None else tuple(self.codes[i] for i in columns),
+            **by_row,
+        )
+
+
+def text_digest(content: bytes) -> int:
+    """First 8 bytes of the SHA-256, as a signed 64-bit integer (big-endian): an id that keeps the text secret."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big", signed=True)
