@@ -1,6 +1,7 @@
 """What every figure shares: colours, transparent ground, and names that cannot carry a link."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -47,7 +48,7 @@ def colour(position: int) -> str:
     return PALETTE[position % len(PALETTE)]
 
 
-def styled(figure: go.Figure, height: int, **layout: object) -> go.Figure:
+def styled(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
     """The figure with the house's layout: transparent in light and dark, legend on top, room for labels."""
     figure.update_layout(
         height=height,

@@ -64,8 +64,16 @@ def thresholds_figure(lines: Sequence[ThresholdLine]) -> go.Figure:
                 _mark_tuned(figure, line, label, values, shade, row)
         if line.plateau is not None:
             low, high = line.plateau
-            figure.add_vrect(
-                x0=low, x1=high, fillcolor=shade, opacity=BAND_OPACITY, line_width=0, row=1, col=1
+            figure.add_shape(
+                type="rect",
+                x0=low,
+                x1=high,
+                y0=0,
+                y1=1,
+                yref="y domain",
+                fillcolor=shade,
+                opacity=BAND_OPACITY,
+                line_width=0,
             )
     figure.add_vline(x=0.5, line={"color": GUIDE, "width": 1, "dash": "dot"})
     figure.add_annotation(
