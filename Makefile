@@ -1,0 +1,60 @@
+# Two commands matter: `make run` and `make test`. Both make what they need first.
+#
+#   make run RUN_DIR=/data/run_20260102_203225 BASE_MODEL=/data/Bio_ClinicalBERT PORT=8600
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN_DIR ?=
+BASE_MODEL ?=
+PORT ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench clean
+
+help:
+	@echo "make run    the dashboard, on the built-in demo or on RUN_DIR=… (BASE_MODEL=… PORT=…)"
+	@echo "make test   all tests"
+	@echo "make check  format, lint, types"
+	@echo "make bench  benchmarks"
+
+run: $(VENV)/.installed
+	@SHIFAMIND_RUN_DIR='$(RUN_DIR)' SHIFAMIND_BASE_MODEL='$(BASE_MODEL)' \
+		$(BIN)/streamlit run app.py $(if $(PORT),--server.port $(PORT))
+
+test: $(VENV)/.installed-dev
+	@command -v chromium >/dev/null 2>&1 || sh tests/install_browser.sh
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(VENV)/.installed-dev
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV)
+
+# A machine whose Python already has a torch built for its GPU keeps it: the environment then sees the
+# system's packages, and the pinned torch is left out of the constraints. Elsewhere torch comes first and
+# alone, so that what depends on it finds it there and pulls no other build.
+$(VENV)/.made: Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; run make PYTHON=python3.x")'
+	@mkdir -p $(VENV)
+	@if $(PYTHON) -c 'import sys, torch; sys.exit(torch.version.cuda is None)' >/dev/null 2>&1; then \
+		$(PYTHON) -m venv --system-site-packages $(VENV) && grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt; \
+	else \
+		$(PYTHON) -m venv $(VENV) && cp constraints.txt $(VENV)/constraints.txt; \
+	fi
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made requirements.txt constraints.txt
+	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt 'torch>=2.10'
+	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,16 @@
+"""Launcher: Streamlit behind the access gate. `make run` and `streamlit run app.py` both come here."""
+
+import streamlit as st
+from starlette.middleware import Middleware
+
+from shifamind_core.ui import launch
+from shifamind_core.ui.gate import Gate
+
+access = launch.access()
+
+# Streamlit finds this assignment by reading the file: it has to stay literally `app = st.App(`.
+app = st.App(
+    launch.ROUTER,
+    lifespan=launch.lifespan_with(access),
+    middleware=[Middleware(Gate, access=access)],
+)
