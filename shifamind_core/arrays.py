@@ -25,8 +25,8 @@ def probabilities(logits: Logits) -> Probabilities:
     decision rule then decides them by rounding; so lower and higher dtypes alike go through FP32, as the
     seed's protocol does.
 
-    >>> probabilities(np.array([[0.0, -100.0]])).tolist()
-    [[0.5, 3.7835058537300246e-44]]
+    >>> probabilities(np.array([[0.0, 200.0]])).tolist()
+    [[0.5, 1.0]]
     """
     return expit(logits.astype(np.float32, copy=False))
 

@@ -42,6 +42,7 @@ class NumericFlags:
     float32_matmul_precision: str | None = None
     cuda_matmul_allow_tf32: bool | None = None
     cudnn_allow_tf32: bool | None = None
+    cpu_matmul_fp32_precision: str | None = None
     tf32_measured: bool | None = None
     deterministic_algorithms: bool | None = None
     cudnn_deterministic: bool | None = None

@@ -1,0 +1,207 @@
+"""`python -m shifamind_core COMMAND`: the contract that tools outside rely on.
+
+With `--json` one JSON document goes to standard output and nothing else; progress and warnings go to standard error.
+Exit status 0, or 2 with one line `error: …` for bad input. Each command imports what it needs when it runs, so that
+`evaluate` does not wait for torch.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from shifamind_core.errors import ShifamindError
+from shifamind_core.precision.policy import POLICIES
+
+Command = Callable[[argparse.Namespace], dict[str, Any]]
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse with this program's error line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ShifamindError(f"{message} (see {self.prog} --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    try:
+        options = parser().parse_args(arguments)
+        result = options.run(options)
+        if options.json:
+            print(json.dumps(_finite(result), allow_nan=False))
+        elif result:
+            print(options.show(result) if hasattr(options, "show") else _listing(result))
+    except ShifamindError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> Parser:
+    """The commands and their options."""
+    root = Parser(
+        prog="python -m shifamind_core",
+        description="Why does the same checkpoint score differently elsewhere?",
+    )
+    commands = root.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    def add(name: str, run: Command, summary: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.add_argument("--json", action="store_true", help="print one JSON document on standard output")
+        command.set_defaults(run=run)
+        return command
+
+    command = add("demo", _demo, "Write the built-in run directory.")
+    command.add_argument("directory", type=Path, metavar="DIR")
+
+    command = add(
+        "inspect", _inspect, "What a run directory holds, whether it fits together, and this machine."
+    )
+    _run_directory(command)
+
+    command = add("predict", _predict, "Score a split under a precision policy and write a run file.")
+    _run_directory(command)
+    command.add_argument("--split", default="test", help="test, val or train (default: test)")
+    command.add_argument("--policy", default="fp32", help=f"one of {', '.join(POLICIES)} (default: fp32)")
+    command.add_argument("--output", type=Path, metavar="FILE", help="where to write the run file")
+    command.add_argument("--max-length", type=int, default=512, metavar="N")
+    command.add_argument("--padding", choices=("max_length", "longest"), default="max_length")
+    command.add_argument("--lowercase", choices=("auto", "true", "false"), default="auto")
+    command.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa")
+    command.add_argument("--batch-size", type=int, default=16, metavar="N")
+    command.add_argument("--limit", type=int, metavar="N", help="only the first N notes")
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    command.add_argument(
+        "--deterministic", action="store_const", const=True, help="deterministic algorithms only"
+    )
+
+    command = add("evaluate", _evaluate, "F1 of a run: fixed, tuned on validation, top-k, per code.")
+    command.add_argument("run_file", metavar="RUN")
+    command.add_argument("--validation", metavar="RUN", help="the run on which the threshold is tuned")
+    command.add_argument("--grid", choices=("seed", "clean"), default="seed")
+
+    command = add("compare", _compare, "How two runs differ, note by note and code by code.")
+    command.add_argument("candidate")
+    command.add_argument("reference")
+
+    command = add(
+        "capture", _capture, "Print the few lines that save a run file from one's own evaluation loop."
+    )
+    command.set_defaults(show=lambda result: result["snippet"])
+    return root
+
+
+def _run_directory(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run_directory", metavar="RUN_DIR")
+    command.add_argument(
+        "--base-model", metavar="DIR", help="folder with the base model's config.json and vocab.txt"
+    )
+
+
+def _demo(options: argparse.Namespace) -> dict[str, Any]:
+    from shifamind_core.demo import write_demo
+
+    write_demo(options.directory)
+    return {"directory": str(options.directory)}
+
+
+def _inspect(options: argparse.Namespace) -> dict[str, Any]:
+    from shifamind_core.inference.inspection import inspect
+    from shifamind_core.tasks import open_pipeline
+
+    return inspect(open_pipeline(options.run_directory, options.base_model, None))
+
+
+def _predict(options: argparse.Namespace) -> dict[str, Any]:
+    from shifamind_core.runs.run_file import write_run_file
+    from shifamind_core.settings import cache_folder
+    from shifamind_core.tasks import PredictSpec, predict_summary, run_predict
+
+    if options.limit is not None and options.limit < 1:
+        raise ShifamindError(f"--limit is {options.limit}; it must be at least 1.")
+    names = ("run_directory", "base_model", "split", "policy", "lowercase", "max_length", "padding", "attention",
+             "batch_size", "limit", "device", "deterministic")  # fmt: skip
+    spec = PredictSpec(**{name: getattr(options, name) for name in names})
+    outcome = run_predict(spec, cache_folder(), _progress)
+    if options.output:
+        write_run_file(outcome.run, options.output)
+    for remark in outcome.run.manifest.notes:
+        print(f"note: {remark}", file=sys.stderr)
+    return predict_summary(outcome)
+
+
+def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    from shifamind_core.analysis.thresholds import evaluate, evaluation_json
+
+    validation = _read(options.validation) if options.validation else None
+    return evaluation_json(evaluate(_read(options.run_file), validation, options.grid))
+
+
+def _compare(options: argparse.Namespace) -> dict[str, Any]:
+    from shifamind_core.analysis.alignment import align
+    from shifamind_core.analysis.comparison import compare, comparison_json
+
+    aligned = align(_read(options.candidate), _read(options.reference))
+    return comparison_json(compare(aligned))
+
+
+def _capture(options: argparse.Namespace) -> dict[str, Any]:
+    from shifamind_core.runs.capture import snippet
+
+    return {"snippet": snippet()}
+
+
+def _read(path: str) -> Any:
+    from shifamind_core.runs.uploads import read_upload
+
+    run = read_upload(Path(path).name, Path(path))
+    for remark in run.manifest.notes:
+        print(f"note: {Path(path).name}: {remark}", file=sys.stderr)
+    return run
+
+
+def _progress(message: str, done: int, total: int) -> None:
+    ending = "\n" if done >= total else ""
+    print(f"\r{message}: {done} of {total}", end=ending, file=sys.stderr, flush=True)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: what is not a finite number becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _listing(result: dict[str, Any], indent: str = "") -> str:
+    """Plain lines for people: one a key, nested ones indented."""
+    lines = []
+    for key, value in result.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}:", _listing(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            lines.append(f"{indent}{key}:")
+            lines += [f"{indent}  {'  '.join(_cell(cell) for cell in row.values())}" for row in value]
+        else:
+            lines.append(f"{indent}{key}: {_cell(value)}")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_cell(item) for item in value)
+    return str(value)

@@ -1,0 +1,212 @@
+"""From a run directory to a run: checkpoint, notes, policy, cache. Everything that decides the logits is named here."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from shifamind_core import __version__
+from shifamind_core.artifacts.run_directory import RunDirectory
+from shifamind_core.artifacts.splits import Split
+from shifamind_core.errors import ShifamindError
+from shifamind_core.inference.predict import Prediction, predict
+from shifamind_core.inference.tokenization import (
+    ModelInput,
+    NoteTokens,
+    Progress,
+    Tokenization,
+    load_tokenizer,
+    tokenize,
+)
+from shifamind_core.model.build import build_model
+from shifamind_core.model.checkpoint import Checkpoint, read_checkpoint
+from shifamind_core.precision.apply import applied, resolve_device
+from shifamind_core.precision.environment import observe_environment
+from shifamind_core.precision.policy import POLICIES, Attention, NumericFlags, PrecisionPolicy
+from shifamind_core.records import to_json
+from shifamind_core.runs.cache import RunCache
+from shifamind_core.runs.manifest import Environment, Manifest, digest_of
+from shifamind_core.runs.run import Run
+
+# What decides the logits of one note, of the libraries and machine. Times, paths and pandas do not.
+DECIDING_ENVIRONMENT = (
+    "device", "cpu", "gpu", "compute_capability", "multiprocessors", "driver", "cuda", "cudnn", "torch", "transformers",
+)  # fmt: skip
+
+SEED_TOKENIZATION = Tokenization()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a split is scored. The defaults are the seed's: 512 tokens, padded to them, 16 notes a batch."""
+
+    policy: PrecisionPolicy = POLICIES["fp32"]
+    tokenization: Tokenization = SEED_TOKENIZATION
+    attention: Attention = "sdpa"
+    batch_size: int = 16
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ShifamindError(f"The batch size is {self.batch_size}; it must be at least 1.")
+        if self.tokenization.max_length < 3:
+            raise ShifamindError(
+                f"The length is {self.tokenization.max_length} tokens; it must be at least 3."
+            )
+        if self.policy.fixed_padding and self.tokenization.padding != "max_length":
+            raise ShifamindError(
+                f"{self.policy.name} needs padding to max_length: with padding to the longest note, the logits of one "
+                "note may depend on its company."
+            )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run, and whether the cache answered."""
+
+    run: Run
+    cached: bool
+
+
+class Pipeline:
+    """A run directory made ready: checkpoint and model are read once, tokens and splits when first needed."""
+
+    def __init__(
+        self, directory: RunDirectory, base_model: Path | None = None, cache: Path | None = None
+    ) -> None:
+        self.directory = directory
+        self.base_model = directory.base_model(base_model)
+        self.cache = cache
+        self._splits: dict[str, Split] = {}
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        return read_checkpoint(self.directory.checkpoint)
+
+    def model(self, attention: Attention = "sdpa") -> nn.Module:
+        """A fresh model in FP32 on the CPU, in eval mode."""
+        return build_model(self.checkpoint, self.base_model, attention)
+
+    def split(self, name: str) -> Split:
+        """The split of that name, read once."""
+        if name not in self._splits:
+            self._splits[name] = self.directory.read_split(name)
+        return self._splits[name]
+
+    def tokens(self, split: Split, lowercase: bool | None, progress: Progress | None = None) -> NoteTokens:
+        """The split's notes, tokenized whole under this casing."""
+        return tokenize(split.texts, load_tokenizer(self.base_model, lowercase), self.cache, progress)
+
+    def score(
+        self, split_name: str, setting: Setting, limit: int | None = None, progress: Progress | None = None
+    ) -> Outcome:
+        """Score the first `limit` notes of a split (all where `None`), or answer from the cache."""
+        whole = self.split(split_name)
+        split = whole.head(limit) if limit is not None else whole
+        notes = self.tokens(split, setting.tokenization.lowercase, progress).prepare(setting.tokenization)
+        device = resolve_device(setting.device)
+        environment = observe_environment(device)
+        with applied(setting.policy, device, setting.attention) as flags:
+            cache = RunCache(self.cache) if self.cache is not None else None
+
+            def key_fields(batch_size: int) -> dict[str, Any]:
+                fields = self._configuration(setting, flags, environment, notes, batch_size)
+                return fields | {"tokens": notes.digest, "labels": split.digest}
+
+            fields = key_fields(setting.batch_size)
+            if cache is not None and (found := cache.find(digest_of(fields))) is not None:
+                return Outcome(found, cached=True)
+            model = self.model(setting.attention)
+            if progress:
+                progress("Scoring", 0, len(notes))
+            prediction = predict(model, notes, setting.policy, device, setting.batch_size, progress)
+        fields = key_fields(prediction.batch_size)
+        manifest = self._manifest(
+            setting, flags, environment, notes, prediction, split_name, len(whole.texts)
+        )
+        configuration = {name: value for name, value in fields.items() if name not in ("tokens", "labels")}
+        run = Run(
+            logits=prediction.logits,
+            name=f"{split_name} · {setting.policy.name} · {_casing(notes)}",
+            codes=split.codes,
+            labels=split.labels,
+            document_ids=notes.document_ids,
+            token_digests=notes.token_digests,
+            token_counts=notes.token_counts,
+            concept_scores=prediction.concept_scores,
+            manifest=replace(
+                manifest, cache_key=digest_of(fields), configuration_digest=digest_of(configuration)
+            ),
+        )
+        if cache is not None:
+            cache.store(run, digest_of(fields), fields)
+        return Outcome(run, cached=False)
+
+    def _configuration(
+        self,
+        setting: Setting,
+        flags: NumericFlags,
+        environment: Environment,
+        notes: ModelInput,
+        batch_size: int,
+    ) -> dict[str, Any]:
+        """What decides the logits of a given sequence of notes."""
+        record = to_json(notes.record)
+        # How casing came about does not matter, only what it is.
+        record.pop("lowercase_requested", None)
+        return {
+            "weights": self.checkpoint.record.weights_digest,
+            "architecture": self.checkpoint.architecture,
+            "tokenization": record,
+            "policy": to_json(setting.policy),
+            "flags": to_json(flags),
+            "batch_size": batch_size,
+            "environment": {name: getattr(environment, name) for name in DECIDING_ENVIRONMENT},
+            "base_model": self.directory_config_digest,
+        }
+
+    @cached_property
+    def directory_config_digest(self) -> str:
+        """SHA-256 of the base model's config.json: activation, head count and epsilon are no part of the weights."""
+        return digest_of((self.base_model / "config.json").read_text())
+
+    def _manifest(
+        self,
+        setting: Setting,
+        flags: NumericFlags,
+        environment: Environment,
+        notes: ModelInput,
+        prediction: Prediction,
+        split_name: str,
+        documents_of: int,
+    ) -> Manifest:
+        return Manifest(
+            producer=f"shifamind-diagnostics {__version__}",
+            created_at_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            run_directory=self.directory.name,
+            split=split_name,
+            documents_of=documents_of,
+            checkpoint=self.checkpoint.record,
+            tokenization=notes.record,
+            policy=setting.policy,
+            flags=flags,
+            environment=environment,
+            batch_size=prediction.batch_size,
+            batch_size_requested=setting.batch_size,
+            duration_seconds=round(prediction.duration_seconds, 3),
+            logits_from_probabilities=False,
+            notes=prediction.remarks + _non_finite_remark(prediction.logits),
+        )
+
+
+def _casing(notes: ModelInput) -> str:
+    return "lower-cased" if notes.record.lowercase else "cased"
+
+
+def _non_finite_remark(logits: np.ndarray) -> tuple[str, ...]:
+    bad = int(logits.size - np.isfinite(logits).sum())
+    return (f"{bad} of {logits.size} logits are NaN or infinite.",) if bad else ()

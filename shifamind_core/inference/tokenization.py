@@ -1,0 +1,280 @@
+"""Notes to token ids: once per vocabulary and casing, for all lengths, sides and paddings.
+
+A note is tokenized whole and kept so; truncation, special tokens and padding are slices of that. So asking for
+another length costs nothing, the token count before truncation is known, and left truncation is exact.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int32, Int64
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from shifamind_core.arrays import frozen
+from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.manifest import Padding, TokenizationRecord
+from shifamind_core.runs.run import text_digest
+
+CHUNK = 512  # notes a call: enough to keep every core busy, few enough to keep the encodings small
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Tokenization:
+    """How notes become ids. `lowercase` is `None` for whatever the installed library's default does."""
+
+    lowercase: bool | None = None
+    max_length: int = 512
+    padding: Padding = "max_length"
+    truncation_side: Literal["right", "left"] = "right"
+    special_tokens: bool = True
+
+
+@dataclass(frozen=True)
+class NoteTokenizer:
+    """A tokenizer whose casing was observed, not assumed."""
+
+    backend: Tokenizer
+    lowercase: bool
+    normalizer: str
+    source: str
+    tokenizer_class: str
+    cls_id: int
+    sep_id: int
+    pad_id: int
+    vocabulary_sha256: str
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the serialized tokenizer: vocabulary, normalizer, splitting and model."""
+        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
+
+
+def load_tokenizer(base_model: Path, lowercase: bool | None = None) -> NoteTokenizer:
+    """The tokenizer of a local folder, with its casing set (`True`, `False`) or left to the library (`None`).
+
+    Where casing is asked for, the normalizer itself is set: the keyword that transformers takes for it has had
+    other defaults and other effects from release to release.
+
+    Raises
+    ------
+    ShifamindError
+        The folder holds no tokenizer that transformers can load, or one whose casing cannot be set.
+    """
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(base_model), local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ShifamindError(
+            f"No tokenizer could be loaded from {base_model}: {reason} It needs config.json and vocab.txt."
+        ) from error
+    backend: Tokenizer | None = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ShifamindError(
+            f"{base_model} gives a {type(tokenizer).__name__}, which has no fast tokenizer behind it."
+        )
+    if lowercase is not None:
+        backend = _with_casing(backend, lowercase)
+    # Truncation and padding that a tokenizer.json may carry are decided here, not there.
+    backend.no_truncation()
+    backend.no_padding()
+    for name in ("cls_token_id", "sep_token_id", "pad_token_id"):
+        if getattr(tokenizer, name) is None:
+            raise ShifamindError(
+                f"The tokenizer in {base_model} has no {name.removesuffix('_id')}; a BERT tokenizer has."
+            )
+    return NoteTokenizer(
+        backend=backend,
+        lowercase=_lowercases(backend),
+        normalizer=json.dumps(json.loads(backend.to_str())["normalizer"], sort_keys=True),
+        source=_source(base_model),
+        tokenizer_class=type(tokenizer).__name__,
+        cls_id=tokenizer.cls_token_id,
+        sep_id=tokenizer.sep_token_id,
+        pad_id=tokenizer.pad_token_id,
+        vocabulary_sha256=_vocabulary_sha256(backend),
+    )
+
+
+@dataclass(frozen=True)
+class NoteTokens:
+    """Every note's tokens, whole: `flat[offsets[i]:offsets[i + 1]]`, without special tokens."""
+
+    flat: Int32[np.ndarray, " tokens"]
+    offsets: Int64[np.ndarray, " documents_plus_one"]
+    document_ids: Int64[np.ndarray, " documents"]
+    tokenizer: NoteTokenizer
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def note(self, row: int, tokenization: Tokenization) -> Int32[np.ndarray, " tokens"]:
+        """Ids of one note as the model gets them: truncated, with special tokens, without padding."""
+        ids = self.flat[self.offsets[row] : self.offsets[row + 1]]
+        room = tokenization.max_length - (2 if tokenization.special_tokens else 0)
+        if len(ids) > room:
+            ids = ids[:room] if tokenization.truncation_side == "right" else ids[-room:]
+        if tokenization.special_tokens:
+            ids = np.concatenate(([self.tokenizer.cls_id], ids, [self.tokenizer.sep_id]))
+        return np.asarray(ids, np.int32)
+
+    def prepare(self, tokenization: Tokenization) -> "ModelInput":
+        """The ids [documents, tokens] that the model gets under this tokenization, and their digests."""
+        notes = [self.note(row, tokenization) for row in range(len(self))]
+        lengths = np.array([len(note) for note in notes], np.int32)
+        if (lengths == 0).any():
+            raise ShifamindError(
+                f"Note {int(np.argmin(lengths)) + 1} has no tokens at all; without special tokens it cannot be scored."
+            )
+        width = tokenization.max_length if tokenization.padding == "max_length" else int(lengths.max())
+        ids = np.full((len(notes), width), self.tokenizer.pad_id, np.int32)
+        for row, note in zip(ids, notes, strict=True):
+            row[: len(note)] = note
+        special = 2 if tokenization.special_tokens else 0
+        return ModelInput(
+            ids=frozen(ids),
+            lengths=frozen(lengths),
+            token_counts=frozen((np.diff(self.offsets) + special).astype(np.int32)),
+            token_digests=frozen(
+                np.array([text_digest(note.astype("<i4").tobytes()) for note in notes], np.int64)
+            ),
+            document_ids=self.document_ids,
+            record=self.record(tokenization),
+            longest=tokenization.padding == "longest",
+        )
+
+    def record(self, tokenization: Tokenization) -> TokenizationRecord:
+        """What a manifest says of this tokenization: what was asked for and what was observed."""
+        return TokenizationRecord(
+            lowercase_requested=tokenization.lowercase,
+            lowercase=self.tokenizer.lowercase,
+            normalizer=self.tokenizer.normalizer,
+            source=self.tokenizer.source,
+            tokenizer_class=self.tokenizer.tokenizer_class,
+            vocabulary_sha256=self.tokenizer.vocabulary_sha256,
+            max_length=tokenization.max_length,
+            padding=tokenization.padding,
+            truncation_side=tokenization.truncation_side,
+            special_tokens=tokenization.special_tokens,
+        )
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """What the model gets: ids [documents, tokens] padded on the right, and each note's length.
+
+    With `longest`, a batch is cut to its own longest note; else every batch is as wide as `ids`.
+    """
+
+    ids: Int32[np.ndarray, "documents tokens"]
+    lengths: Int32[np.ndarray, " documents"]
+    token_counts: Int32[np.ndarray, " documents"]
+    token_digests: Int64[np.ndarray, " documents"]
+    document_ids: Int64[np.ndarray, " documents"]
+    record: TokenizationRecord
+    longest: bool
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of ids, lengths and order: with the batch size it also fixes the padding of every batch."""
+        content = hashlib.sha256(f"{self.ids.shape} {self.longest}".encode())
+        content.update(self.ids.data)
+        content.update(self.lengths.data)
+        return content.hexdigest()
+
+
+def tokenize(
+    texts: Sequence[str],
+    tokenizer: NoteTokenizer,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> NoteTokens:
+    """All notes tokenized whole, in bulk; answered from `cache` (a folder) where these notes have been before.
+
+    The folder then holds token ids, from which notes can be read back: it is made readable by its owner only.
+    """
+    document_ids = np.array([text_digest(text.encode()) for text in texts], np.int64)
+    folder = None
+    if cache is not None:
+        key = hashlib.sha256(
+            f"{tokenizer.digest} {len(texts)} ".encode() + document_ids.tobytes()
+        ).hexdigest()
+        folder = cache / "tokens" / key[:32]
+        if (folder / "offsets.npy").is_file():
+            flat = np.load(folder / "flat.npy", mmap_mode="r", allow_pickle=False)
+            offsets = np.load(folder / "offsets.npy", allow_pickle=False)
+            return NoteTokens(flat, frozen(offsets), frozen(document_ids), tokenizer)
+    flat, offsets = _encode(texts, tokenizer.backend, progress)
+    if folder is not None:
+        _store(folder, flat, offsets)
+    return NoteTokens(frozen(flat), frozen(offsets), frozen(document_ids), tokenizer)
+
+
+def _encode(
+    texts: Sequence[str], backend: Tokenizer, progress: Progress | None
+) -> tuple[Int32[np.ndarray, " tokens"], Int64[np.ndarray, " documents_plus_one"]]:
+    parts: list[np.ndarray] = []
+    lengths: list[int] = []
+    for start in range(0, len(texts), CHUNK):
+        chunk = backend.encode_batch_fast(list(texts[start : start + CHUNK]), add_special_tokens=False)
+        parts.extend(np.array(encoding.ids, np.int32) for encoding in chunk)
+        lengths.extend(len(encoding.ids) for encoding in chunk)
+        if progress:
+            progress("Tokenizing", min(start + CHUNK, len(texts)), len(texts))
+    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    return np.concatenate(parts).astype(np.int32, copy=False), offsets
+
+
+def _store(folder: Path, flat: np.ndarray, offsets: np.ndarray) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # mkdtemp makes the folder readable by its owner only; a reader sees all of it or nothing.
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+    np.save(temporary / "flat.npy", flat)
+    np.save(temporary / "offsets.npy", offsets)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        # Another process tokenized the same notes meanwhile; its copy says the same.
+        shutil.rmtree(temporary)
+
+
+def _with_casing(backend: Tokenizer, lowercase: bool) -> Tokenizer:
+    state = json.loads(backend.to_str())
+    normalizer = state["normalizer"]
+    if not normalizer or normalizer.get("type") != "BertNormalizer":
+        kind = normalizer["type"] if normalizer else "no"
+        raise ShifamindError(
+            f"Casing can be set on a BertNormalizer; this tokenizer has {kind} normalizer. Choose the default."
+        )
+    normalizer["lowercase"] = lowercase
+    normalizer["strip_accents"] = None  # follows lowercase, as BERT's own tokenizer does
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def _lowercases(backend: Tokenizer) -> bool:
+    return backend.normalizer is not None and backend.normalizer.normalize_str("A") == "a"
+
+
+def _vocabulary_sha256(backend: Tokenizer) -> str:
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
+
+
+def _source(base_model: Path) -> str:
+    """Which files decided the tokenizer; a vocabulary alone leaves casing to the library's default."""
+    names = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+    found = [name for name in names if (base_model / name).is_file()]
+    return "vocabulary only" if found == ["vocab.txt"] else " + ".join(found)
