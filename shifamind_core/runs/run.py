@@ -55,6 +55,10 @@ class Run:
     manifest: Manifest = field(default_factory=Manifest)
 
     def __post_init__(self) -> None:
+        if self.logits.ndim != 2:
+            raise ShifamindError(
+                f"{self.name}: logits have shape {self.logits.shape}; expected notes × codes, two axes."
+            )
         documents, codes = self.logits.shape
         if not documents or not codes:
             raise ShifamindError(
@@ -74,9 +78,11 @@ class Run:
                 raise ShifamindError(f"{self.name}: the code {twice!r} names more than one column.")
         if self.labels is not None and self.labels.shape != self.logits.shape:
             raise ShifamindError(
-                f"{self.name}: labels are {self.labels.shape[0]} × {self.labels.shape[1]}, "
+                f"{self.name}: labels are {' × '.join(map(str, self.labels.shape))}, "
                 f"logits {documents} × {codes}. Both are notes × codes."
             )
+        if self.labels is not None and self.labels.max() > 1:
+            raise ShifamindError(f"{self.name}: labels hold {self.labels.max()}; expected 0 or 1.")
         for part in fields(self):
             value = getattr(self, part.name)
             if isinstance(value, np.ndarray):

@@ -1,0 +1,146 @@
+"""Plain arrays, from whatever file, to a `Run`: every check that does not depend on the file's format."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.manifest import Manifest
+from shifamind_core.runs.run import LOGIT_DTYPES, Run
+
+ARRAYS = ("logits", "labels", "document_ids", "token_digests", "token_counts", "concept_scores")
+"""Names of the arrays of a run, in files as in `Run`."""
+
+LONGEST_CODE = 200
+LONGEST_NAME = 120
+
+
+def assemble(
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    codes: Sequence[str] | None = None,
+    manifest: Manifest | None = None,
+    notes: Sequence[str] = (),
+) -> Run:
+    """The run that these arrays (named as in `ARRAYS`; `logits` is required) make.
+
+    Labels of any numeric dtype become uint8, ids int64, token counts int32, all without loss; `notes` are
+    added to the manifest's.
+
+    Raises
+    ------
+    ShifamindError
+        What does not fit, where, and what to do.
+    """
+    logits = _floats(name, "logits", arrays["logits"])
+    documents = len(logits)
+    given = {part: array for part, array in arrays.items() if part != "logits"}
+    converted = {part: CONVERSIONS[part](name, part, array) for part, array in given.items()}
+    for part, array in converted.items():
+        if len(array) != documents:
+            raise ShifamindError(
+                f"{name}: {part} has {len(array):,} rows, logits have {documents:,}. Both have one row a note."
+            )
+    manifest = manifest or Manifest()
+    return Run(
+        logits=logits,
+        name=name,
+        codes=None if codes is None else tuple(checked_codes(name, codes)),
+        manifest=replace(manifest, notes=(*manifest.notes, *notes)),
+        **converted,
+    )
+
+
+def checked_codes(name: str, codes: Sequence[object]) -> list[str]:
+    """The code names, each a short printable string.
+
+    Names are shown on pages and in errors of one line, so control characters and lone surrogates are refused.
+    """
+    for column, code in enumerate(codes):
+        if not isinstance(code, str) or not code.isprintable() or not 0 < len(code.strip()) <= LONGEST_CODE:
+            raise ShifamindError(
+                f"{name}: the name of code {column} is {shown(code)}; "
+                f"expected a printable string of at most {LONGEST_CODE} characters."
+            )
+    return [str(code) for code in codes]
+
+
+def shown(value: object, longest: int = 60) -> str:
+    """A foreign value for an error message: quoted, on one line, and short.
+
+    >>> shown("a" * 100, longest=10)
+    "'aaaaaaa…"
+    """
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    text = re.sub(r"\s+", " ", text)
+    return text if len(text) <= longest else text[: longest - 2] + "…"
+
+
+def display_name(name: str) -> str:
+    """A foreign file name as a run's name: its last part, printable and short.
+
+    >>> display_name("../runs/a100\\n.npz")
+    'a100?.npz'
+    """
+    last = re.split(r"[/\\]", name)[-1]
+    return "".join(c if c.isprintable() else "?" for c in last)[-LONGEST_NAME:] or "run"
+
+
+def _floats(name: str, part: str, array: np.ndarray) -> np.ndarray:
+    _two_axes(name, part, array)
+    if array.dtype.newbyteorder("=") not in LOGIT_DTYPES:
+        raise ShifamindError(
+            f"{name}: {part} are {array.dtype}; expected float16, float32 or float64. "
+            "Store the scores as the model gave them."
+        )
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _labels(name: str, part: str, array: np.ndarray) -> np.ndarray:
+    _two_axes(name, part, array)
+    if array.dtype.kind not in "biuf":
+        raise ShifamindError(f"{name}: {part} are {array.dtype}; expected numbers, each 0 or 1.")
+    wrong = ~((array == 0) | (array == 1))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ShifamindError(
+            f"{name}: {int(wrong.sum()):,} of {wrong.size:,} labels are neither 0 nor 1, the first at note {row}, "
+            f"code {column}: {array[row, column]}. Labels are 0 or 1; scores belong under 'logits'."
+        )
+    return array.astype(np.uint8)
+
+
+def _ids(name: str, part: str, array: np.ndarray) -> np.ndarray:
+    _one_axis(name, part, array)
+    if array.dtype.kind not in "iu":
+        raise ShifamindError(f"{name}: {part} are {array.dtype}; expected int64, one number a note.")
+    return array.astype(np.int64)  # uint64 keeps its 8 bytes: the same id, read unsigned
+
+
+def _counts(name: str, part: str, array: np.ndarray) -> np.ndarray:
+    _one_axis(name, part, array)
+    if array.dtype.kind not in "iu" or (array < 0).any() or (array > np.iinfo(np.int32).max).any():
+        raise ShifamindError(f"{name}: {part} are not all whole numbers from 0 to 2,147,483,647 (int32).")
+    return array.astype(np.int32)
+
+
+def _one_axis(name: str, part: str, array: np.ndarray) -> None:
+    if array.ndim != 1:
+        raise ShifamindError(f"{name}: {part} has shape {array.shape}; expected one value a note.")
+
+
+def _two_axes(name: str, part: str, array: np.ndarray) -> None:
+    if array.ndim != 2:
+        second = "concepts" if part == "concept_scores" else "codes"
+        raise ShifamindError(f"{name}: {part} has shape {array.shape}; expected notes × {second}, two axes.")
+
+
+CONVERSIONS = {
+    "labels": _labels,
+    "document_ids": _ids,
+    "token_digests": _ids,
+    "token_counts": _counts,
+    "concept_scores": _floats,
+}
