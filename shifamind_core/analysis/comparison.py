@@ -1,0 +1,282 @@
+"""Two runs side by side: how far the logits differ, which decisions flip, what that does to the scores."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64
+
+from shifamind_core.analysis import scores
+from shifamind_core.analysis.alignment import AlignedRuns, align
+from shifamind_core.analysis.checks import code_names, required_labels
+from shifamind_core.analysis.counts import check_thresholds, counts_of_logits, float32_below
+from shifamind_core.arrays import Logits, probabilities
+from shifamind_core.runs.run import Run
+
+Differences = Float64[np.ndarray, "documents codes"]
+Decisions = Bool[np.ndarray, "documents codes"]
+PERCENTILES = (50, 90, 99)
+
+
+@dataclass(frozen=True)
+class DifferenceStatistics:
+    """Candidate − reference logits in FP64, over the cells in which both are finite.
+
+    `abs_percentiles` are NumPy's (linear interpolation) of |difference|, keyed by percent; `rms` is the root
+    of the mean square; `correlation` is Pearson's r of the logits, `None` where one side is constant.
+    With no finite cell everything is `None`.
+    """
+
+    cells: int
+    mean: float | None
+    rms: float | None
+    max_abs: float | None
+    abs_percentiles: dict[int, float | None]
+    correlation: float | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One number of each run. `gap` is candidate − reference, `None` where one of them is not known."""
+
+    candidate: float | None
+    reference: float | None
+
+    @property
+    def gap(self) -> float | None:
+        if self.candidate is None or self.reference is None:
+            return None
+        return self.candidate - self.reference
+
+
+@dataclass(frozen=True, eq=False)
+class RunComparison:
+    """What `compare` found. Every gap and difference is candidate − reference.
+
+    Attributes
+    ----------
+    aligned : AlignedRuns
+        The two runs, row by row, and how they were matched.
+    threshold : float
+        On probability, for decisions and scores. Decision: >.
+    difference : DifferenceStatistics
+        Of the logits.
+    non_finite_cells : int
+        Cells in which a run has NaN or infinity: left out of the differences and flips.
+    decisions_gained, decisions_lost : int
+        Codes that only the candidate assigns, and those that only the reference assigns.
+    macro_f1, micro_f1 : Pair
+        Each run with its own labels; macro over all codes; 0/0 = 0. `None` for a run without labels or with
+        a logit that is not finite.
+    per_code : DataFrame
+        One row a code, in the candidate's order: `code`, `support` (notes that carry it; missing without
+        labels), `mean_difference`, `rms_difference`, `max_abs_difference`, `abs_p50`, `abs_p90`, `abs_p99`,
+        `correlation`, `decisions_gained`, `decisions_lost`, `candidate_f1`, `reference_f1`, `f1_gap`,
+        `non_finite_cells`. NaN where there is nothing to compute from.
+    remarks : tuple of str
+        The alignment's, and what was left out here.
+    """
+
+    aligned: AlignedRuns
+    threshold: float
+    difference: DifferenceStatistics
+    non_finite_cells: int
+    decisions_gained: int
+    decisions_lost: int
+    macro_f1: Pair
+    micro_f1: Pair
+    per_code: pd.DataFrame
+    remarks: tuple[str, ...]
+
+    @property
+    def decisions_flipped(self) -> int:
+        """Decisions that differ, in either direction."""
+        return self.decisions_gained + self.decisions_lost
+
+
+def compare(candidate: Run, reference: Run, threshold: float = 0.5) -> RunComparison:
+    """Align the runs, then the seed's statistics: differences, flips at `threshold`, gaps.
+
+    Raises
+    ------
+    ShifamindError
+        The runs have nothing in common, or the threshold is no probability.
+    """
+    check_thresholds(np.array([threshold]))
+    aligned = align(candidate, reference)
+    return compare_aligned(aligned, threshold)
+
+
+def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparison:
+    """`compare` for runs that are aligned already."""
+    candidate, reference = aligned.candidate, aligned.reference
+    pair = (candidate.logits.astype(np.float64), reference.logits.astype(np.float64))
+    finite = np.isfinite(pair[0]) & np.isfinite(pair[1])
+    left_out = int(finite.size - np.count_nonzero(finite))
+    gained, lost = _flips(candidate.logits, reference.logits, threshold, finite)
+    f1_scores = [_scores(run, threshold) for run in (candidate, reference)]
+    per_code = _per_code_table(aligned, pair, finite, gained, lost, f1_scores)
+    return RunComparison(
+        aligned=aligned,
+        threshold=threshold,
+        difference=_pooled_statistics(pair, finite, left_out),
+        non_finite_cells=left_out,
+        decisions_gained=int(np.count_nonzero(gained)),
+        decisions_lost=int(np.count_nonzero(lost)),
+        macro_f1=Pair(*(None if s is None else s.macro_f1 for s in f1_scores)),
+        micro_f1=Pair(*(None if s is None else s.micro_f1 for s in f1_scores)),
+        per_code=per_code,
+        remarks=aligned.remarks + _non_finite_remarks(aligned, left_out),
+    )
+
+
+def decisions(logits: Logits, threshold: float) -> Decisions:
+    """Where the code is assigned: FP32 sigmoid > threshold, strictly, compared in FP64 as NumPy 2 does."""
+    return probabilities(logits) > float32_below(np.array([threshold]))[0]
+
+
+def comparison_json(comparison: RunComparison) -> dict[str, Any]:
+    """The `compare` command's document; what is not known is `null`."""
+    difference = comparison.difference
+    table = comparison.per_code.astype(object).where(comparison.per_code.notna(), None)
+    return {
+        "aligned_documents": comparison.aligned.documents.matched,
+        "aligned_codes": comparison.aligned.codes.matched,
+        "mean_difference": difference.mean,
+        "rms_difference": difference.rms,
+        "max_abs_difference": difference.max_abs,
+        "abs_percentiles": {str(percent): value for percent, value in difference.abs_percentiles.items()},
+        "correlation": difference.correlation,
+        "threshold": comparison.threshold,
+        "decisions_flipped": comparison.decisions_flipped,
+        "decisions_gained": comparison.decisions_gained,
+        "decisions_lost": comparison.decisions_lost,
+        "macro_f1": _pair_json(comparison.macro_f1),
+        "micro_f1": _pair_json(comparison.micro_f1),
+        "non_finite_cells": comparison.non_finite_cells,
+        "label_conflicts": comparison.aligned.label_conflicts,
+        "remarks": list(comparison.remarks),
+        "per_code": table.to_dict(orient="records"),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Scores:
+    macro_f1: float
+    micro_f1: float
+    per_code: np.ndarray  # [codes]
+
+
+def _scores(run: Run, threshold: float) -> _Scores | None:
+    """F1 of one run with its own labels; `None` where it cannot be scored."""
+    if run.labels is None or run.non_finite:
+        return None
+    counts = counts_of_logits(run.logits, required_labels(run), np.array([threshold]))
+    return _Scores(
+        macro_f1=float(scores.macro_f1(counts)[0]),
+        micro_f1=float(scores.micro_f1(counts)[0]),
+        per_code=scores.f1_per_code(counts)[0],
+    )
+
+
+def _flips(
+    candidate: Logits, reference: Logits, threshold: float, finite: Decisions
+) -> tuple[Decisions, Decisions]:
+    """Decisions gained and lost by the candidate."""
+    ours, theirs = decisions(candidate, threshold), decisions(reference, threshold)
+    return ours & ~theirs & finite, theirs & ~ours & finite
+
+
+def _pooled_statistics(
+    pair: tuple[Differences, Differences], finite: Decisions, left_out: int
+) -> DifferenceStatistics:
+    if left_out:
+        return difference_statistics(pair[0][finite], pair[1][finite])
+    return difference_statistics(pair[0].ravel(), pair[1].ravel())
+
+
+def difference_statistics(
+    candidate: Float64[np.ndarray, " cells"], reference: Float64[np.ndarray, " cells"]
+) -> DifferenceStatistics:
+    """Statistics of candidate − reference over finite cells."""
+    if not candidate.size:
+        nothing: dict[int, float | None] = dict.fromkeys(PERCENTILES)
+        return DifferenceStatistics(0, None, None, None, nothing, None)
+    difference = candidate - reference
+    size = np.abs(difference)
+    percentiles = np.percentile(size, PERCENTILES).tolist()
+    return DifferenceStatistics(
+        cells=candidate.size,
+        mean=float(difference.mean()),
+        rms=float(np.sqrt(np.mean(difference**2))),
+        max_abs=float(size.max()),
+        abs_percentiles=dict(zip(PERCENTILES, percentiles, strict=True)),
+        correlation=correlation(candidate, reference),
+    )
+
+
+def correlation(x: Float64[np.ndarray, " cells"], y: Float64[np.ndarray, " cells"]) -> float | None:
+    """Pearson's r in FP64; `None` where one side does not vary."""
+    x, y = x - x.mean(), y - y.mean()
+    scale = np.sqrt(np.dot(x, x)) * np.sqrt(np.dot(y, y))
+    return float(np.clip(np.dot(x, y) / scale, -1, 1)) if scale > 0 else None
+
+
+def _per_code_table(
+    aligned: AlignedRuns,
+    pair: tuple[Differences, Differences],
+    finite: Decisions,
+    gained: Decisions,
+    lost: Decisions,
+    f1_scores: list[_Scores | None],
+) -> pd.DataFrame:
+    ours, theirs = (np.ascontiguousarray(side.T) for side in pair)
+    statistics = [
+        difference_statistics(x[keep], y[keep]) for x, y, keep in zip(ours, theirs, finite.T, strict=True)
+    ]
+    labels = aligned.candidate.labels
+    codes = len(statistics)
+    unknown = np.full(codes, np.nan)
+    f1 = [unknown if s is None else s.per_code for s in f1_scores]
+    return pd.DataFrame(
+        {
+            "code": code_names(aligned.candidate),
+            "support": pd.array(
+                [None] * codes if labels is None else np.count_nonzero(labels, axis=0), dtype="Int64"
+            ),
+            "mean_difference": _column([s.mean for s in statistics]),
+            "rms_difference": _column([s.rms for s in statistics]),
+            "max_abs_difference": _column([s.max_abs for s in statistics]),
+            **{f"abs_p{p}": _column([s.abs_percentiles[p] for s in statistics]) for p in PERCENTILES},
+            "correlation": _column([s.correlation for s in statistics]),
+            "decisions_gained": np.count_nonzero(gained, axis=0),
+            "decisions_lost": np.count_nonzero(lost, axis=0),
+            "candidate_f1": f1[0],
+            "reference_f1": f1[1],
+            "f1_gap": f1[0] - f1[1],
+            "non_finite_cells": np.count_nonzero(~finite, axis=0),
+        }
+    )
+
+
+def _column(values: list[float | None]) -> np.ndarray:
+    return np.array(values, np.float64)  # None becomes NaN
+
+
+def _pair_json(pair: Pair) -> dict[str, float | None]:
+    return {"candidate": pair.candidate, "reference": pair.reference, "gap": pair.gap}
+
+
+def _non_finite_remarks(aligned: AlignedRuns, left_out: int) -> tuple[str, ...]:
+    if not left_out:
+        return ()
+    sides = [
+        f"the {side} has {run.non_finite:,}"
+        for side, run in (("candidate", aligned.candidate), ("reference", aligned.reference))
+        if run.non_finite
+    ]
+    return (
+        f"Logits that are NaN or infinite: {' and '.join(sides)} of {aligned.candidate.logits.size:,}. Those "
+        f"{left_out:,} cells are left out of differences and flips, and a run that has any is not scored.",
+    )

@@ -1,0 +1,342 @@
+"""F1 against threshold, the tuned threshold and its plateau, top-k: the three protocols of the seed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Int64
+
+from shifamind_core.analysis import scores
+from shifamind_core.analysis.checks import code_names, refuse_non_finite, required_labels
+from shifamind_core.analysis.counts import Counts, counts_of_logits
+from shifamind_core.arrays import Labels, Probabilities, Thresholds, frozen, probabilities
+from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.run import Run
+
+GridName: TypeAlias = Literal["seed", "clean"]
+
+# The seed's grid, exactly: 80 values without 0.9, of which 76 are not the nearest double to their two decimals
+# ("0.5" is 0.4999999999999998).
+SEED_GRID = frozen(np.arange(0.1, 0.9, 0.01))
+# The same 80 decimals, each the nearest double.
+CLEAN_GRID = frozen(np.arange(10, 90) / 100)
+GRIDS: Mapping[GridName, Thresholds] = MappingProxyType({"seed": SEED_GRID, "clean": CLEAN_GRID})
+
+FIXED_THRESHOLD = 0.5
+PLATEAU_TOLERANCE = 0.001
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdCurve:
+    """Scores at every threshold of a grid. Decision: >; macro over all codes; 0/0 = 0.
+
+    Attributes
+    ----------
+    name : str
+        The run's name.
+    counts : Counts
+        From which every score of the curve is derived.
+    """
+
+    name: str
+    counts: Counts
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The grid, in its own order."""
+        return self.counts.thresholds
+
+    @cached_property
+    def micro_f1(self) -> scores.PerThreshold:
+        """F1 of the pooled counts."""
+        return scores.micro_f1(self.counts)
+
+    @cached_property
+    def macro_f1(self) -> scores.PerThreshold:
+        """Mean F1 over all codes."""
+        return scores.macro_f1(self.counts)
+
+    @cached_property
+    def macro_f1_of_means(self) -> scores.PerThreshold:
+        """Harmonic mean of mean precision and mean recall over all codes."""
+        return scores.macro_f1_of_means(self.counts)
+
+    @cached_property
+    def micro_precision(self) -> scores.PerThreshold:
+        """Right among all that was predicted."""
+        return scores.micro_precision(self.counts)
+
+    @cached_property
+    def micro_recall(self) -> scores.PerThreshold:
+        """Predicted among all that was right."""
+        return scores.micro_recall(self.counts)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """All grid thresholds whose micro F1 lies within `tolerance` of the best: none of them is "the" optimum.
+
+    `thresholds` is complete and ascending; `contiguous` says that no threshold between the lowest and the
+    highest of them falls out.
+    """
+
+    thresholds: tuple[float, ...]
+    contiguous: bool
+    tolerance: float = PLATEAU_TOLERANCE
+
+    @property
+    def lowest(self) -> float:
+        return self.thresholds[0]
+
+    @property
+    def highest(self) -> float:
+        return self.thresholds[-1]
+
+    @property
+    def count(self) -> int:
+        return len(self.thresholds)
+
+
+@dataclass(frozen=True)
+class TunedThreshold:
+    """The seed's `tune_threshold`: the first of the best by micro F1; 0.5 where nothing scores above 0."""
+
+    threshold: float
+    micro_f1: float
+    plateau: Plateau
+
+
+@dataclass(frozen=True)
+class Score:
+    """F1 at one decision rule (> threshold, or the k most probable); 0/0 = 0.
+
+    `macro_f1` is the mean over all codes, `macro_f1_with_support` over those that occur among the labels,
+    `macro_f1_of_means` the harmonic mean of mean precision and mean recall over all codes.
+    """
+
+    macro_f1: float
+    micro_f1: float
+    macro_f1_with_support: float
+    macro_f1_of_means: float
+
+
+@dataclass(frozen=True)
+class CodeScore:
+    """One code at threshold 0.5 (decision: >; 0/0 = 0)."""
+
+    code: str
+    support: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One run under the seed's three protocols. Decision: >; macro over all codes; 0/0 = 0.
+
+    Attributes
+    ----------
+    name, digest : str
+        Of the run.
+    documents, codes : int
+    fixed : Score
+        At threshold 0.5.
+    tuned_threshold : TunedThreshold, optional
+        Chosen on the validation run; `None` without one: nothing is ever tuned on the run that is scored.
+    tuned : Score, optional
+        This run at that threshold.
+    k : int
+        Rounded mean number of labels a note of this run.
+    top_k : Score
+        The k most probable codes of each note.
+    per_code : tuple of CodeScore
+        At threshold 0.5, in column order.
+    """
+
+    name: str
+    digest: str
+    documents: int
+    codes: int
+    fixed: Score
+    tuned_threshold: TunedThreshold | None
+    tuned: Score | None
+    k: int
+    top_k: Score
+    per_code: tuple[CodeScore, ...]
+
+
+def threshold_curve(run: Run, grid: Thresholds = SEED_GRID) -> ThresholdCurve:
+    """Scores of the run at every threshold of the grid.
+
+    Raises
+    ------
+    ShifamindError
+        No labels, labels that are not 0 or 1, or logits that are not finite.
+    """
+    return ThresholdCurve(run.name, run_counts(run, grid))
+
+
+def run_counts(run: Run, thresholds: Thresholds) -> Counts:
+    """The run's counts; refuses what cannot be scored (see `threshold_curve`)."""
+    labels = required_labels(run)
+    refuse_non_finite(run)
+    return counts_of_logits(run.logits, labels, thresholds)
+
+
+def tune(curve: ThresholdCurve) -> TunedThreshold:
+    """The threshold the seed's loop would choose: first best micro F1 in grid order, starting from 0 at 0.5.
+
+    >>> validation = Run(np.array([[-0.8], [-1.4]]), labels=np.array([[1], [0]], np.uint8))  # 0.31, 0.198
+    >>> tuned = tune(threshold_curve(validation, CLEAN_GRID))
+    >>> tuned.threshold, tuned.plateau.lowest, tuned.plateau.highest, tuned.plateau.count
+    (0.2, 0.2, 0.31, 12)
+    """
+    best = int(np.argmax(curve.micro_f1))
+    micro_f1 = float(curve.micro_f1[best])
+    threshold = float(curve.thresholds[best]) if micro_f1 > 0 else FIXED_THRESHOLD
+    return TunedThreshold(threshold, micro_f1, plateau(curve))
+
+
+def plateau(curve: ThresholdCurve, tolerance: float = PLATEAU_TOLERANCE) -> Plateau:
+    """All thresholds of the grid within `tolerance` of the best micro F1."""
+    order = np.argsort(curve.thresholds, kind="stable")
+    within = np.flatnonzero(curve.micro_f1[order] >= curve.micro_f1.max() - tolerance)
+    return Plateau(
+        thresholds=tuple(float(t) for t in curve.thresholds[order][within]),
+        contiguous=bool(within[-1] - within[0] + 1 == len(within)),
+        tolerance=tolerance,
+    )
+
+
+def labels_per_note(labels: Labels) -> int:
+    """Rounded mean number of labels a note (half to even, as Python rounds)."""
+    return round(float(labels.sum(axis=1, dtype=np.int64).mean()))
+
+
+def top_k_counts(probability: Probabilities, labels: Labels, k: int) -> Counts:
+    """Counts when each note is assigned its k most probable codes.
+
+    The public scripts take `np.argsort(row)[-k:]`; so does this, with a stable sort: of equal probabilities
+    the later column is taken first. (Theirs is unstable, so their ties are not defined.)
+    The counts carry the threshold NaN: no threshold decides here.
+    """
+    chosen = np.argsort(probability, axis=1, kind="stable")[:, probability.shape[1] - k :]
+    predicted = np.zeros(labels.shape, bool)
+    np.put_along_axis(predicted, chosen, True, axis=1)
+    return _decision_counts(predicted, labels)
+
+
+def evaluate(run: Run, validation: Run | None = None, grid: GridName = "seed") -> Evaluation:
+    """The seed's three protocols: fixed at 0.5, tuned on validation, top-k.
+
+    Raises
+    ------
+    ShifamindError
+        No labels, labels that are not 0 or 1, logits that are not finite, an unknown grid, or a validation
+        run over other codes.
+    """
+    if grid not in GRIDS:
+        raise ShifamindError(f"No grid is named {grid!r}; expected one of {', '.join(GRIDS)}.")
+    tuned_threshold = None
+    thresholds = [FIXED_THRESHOLD]
+    if validation is not None:
+        _same_codes(run, validation)
+        tuned_threshold = tune(threshold_curve(validation, GRIDS[grid]))
+        thresholds.append(tuned_threshold.threshold)
+    counts = run_counts(run, np.array(thresholds))
+    labels = required_labels(run)
+    k = labels_per_note(labels)
+    return Evaluation(
+        name=run.name,
+        digest=run.digest,
+        documents=run.documents,
+        codes=run.logits.shape[1],
+        fixed=score(counts.at(0)),
+        tuned_threshold=tuned_threshold,
+        tuned=None if tuned_threshold is None else score(counts.at(1)),
+        k=k,
+        top_k=score(top_k_counts(probabilities(run.logits), labels, k)),
+        per_code=code_scores(counts.at(0), code_names(run)),
+    )
+
+
+def score(counts: Counts) -> Score:
+    """Every F1 of counts at one threshold."""
+    return Score(
+        macro_f1=float(scores.macro_f1(counts)[0]),
+        micro_f1=float(scores.micro_f1(counts)[0]),
+        macro_f1_with_support=float(scores.macro_f1_with_support(counts)[0]),
+        macro_f1_of_means=float(scores.macro_f1_of_means(counts)[0]),
+    )
+
+
+def code_scores(counts: Counts, codes: tuple[str, ...]) -> tuple[CodeScore, ...]:
+    """Precision, recall and F1 of every code of counts at one threshold."""
+    columns = (
+        counts.positives.tolist(),
+        scores.precision_per_code(counts)[0].tolist(),
+        scores.recall_per_code(counts)[0].tolist(),
+        scores.f1_per_code(counts)[0].tolist(),
+    )
+    return tuple(CodeScore(*row) for row in zip(codes, *columns, strict=True))
+
+
+def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The `evaluate` command's document. `plateau` lists every threshold of it, ascending."""
+    tuned = None
+    if evaluation.tuned_threshold is not None and evaluation.tuned is not None:
+        tuned = {
+            "threshold": evaluation.tuned_threshold.threshold,
+            "validation_micro_f1": evaluation.tuned_threshold.micro_f1,
+            **_both(evaluation.tuned),
+            "plateau": list(evaluation.tuned_threshold.plateau.thresholds),
+        }
+    return {
+        "name": evaluation.name,
+        "digest": evaluation.digest,
+        "documents": evaluation.documents,
+        "codes": evaluation.codes,
+        "fixed": {"threshold": FIXED_THRESHOLD, **_both(evaluation.fixed)},
+        "tuned": tuned,
+        "top_k": {"k": evaluation.k, **_both(evaluation.top_k)},
+        "macro_f1_of_means": evaluation.fixed.macro_f1_of_means,
+        "macro_f1_with_support": evaluation.fixed.macro_f1_with_support,
+        "per_code": [vars(code) for code in evaluation.per_code],
+    }
+
+
+def _both(value: Score) -> dict[str, float]:
+    return {"macro_f1": value.macro_f1, "micro_f1": value.micro_f1}
+
+
+def _same_codes(run: Run, validation: Run) -> None:
+    """Refuse to tune on other codes than those scored; their order does not matter to micro F1."""
+    if run.codes is not None and validation.codes is not None:
+        unlike = sorted(set(run.codes) ^ set(validation.codes))
+        if unlike:
+            raise ShifamindError(
+                f"{validation.name} cannot tune {run.name}: {len(unlike)} codes are in one of them only, e.g. "
+                f"{unlike[0]!r}. Export both splits with the same codes."
+            )
+    elif run.logits.shape[1] != validation.logits.shape[1]:
+        raise ShifamindError(
+            f"{validation.name} cannot tune {run.name}: it has {validation.logits.shape[1]} codes, not "
+            f"{run.logits.shape[1]}. Export both splits with the same codes."
+        )
+
+
+def _decision_counts(predicted: np.ndarray, labels: Labels) -> Counts:
+    def per_code(cells: np.ndarray) -> Int64[np.ndarray, "1 codes"]:
+        return np.count_nonzero(cells, axis=0).astype(np.int64)[None]
+
+    return Counts(
+        thresholds=np.array([np.nan]),
+        true_positives=per_code(predicted & (labels != 0)),
+        predicted_positives=per_code(predicted),
+        positives=per_code(labels)[0],
+        documents=len(labels),
+    )
