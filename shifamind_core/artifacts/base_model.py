@@ -1,0 +1,74 @@
+"""The base model's configuration and vocabulary: a folder, or the hub's local cache. Never its weights, never the network."""
+
+from pathlib import Path
+
+import huggingface_hub
+
+from shifamind_core.artifacts.digests import file_sha256
+from shifamind_core.errors import ShifamindError
+
+REPOSITORY = "emilyalsentzer/Bio_ClinicalBERT"
+VOCABULARIES = ("vocab.txt", "tokenizer.json")
+
+
+def find_base_model(run_directory: Path, override: Path | None = None) -> Path:
+    """A folder with `config.json` and `vocab.txt` or `tokenizer.json`.
+
+    Looked for in this order: `override`, `base_model/` in the run directory, the hub's local cache of
+    `emilyalsentzer/Bio_ClinicalBERT`.
+
+    Raises
+    ------
+    ShifamindError
+        The folder named lacks a file, or there is none; the message says what to do.
+    """
+    if override is not None:
+        return _checked(Path(override).expanduser())
+    inside = run_directory / "base_model"
+    if inside.is_dir():
+        return _checked(inside)
+    cached = huggingface_hub.try_to_load_from_cache(REPOSITORY, "config.json")
+    if isinstance(cached, str):
+        return _checked(Path(cached).parent)
+    raise ShifamindError(
+        f"No base model: {run_directory.name} has no base_model/ and the hub's cache does not hold {REPOSITORY}. Put its config.json "
+        f"and vocab.txt into {inside}, or name a folder that has them with --base-model."
+    )
+
+
+def _checked(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ShifamindError(f"The base model's folder {folder} does not exist.")
+    if not (folder / "config.json").is_file():
+        raise ShifamindError(f"The base model in {folder} has no config.json; copy it from {REPOSITORY}.")
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise ShifamindError(f"The base model in {folder} has no vocab.txt; copy it from {REPOSITORY}.")
+    return folder.resolve()
+
+
+def vocabulary_path(base_model: Path) -> Path:
+    """`vocab.txt`, or `tokenizer.json` where there is no such file."""
+    return next(base_model / name for name in VOCABULARIES if (base_model / name).is_file())
+
+
+def vocabulary_sha256(base_model: Path) -> str:
+    """SHA-256 of the vocabulary's file."""
+    return file_sha256(vocabulary_path(base_model))
+
+
+def count_vocabulary(base_model: Path) -> int | None:
+    """How many entries `vocab.txt` has; `None` without the file.
+
+    Raises
+    ------
+    ShifamindError
+        The file is no UTF-8 text.
+    """
+    path = base_model / "vocab.txt"
+    if not path.is_file():
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ShifamindError(f"{path} is no UTF-8 text; copy it again.") from error
+    return len(lines) - (lines[-1] == "")

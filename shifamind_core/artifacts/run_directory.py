@@ -1,0 +1,263 @@
+"""A run directory: the seed's layout and the richer one of the public scripts. Every optional file may be absent.
+
+run_20260102_203225/
+  checkpoints/phase1/phase1_best.pt
+  shared_data/top50_icd10_info.json  {train,val,test}_split.pkl or .parquet
+              concept_embeddings.npy  concept_list.json
+  base_model/                        optional: config.json and vocab.txt
+  references/                        optional: runs to compare with
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from shifamind_core.artifacts.base_model import find_base_model
+from shifamind_core.artifacts.hazards import read_json_object
+from shifamind_core.artifacts.splits import Split, read_split
+from shifamind_core.errors import ShifamindError
+
+CHECKPOINT = Path("checkpoints", "phase1", "phase1_best.pt")
+SPLITS = ("train", "val", "test")
+RUN_SUFFIXES = (".safetensors", ".npz", ".npy", ".csv", ".parquet", ".pt")
+
+
+@dataclass(frozen=True)
+class CodeInfo:
+    """`top50_icd10_info.json`: the codes in order, and in how many admissions each occurs (where known)."""
+
+    codes: tuple[str, ...]
+    counts: dict[str, int]
+    valid_admissions: int | None = None
+    timestamp: str | None = None
+
+
+class RunDirectory:
+    """Finds the files of a run; reads those that need no torch.
+
+    Parameters
+    ----------
+    path : Path
+        The run's folder; also its checkpoint file, or a folder with exactly one `run_*` inside.
+
+    Attributes
+    ----------
+    path : Path
+        The run's folder, absolute.
+    remarks : tuple of str
+        What was assumed about `path`, for people.
+
+    Raises
+    ------
+    ShifamindError
+        No such folder, or one that holds no run.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        given = Path(path).expanduser()
+        try:
+            given = given.resolve(strict=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ShifamindError(
+                f"{path} does not exist; give the folder of a run, e.g. run_20260102_203225."
+            ) from error
+        self._checkpoint: Path | None = None
+        self.remarks: tuple[str, ...] = ()
+        self.path = self._of_file(given) if given.is_file() else self._of_folder(given)
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    def _of_file(self, file: Path) -> Path:
+        if file.suffix not in (".pt", ".pth", ".bin"):
+            raise ShifamindError(
+                f"{file} is no checkpoint (.pt); give the folder of a run, or its checkpoint."
+            )
+        self._checkpoint = file
+        around = next((parent.parent for parent in file.parents if parent.name == "checkpoints"), file.parent)
+        self.remarks = (f"{file.name} was given; {around.name} is taken as its run directory.",)
+        return around
+
+    def _of_folder(self, folder: Path) -> Path:
+        if _is_run(folder):
+            return folder
+        runs = sorted(
+            child for child in _children(folder) if child.name.startswith("run_") and _is_run(child)
+        )
+        if len(runs) == 1:
+            self.remarks = (f"{folder.name} holds one run, {runs[0].name}, which is taken.",)
+            return runs[0]
+        if runs:
+            raise ShifamindError(f"{folder} holds {len(runs)} runs ({_names(runs)}); give one of them.")
+        raise ShifamindError(
+            f"{folder} is no run directory: it has neither checkpoints/ nor shared_data/ nor a .pt file; it holds {_names(_children(folder))}."
+        )
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """The checkpoint's path: `checkpoints/phase1/phase1_best.pt`, or the only .pt file there is.
+
+        Raises
+        ------
+        ShifamindError
+            None, or several of which none has that name.
+        """
+        if self._checkpoint is not None:
+            return self._checkpoint
+        if (self.path / CHECKPOINT).is_file():
+            return self.path / CHECKPOINT
+        found = sorted([*self.path.glob("checkpoints/**/*.pt"), *self.path.glob("*.pt")])
+        best = [file for file in found if file.name == CHECKPOINT.name]
+        if len(best) == 1 or len(found) == 1:
+            return (best if len(best) == 1 else found)[0]
+        if not found:
+            raise ShifamindError(
+                f"{self.name} has no checkpoint: {CHECKPOINT} is missing in {self.path}. Copy it there."
+            )
+        raise ShifamindError(
+            f"{self.name} has {len(found)} checkpoints ({_names(found)}); give the path of one of them."
+        )
+
+    def split_path(self, name: str) -> Path:
+        """The file of the split `train`, `val` or `test`: Parquet, where both are there (it needs no trust), or a pickle.
+
+        Raises
+        ------
+        ShifamindError
+            No such split, or no such file.
+        """
+        if name not in SPLITS:
+            raise ShifamindError(f"{name!r} is no split; expected {', '.join(SPLITS)}.")
+        path = self._shared(f"{name}_split.parquet") or self._shared(f"{name}_split.pkl")
+        if path is None:
+            raise ShifamindError(
+                f"{self.name} has no {name} split: shared_data/{name}_split.pkl (or .parquet) is missing in {self.path}. Copy it there."
+            )
+        return path
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits that are there."""
+        return tuple(
+            name
+            for name in SPLITS
+            if self._shared(f"{name}_split.parquet") or self._shared(f"{name}_split.pkl")
+        )
+
+    def read_split(self, name: str) -> Split:
+        """The split's notes and labels; a pickle is opened by a subprocess (`splits.read_split`)."""
+        info = self.code_info
+        return read_split(self.split_path(name), name, info.codes if info else ())
+
+    @cached_property
+    def code_info(self) -> CodeInfo | None:
+        """The codes as the JSON file names them; `None` without the file."""
+        path = self._shared("top50_icd10_info.json")
+        return None if path is None else _read_code_info(path)
+
+    @cached_property
+    def concept_names(self) -> tuple[str, ...] | None:
+        """The concepts' names; `None` without `concept_list.json`."""
+        path = self._shared("concept_list.json")
+        return None if path is None else _read_concept_names(path)
+
+    def concept_embeddings(self) -> np.ndarray | None:
+        """float32 [concepts, hidden] of `concept_embeddings.npy`; `None` without the file."""
+        path = self._shared("concept_embeddings.npy")
+        return None if path is None else _read_concept_embeddings(path)
+
+    def base_model(self, override: Path | None = None) -> Path:
+        """The folder with the base model's configuration and vocabulary (`base_model.find_base_model`)."""
+        return find_base_model(self.path, override)
+
+    def siblings(self) -> tuple["RunDirectory", ...]:
+        """Other run directories beside this one, by name."""
+        return tuple(
+            RunDirectory(child)
+            for child in _children(self.path.parent)
+            if child != self.path and _is_run(child)
+        )
+
+    def references(self) -> tuple[Path, ...]:
+        """Files in `references/` that a run can be read from, by name."""
+        return tuple(child for child in _children(self.path / "references") if child.suffix in RUN_SUFFIXES)
+
+    def _shared(self, name: str) -> Path | None:
+        places = (self.path / "shared_data" / name, self.path / name)
+        return next((place for place in places if place.is_file()), None)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _is_run(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    return any((folder / name).is_dir() for name in ("checkpoints", "shared_data")) or any(
+        folder.glob("*.pt")
+    )
+
+
+def _names(paths: list[Path]) -> str:
+    names = [path.name for path in paths]
+    return (
+        ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        if names
+        else "nothing"
+    )
+
+
+def _read_code_info(path: Path) -> CodeInfo:
+    content = read_json_object(path)
+    codes = content.get("top_50_codes")
+    if not isinstance(codes, list) or not codes or not all(isinstance(code, str) for code in codes):
+        raise ShifamindError(
+            f"{path.name} has no list of code names under 'top_50_codes'; it is in {path.parent}."
+        )
+    if len(set(codes)) != len(codes):
+        twice = next(code for code in codes if codes.count(code) > 1)
+        raise ShifamindError(f"{path.name} names the code {twice!r} more than once in 'top_50_codes'.")
+    counts, admissions, timestamp = (
+        content.get(key) for key in ("top_50_counts", "valid_admissions", "timestamp")
+    )
+    return CodeInfo(
+        codes=tuple(codes),
+        counts={c: n for c, n in counts.items() if type(n) is int} if isinstance(counts, dict) else {},
+        valid_admissions=admissions if type(admissions) is int else None,
+        timestamp=timestamp if isinstance(timestamp, str) else None,
+    )
+
+
+def _read_concept_names(path: Path) -> tuple[str, ...]:
+    import json
+
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ShifamindError(f"{path} is no JSON, or was cut off; copy it again.") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ShifamindError(f"{path} does not hold a list of concept names.")
+    return tuple(names)
+
+
+def _read_concept_embeddings(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ShifamindError(
+            f"{path} is no NumPy array of numbers, or was cut off; copy it again."
+        ) from error
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
+        raise ShifamindError(f"{path} does not hold a matrix of concepts × hidden size in floating point.")
+    return np.array(array, dtype=np.float32)

@@ -1,0 +1,327 @@
+"""Splits: notes with their labels, from a pickled or a Parquet table."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+
+from shifamind_core.arrays import DocumentIds, Labels, frozen
+from shifamind_core.artifacts import _unpickle
+from shifamind_core.artifacts.code_order import Check, compare_codes
+from shifamind_core.artifacts.digests import text_digest
+from shifamind_core.artifacts.split_table import SplitColumns, plain_columns
+from shifamind_core.errors import ShifamindError
+
+MEBIBYTE = 1 << 20
+MEMORY_CAP_BYTES = 24 * 1024 * MEBIBYTE
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Notes and what is true of them.
+
+    Attributes
+    ----------
+    name : str
+        `train`, `val` or `test`, or a file's name.
+    texts : tuple of str
+    labels : uint8 [documents, codes]
+        0 or 1, read-only. Column i belongs to `codes[i]`.
+    codes : tuple of str, optional
+        `None` where nothing names the positions of the `labels` lists.
+    labels_from : str
+        Where the labels were taken from, for people.
+    checks : tuple of Check
+        What the table says twice, compared.
+
+    Raises
+    ------
+    ShifamindError
+        Parts that cannot belong together.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    labels: Labels
+    codes: tuple[str, ...] | None = None
+    labels_from: str = "labels"
+    checks: tuple[Check, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.labels.dtype != np.uint8 or self.labels.ndim != 2 or (self.labels > 1).any():
+            raise ShifamindError(f"{self.name}: labels are not a matrix of 0 and 1.")
+        if not self.texts or len(self.texts) != len(self.labels):
+            raise ShifamindError(
+                f"{self.name}: {len(self.texts)} notes and {len(self.labels)} rows of labels."
+            )
+        if self.codes is not None and len(self.codes) != self.labels.shape[1]:
+            raise ShifamindError(
+                f"{self.name}: labels have {self.labels.shape[1]} columns, but {len(self.codes)} codes are named. "
+                "Use files of one and the same run."
+            )
+        object.__setattr__(self, "labels", frozen(self.labels))
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def document_ids(self) -> DocumentIds:
+        """int64 [documents]: a digest of each note's UTF-8 text."""
+        return frozen(np.array([text_digest(text.encode()) for text in self.texts], dtype=np.int64))
+
+    def head(self, count: int) -> "Split":
+        """The first `count` notes."""
+        return replace(self, texts=self.texts[:count], labels=self.labels[:count])
+
+    def with_codes(self, codes: Sequence[str]) -> "Split":
+        """The split with its label columns in the order of `codes` (the checkpoint's, usually), by name.
+
+        A split whose columns nothing names takes the codes by position, as the seed's evaluation does.
+
+        Raises
+        ------
+        ShifamindError
+            A code that the split does not have.
+        """
+        if self.codes is None or tuple(codes) == self.codes:
+            return replace(self, codes=tuple(codes))
+        check = compare_codes(
+            "code_order", list(codes), "the checkpoint", self.codes, f"the {self.name} split"
+        )
+        if set(codes) - set(self.codes):
+            raise ShifamindError(check.message)
+        order = [self.codes.index(code) for code in codes]
+        return replace(self, codes=tuple(codes), labels=self.labels[:, order])
+
+
+def read_split(
+    path: Path,
+    name: str | None = None,
+    known_codes: Sequence[str] = (),
+    memory_bytes: int | None = None,
+    time_limit_seconds: float | None = None,
+) -> Split:
+    """A split from `*.pkl` (opened by a subprocess that may use few names, little memory and some time) or `*.parquet`.
+
+    Parameters
+    ----------
+    known_codes : sequence of str
+        Codes named elsewhere in the run directory, to tell code columns from others.
+    memory_bytes, time_limit_seconds : optional
+        Limits of the subprocess; by default they follow from the file's size.
+
+    Raises
+    ------
+    ShifamindError
+        No such file, a file that is refused, or a table that holds no notes and labels; one line.
+    """
+    name = name or path.stem.removesuffix("_split")
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ShifamindError(f"{path} cannot be read: {error.strerror}.") from error
+    if not path.is_file() or not size:
+        raise ShifamindError(f"{path} is {'empty' if path.is_file() else 'no file'}; copy it again.")
+    if path.suffix == ".parquet":
+        columns = _read_parquet(path, known_codes)
+    else:
+        memory = memory_bytes or min(1024 * MEBIBYTE + 6 * size, MEMORY_CAP_BYTES)
+        seconds = time_limit_seconds or min(60 + size / (5 * MEBIBYTE), 900)
+        columns = _Conversion(path, known_codes, memory, seconds).run()
+    return _split(columns, name, path.name, known_codes)
+
+
+def _read_parquet(path: Path, known_codes: Sequence[str]) -> SplitColumns:
+    import pyarrow.lib
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path).to_pandas(ignore_metadata=True)
+    except (pyarrow.lib.ArrowException, OSError, ValueError) as error:
+        raise ShifamindError(
+            f"{path} is no Parquet table, or was cut off: {_one_line(str(error))}"
+        ) from error
+    return plain_columns(pd.DataFrame(table), known_codes, path.name)
+
+
+def _split(columns: SplitColumns, name: str, source: str, known_codes: Sequence[str]) -> Split:
+    """Choose the labels as the seed does (the lists, where there are any) and name their positions."""
+    names, values, lists = columns.code_names, columns.code_values, columns.labels
+    texts = tuple(text.decode() for text in columns.texts)
+    if lists is None:
+        return Split(name, texts, values, names, "one column a code")
+    if not names:
+        codes = tuple(known_codes) or None
+        return Split(name, texts, lists, codes, "labels lists")
+    codes, check = _name_positions(lists, values, names, tuple(known_codes), name)
+    return Split(name, texts, lists, codes, "labels lists", (check,))
+
+
+def _name_positions(
+    lists: np.ndarray, values: np.ndarray, names: tuple[str, ...], known: tuple[str, ...], split: str
+) -> tuple[tuple[str, ...], Check]:
+    """Which code stands at which position of the `labels` lists: the order under which both say the same."""
+    title = f"labels_{split}"
+    if lists.shape[1] != len(names):
+        raise ShifamindError(
+            f"{split} split: the labels lists have {lists.shape[1]} positions, the table has {len(names)} code columns. "
+            "Use files of one and the same run."
+        )
+    if np.array_equal(lists, values):
+        return names, Check(
+            title, "ok", f"{split}: labels lists and {len(names)} code columns agree in every note."
+        )
+    if sorted(known) == sorted(names):
+        order = [names.index(code) for code in known]
+        if np.array_equal(lists, values[:, order]):
+            message = (
+                f"{split}: the labels lists follow the order of top_50_codes, not that of the code columns; "
+                "both say the same under that order, which is used."
+            )
+            return known, Check(title, "warning", message)
+    rows, columns = np.nonzero(lists != values)
+    message = (
+        f"{split}: labels lists and code columns differ in {len(rows):,} of {lists.size:,} cells, first in row "
+        f"{rows[0] + 1} at code {names[columns[0]]!r}; the lists are used, as the seed's evaluation does."
+    )
+    return names, Check(title, "error", message)
+
+
+def _one_line(text: str, length: int = 300) -> str:
+    return " ".join(text.split())[:length]
+
+
+class _Conversion:
+    """One run of `_unpickle.py`. Nothing that comes back is trusted: sizes, values and text are checked again."""
+
+    def __init__(self, path: Path, known_codes: Sequence[str], memory_bytes: int, seconds: float) -> None:
+        self.path = path
+        self.known_codes = tuple(known_codes)
+        self.memory_bytes = memory_bytes
+        self.seconds = seconds
+        self.timed_out = False
+
+    def run(self) -> SplitColumns:
+        if not sys.platform.startswith("linux"):
+            raise ShifamindError(
+                f"{self.path.name}: pickles are opened on Linux only, where memory can be limited. "
+                "Save the table with DataFrame.to_parquet beside it and remove the pickle."
+            )
+        command = [sys.executable, "-I", str(Path(_unpickle.__file__).resolve())]
+        request = {
+            "path": str(self.path.resolve()),
+            "source": self.path.name,
+            "known_codes": self.known_codes,
+            "memory_bytes": self.memory_bytes,
+            "sys_path": [str(Path(place).resolve()) for place in sys.path],
+        }
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+            start_new_session=True,
+        ) as process:
+            assert process.stdin and process.stdout
+            watchdog = threading.Timer(self.seconds, self._stop, [process])
+            watchdog.start()
+            try:
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.close()
+                return self._receive(process.stdout)
+            except BrokenPipeError as error:
+                raise self._error("the subprocess that opens it ended at once") from error
+            finally:
+                watchdog.cancel()
+                process.kill()
+
+    def _stop(self, process: subprocess.Popen[bytes]) -> None:
+        self.timed_out = True
+        process.kill()
+
+    def _receive(self, pipe: IO[bytes]) -> SplitColumns:
+        header = self._header(pipe)
+        lengths, width, names = header.get("text_bytes"), header.get("label_width"), header.get("code_names")
+        if not (
+            isinstance(lengths, list)
+            and all(type(length) is int and length >= 0 for length in lengths)
+            and sum(lengths) <= self.memory_bytes
+            and (width is None or (type(width) is int and 0 < width <= 100_000))
+            and isinstance(names, list)
+            and all(type(name) is str for name in names)
+        ):
+            raise self._error("its subprocess gave an answer of another form")
+        texts = [self._exactly(pipe, length) for length in lengths]
+        labels = None if width is None else self._matrix(pipe, len(texts), width)
+        values = self._matrix(pipe, len(texts), len(names))
+        return SplitColumns(texts, labels, tuple(names), values)
+
+    def _header(self, pipe: IO[bytes]) -> dict[str, Any]:
+        line = pipe.readline(self.memory_bytes)
+        if not line.endswith(b"\n"):
+            raise self._error("the subprocess that opens it died, most likely at its memory limit")
+        header = json.loads(line)
+        if not isinstance(header, dict):
+            raise self._error("its subprocess gave an answer of another form")
+        if "error" in header:
+            raise self._explain(str(header["error"]), _one_line(str(header.get("message", ""))))
+        return header
+
+    def _exactly(self, pipe: IO[bytes], length: int) -> bytes:
+        content = pipe.read(length)
+        if len(content) != length:
+            raise self._error("the subprocess that opens it died halfway")
+        return content
+
+    def _matrix(self, pipe: IO[bytes], rows: int, columns: int) -> np.ndarray:
+        if rows * columns > self.memory_bytes:
+            raise self._error("its subprocess gave an answer of another form")
+        return np.frombuffer(self._exactly(pipe, rows * columns), dtype=np.uint8).reshape(rows, columns)
+
+    def _explain(self, kind: str, message: str) -> ShifamindError:
+        """One line for each way in which a pickle fails."""
+        name = self.path.name
+        if kind == "ShifamindError":
+            return ShifamindError(message)
+        if kind == "Refused":
+            return ShifamindError(
+                f"{name} was refused: {message} Do not open it by other means; write it again from its source."
+            )
+        if kind in ("MemoryError", "ArrowMemoryError", "_ArrayMemoryError"):
+            return ShifamindError(
+                f"{name} was refused: it needs more than the {self.memory_bytes // MEBIBYTE:,} MiB allowed for a file of its size."
+            )
+        if kind in ("EOFError", "UnpicklingError"):
+            return ShifamindError(f"{name} is no pickle, or was cut off ({message}); copy it again.")
+        return ShifamindError(
+            f"{name} cannot be rebuilt under pandas {pd.__version__} ({kind}: {message}). If another version of pandas wrote it "
+            "(2.2 cannot read what 3.x writes), save it there with DataFrame.to_parquet."
+        )
+
+    def _error(self, what: str) -> ShifamindError:
+        if self.timed_out:
+            return ShifamindError(
+                f"{self.path.name} was given up: it took longer than the {self.seconds:g} s allowed for a file of its size."
+            )
+        return ShifamindError(f"{self.path.name} cannot be read: {what}.")
+
+
+def _environment() -> dict[str, str]:
+    """What a Python needs to start, and one thread: every thread takes address space."""
+    kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if key in os.environ}
+    return kept | {
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "LC_ALL": "C.UTF-8",
+    }
