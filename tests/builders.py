@@ -81,7 +81,9 @@ def tiny_notes(count: int, seed: int = 0) -> list[str]:
     return notes
 
 
-def tiny_tokens(notes: list[str], base_model: Path, lowercase: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+def tiny_tokens(
+    notes: list[str], base_model: Path, lowercase: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and attention mask [notes, 512], lower-cased and padded to the maximum as in the seed."""
     tokenizer = BertWordPieceTokenizer(str(base_model / "vocab.txt"), lowercase=lowercase)
     tokenizer.enable_truncation(512)
@@ -99,7 +101,9 @@ def split_table(notes: list[str], labels: np.ndarray, codes: list[str]) -> pd.Da
 def write_base_model(folder: Path, config: BertConfig | None = None) -> Path:
     """A vocabulary-only base model: `config.json` and `vocab.txt`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({**(config or tiny_config()).to_dict(), "model_type": "bert"}))
+    (folder / "config.json").write_text(
+        json.dumps({**(config or tiny_config()).to_dict(), "model_type": "bert"})
+    )
     (folder / "vocab.txt").write_text("\n".join(tiny_vocabulary()) + "\n")
     return folder
 
@@ -167,6 +171,11 @@ def tiny_run_directory(
         embeddings = model.concept_embeddings.detach().numpy()
     np.save(shared / "concept_embeddings.npy", embeddings)
     counts = {code: 1000 - 10 * i for i, code in enumerate(names)}
-    info = {"timestamp": "20260102_203225", "top_50_codes": names, "top_50_counts": counts, "valid_admissions": 2500}
+    info = {
+        "timestamp": "20260102_203225",
+        "top_50_codes": names,
+        "top_50_counts": counts,
+        "valid_admissions": 2500,
+    }
     (shared / "top50_icd10_info.json").write_text(json.dumps(info))
     return folder

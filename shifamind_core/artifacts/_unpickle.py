@@ -18,44 +18,48 @@ from typing import Any, BinaryIO
 
 # Globals of DataFrame pickles of pandas 1.5 to 3.1 (NumPy 1 and 2, protocols 2 to 5), measured with a logging
 # Unpickler. A value is where the name lives today, if it has moved. No other name is ever looked up.
-ALLOWED: dict[str, str | None] = {
-    "builtins.slice": None,
-    "__builtin__.slice": "builtins.slice",
-    "numpy.dtype": None,
-    "numpy.ndarray": None,
-    "numpy._core.multiarray._reconstruct": None,
-    "numpy._core.multiarray.scalar": None,
-    "numpy._core.numeric._frombuffer": None,
-    "numpy.core.multiarray._reconstruct": "numpy._core.multiarray._reconstruct",
-    "numpy.core.multiarray.scalar": "numpy._core.multiarray.scalar",
-    "numpy.core.numeric._frombuffer": "numpy._core.numeric._frombuffer",
-    "pandas._libs.internals._unpickle_block": None,
-    "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked": None,
-    "pandas._libs.missing.NA": None,
-    "pandas.core.internals.managers.BlockManager": None,
-    "pandas.core.indexes.base._new_Index": None,
-    "pyarrow.lib._restore_array": None,
-    "pyarrow.lib.py_buffer": None,
-    "pyarrow.lib.type_for_alias": None,
-} | {
-    f"pandas.{place}{name}": f"pandas.{public}{name}"
-    for public, name, places in [
-        ("", "DataFrame", ("", "core.frame.")),
-        ("", "Index", ("", "core.indexes.base.")),
-        ("", "RangeIndex", ("", "core.indexes.range.")),
-        ("", "StringDtype", ("", "core.arrays.string_.")),
-        ("", "Int64Dtype", ("", "core.arrays.integer.")),
-        ("", "ArrowDtype", ("", "core.dtypes.dtypes.", "core.arrays.arrow.dtype.")),
-        ("", "CategoricalDtype", ("", "core.dtypes.dtypes.")),
-        ("", "Categorical", ("", "core.arrays.categorical.")),
-        ("arrays.", "StringArray", ("arrays.", "core.arrays.string_.")),
-        ("arrays.", "ArrowStringArray", ("arrays.", "core.arrays.string_arrow.")),
-        ("arrays.", "ArrowExtensionArray", ("arrays.", "core.arrays.arrow.array.")),
-        ("arrays.", "IntegerArray", ("arrays.", "core.arrays.integer.")),
-        ("arrays.", "DatetimeArray", ("arrays.", "core.arrays.datetimes.")),
-    ]
-    for place in places
-} | {"pandas.core.indexes.numeric.Int64Index": "pandas.Index"}
+ALLOWED: dict[str, str | None] = (
+    {
+        "builtins.slice": None,
+        "__builtin__.slice": "builtins.slice",
+        "numpy.dtype": None,
+        "numpy.ndarray": None,
+        "numpy._core.multiarray._reconstruct": None,
+        "numpy._core.multiarray.scalar": None,
+        "numpy._core.numeric._frombuffer": None,
+        "numpy.core.multiarray._reconstruct": "numpy._core.multiarray._reconstruct",
+        "numpy.core.multiarray.scalar": "numpy._core.multiarray.scalar",
+        "numpy.core.numeric._frombuffer": "numpy._core.numeric._frombuffer",
+        "pandas._libs.internals._unpickle_block": None,
+        "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked": None,
+        "pandas._libs.missing.NA": None,
+        "pandas.core.internals.managers.BlockManager": None,
+        "pandas.core.indexes.base._new_Index": None,
+        "pyarrow.lib._restore_array": None,
+        "pyarrow.lib.py_buffer": None,
+        "pyarrow.lib.type_for_alias": None,
+    }
+    | {
+        f"pandas.{place}{name}": f"pandas.{public}{name}"
+        for public, name, places in [
+            ("", "DataFrame", ("", "core.frame.")),
+            ("", "Index", ("", "core.indexes.base.")),
+            ("", "RangeIndex", ("", "core.indexes.range.")),
+            ("", "StringDtype", ("", "core.arrays.string_.")),
+            ("", "Int64Dtype", ("", "core.arrays.integer.")),
+            ("", "ArrowDtype", ("", "core.dtypes.dtypes.", "core.arrays.arrow.dtype.")),
+            ("", "CategoricalDtype", ("", "core.dtypes.dtypes.")),
+            ("", "Categorical", ("", "core.arrays.categorical.")),
+            ("arrays.", "StringArray", ("arrays.", "core.arrays.string_.")),
+            ("arrays.", "ArrowStringArray", ("arrays.", "core.arrays.string_arrow.")),
+            ("arrays.", "ArrowExtensionArray", ("arrays.", "core.arrays.arrow.array.")),
+            ("arrays.", "IntegerArray", ("arrays.", "core.arrays.integer.")),
+            ("arrays.", "DatetimeArray", ("arrays.", "core.arrays.datetimes.")),
+        ]
+        for place in places
+    }
+    | {"pandas.core.indexes.numeric.Int64Index": "pandas.Index"}
+)
 
 
 class Refused(Exception):

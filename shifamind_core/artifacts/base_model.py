@@ -54,3 +54,21 @@ def vocabulary_path(base_model: Path) -> Path:
 def vocabulary_sha256(base_model: Path) -> str:
     """SHA-256 of the vocabulary's file."""
     return file_sha256(vocabulary_path(base_model))
+
+
+def count_vocabulary(base_model: Path) -> int | None:
+    """How many entries `vocab.txt` has; `None` without the file.
+
+    Raises
+    ------
+    ShifamindError
+        The file is no UTF-8 text.
+    """
+    path = base_model / "vocab.txt"
+    if not path.is_file():
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ShifamindError(f"{path} is no UTF-8 text; copy it again.") from error
+    return len(lines) - (lines[-1] == "")

@@ -32,7 +32,9 @@ def compare_codes(
     "the checkpoint and the JSON hold the same 2 codes in another order: 2 positions differ, first at 1 ('I10' in the checkpoint, 'E785' in the JSON). Labels and logits meet by position: reorder one of them."
     """
     if list(first) == list(second):
-        return Check(name, "ok", f"{first_place} and {second_place} hold the same {len(first)} codes in order.")
+        return Check(
+            name, "ok", f"{first_place} and {second_place} hold the same {len(first)} codes in order."
+        )
     differ = [i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b]
     at = differ[0] if differ else min(len(first), len(second))
     places = f"first at {at + 1} ({_item(first, at)} in {first_place}, {_item(second, at)} in {second_place})"

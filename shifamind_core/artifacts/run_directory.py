@@ -1,11 +1,11 @@
 """A run directory: the seed's layout and the richer one of the public scripts. Every optional file may be absent.
 
-    run_20260102_203225/
-      checkpoints/phase1/phase1_best.pt
-      shared_data/top50_icd10_info.json  {train,val,test}_split.pkl or .parquet
-                  concept_embeddings.npy  concept_list.json
-      base_model/                        optional: config.json and vocab.txt
-      references/                        optional: runs to compare with
+run_20260102_203225/
+  checkpoints/phase1/phase1_best.pt
+  shared_data/top50_icd10_info.json  {train,val,test}_split.pkl or .parquet
+              concept_embeddings.npy  concept_list.json
+  base_model/                        optional: config.json and vocab.txt
+  references/                        optional: runs to compare with
 """
 
 from dataclasses import dataclass
@@ -60,7 +60,9 @@ class RunDirectory:
         try:
             given = given.resolve(strict=True)
         except (OSError, ValueError, RuntimeError) as error:
-            raise ShifamindError(f"{path} does not exist; give the folder of a run, e.g. run_20260102_203225.") from error
+            raise ShifamindError(
+                f"{path} does not exist; give the folder of a run, e.g. run_20260102_203225."
+            ) from error
         self._checkpoint: Path | None = None
         self.remarks: tuple[str, ...] = ()
         self.path = self._of_file(given) if given.is_file() else self._of_folder(given)
@@ -75,7 +77,9 @@ class RunDirectory:
 
     def _of_file(self, file: Path) -> Path:
         if file.suffix not in (".pt", ".pth", ".bin"):
-            raise ShifamindError(f"{file} is no checkpoint (.pt); give the folder of a run, or its checkpoint.")
+            raise ShifamindError(
+                f"{file} is no checkpoint (.pt); give the folder of a run, or its checkpoint."
+            )
         self._checkpoint = file
         around = next((parent.parent for parent in file.parents if parent.name == "checkpoints"), file.parent)
         self.remarks = (f"{file.name} was given; {around.name} is taken as its run directory.",)
@@ -84,7 +88,9 @@ class RunDirectory:
     def _of_folder(self, folder: Path) -> Path:
         if _is_run(folder):
             return folder
-        runs = sorted(child for child in _children(folder) if child.name.startswith("run_") and _is_run(child))
+        runs = sorted(
+            child for child in _children(folder) if child.name.startswith("run_") and _is_run(child)
+        )
         if len(runs) == 1:
             self.remarks = (f"{folder.name} holds one run, {runs[0].name}, which is taken.",)
             return runs[0]
@@ -112,8 +118,12 @@ class RunDirectory:
         if len(best) == 1 or len(found) == 1:
             return (best if len(best) == 1 else found)[0]
         if not found:
-            raise ShifamindError(f"{self.name} has no checkpoint: {CHECKPOINT} is missing in {self.path}. Copy it there.")
-        raise ShifamindError(f"{self.name} has {len(found)} checkpoints ({_names(found)}); give the path of one of them.")
+            raise ShifamindError(
+                f"{self.name} has no checkpoint: {CHECKPOINT} is missing in {self.path}. Copy it there."
+            )
+        raise ShifamindError(
+            f"{self.name} has {len(found)} checkpoints ({_names(found)}); give the path of one of them."
+        )
 
     def split_path(self, name: str) -> Path:
         """The file of the split `train`, `val` or `test`: Parquet, where both are there (it needs no trust), or a pickle.
@@ -135,7 +145,11 @@ class RunDirectory:
     @property
     def splits(self) -> tuple[str, ...]:
         """The names of the splits that are there."""
-        return tuple(name for name in SPLITS if self._shared(f"{name}_split.parquet") or self._shared(f"{name}_split.pkl"))
+        return tuple(
+            name
+            for name in SPLITS
+            if self._shared(f"{name}_split.parquet") or self._shared(f"{name}_split.pkl")
+        )
 
     def read_split(self, name: str) -> Split:
         """The split's notes and labels; a pickle is opened by a subprocess (`splits.read_split`)."""
@@ -165,7 +179,11 @@ class RunDirectory:
 
     def siblings(self) -> tuple["RunDirectory", ...]:
         """Other run directories beside this one, by name."""
-        return tuple(RunDirectory(child) for child in _children(self.path.parent) if child != self.path and _is_run(child))
+        return tuple(
+            RunDirectory(child)
+            for child in _children(self.path.parent)
+            if child != self.path and _is_run(child)
+        )
 
     def references(self) -> tuple[Path, ...]:
         """Files in `references/` that a run can be read from, by name."""
@@ -186,23 +204,33 @@ def _children(folder: Path) -> list[Path]:
 def _is_run(folder: Path) -> bool:
     if not folder.is_dir():
         return False
-    return any((folder / name).is_dir() for name in ("checkpoints", "shared_data")) or any(folder.glob("*.pt"))
+    return any((folder / name).is_dir() for name in ("checkpoints", "shared_data")) or any(
+        folder.glob("*.pt")
+    )
 
 
 def _names(paths: list[Path]) -> str:
     names = [path.name for path in paths]
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "nothing"
+    return (
+        ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        if names
+        else "nothing"
+    )
 
 
 def _read_code_info(path: Path) -> CodeInfo:
     content = read_json_object(path)
     codes = content.get("top_50_codes")
     if not isinstance(codes, list) or not codes or not all(isinstance(code, str) for code in codes):
-        raise ShifamindError(f"{path.name} has no list of code names under 'top_50_codes'; it is in {path.parent}.")
+        raise ShifamindError(
+            f"{path.name} has no list of code names under 'top_50_codes'; it is in {path.parent}."
+        )
     if len(set(codes)) != len(codes):
         twice = next(code for code in codes if codes.count(code) > 1)
         raise ShifamindError(f"{path.name} names the code {twice!r} more than once in 'top_50_codes'.")
-    counts, admissions, timestamp = (content.get(key) for key in ("top_50_counts", "valid_admissions", "timestamp"))
+    counts, admissions, timestamp = (
+        content.get(key) for key in ("top_50_counts", "valid_admissions", "timestamp")
+    )
     return CodeInfo(
         codes=tuple(codes),
         counts={c: n for c, n in counts.items() if type(n) is int} if isinstance(counts, dict) else {},
@@ -227,7 +255,9 @@ def _read_concept_embeddings(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ShifamindError(f"{path} is no NumPy array of numbers, or was cut off; copy it again.") from error
+        raise ShifamindError(
+            f"{path} is no NumPy array of numbers, or was cut off; copy it again."
+        ) from error
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
         raise ShifamindError(f"{path} does not hold a matrix of concepts × hidden size in floating point.")
     return np.array(array, dtype=np.float32)

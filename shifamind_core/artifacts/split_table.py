@@ -13,7 +13,9 @@ import pandas as pd
 
 from shifamind_core.errors import ShifamindError
 
-NO_CODES = frozenset({"text", "labels", "subject_id", "hadm_id", "note_id", "has_top50", "index", "Unnamed: 0"})
+NO_CODES = frozenset(
+    {"text", "labels", "subject_id", "hadm_id", "note_id", "has_top50", "index", "Unnamed: 0"}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,4 +159,6 @@ def _some(names: list[str]) -> str:
 
 
 def _short(value: Any) -> str:
-    return repr(value)[:40] if isinstance(value, (int, float, str, np.generic)) else f"a {type(value).__name__}"
+    return (
+        repr(value)[:40] if isinstance(value, (int, float, str, np.generic)) else f"a {type(value).__name__}"
+    )

@@ -60,7 +60,9 @@ class Split:
         if self.labels.dtype != np.uint8 or self.labels.ndim != 2 or (self.labels > 1).any():
             raise ShifamindError(f"{self.name}: labels are not a matrix of 0 and 1.")
         if not self.texts or len(self.texts) != len(self.labels):
-            raise ShifamindError(f"{self.name}: {len(self.texts)} notes and {len(self.labels)} rows of labels.")
+            raise ShifamindError(
+                f"{self.name}: {len(self.texts)} notes and {len(self.labels)} rows of labels."
+            )
         if self.codes is not None and len(self.codes) != self.labels.shape[1]:
             raise ShifamindError(
                 f"{self.name}: labels have {self.labels.shape[1]} columns, but {len(self.codes)} codes are named. "
@@ -92,7 +94,9 @@ class Split:
         """
         if self.codes is None or tuple(codes) == self.codes:
             return replace(self, codes=tuple(codes))
-        check = compare_codes("code_order", list(codes), "the checkpoint", self.codes, f"the {self.name} split")
+        check = compare_codes(
+            "code_order", list(codes), "the checkpoint", self.codes, f"the {self.name} split"
+        )
         if set(codes) - set(self.codes):
             raise ShifamindError(check.message)
         order = [self.codes.index(code) for code in codes]
@@ -143,7 +147,9 @@ def _read_parquet(path: Path, known_codes: Sequence[str]) -> SplitColumns:
     try:
         table = pyarrow.parquet.read_table(path).to_pandas(ignore_metadata=True)
     except (pyarrow.lib.ArrowException, OSError, ValueError) as error:
-        raise ShifamindError(f"{path} is no Parquet table, or was cut off: {_one_line(str(error))}") from error
+        raise ShifamindError(
+            f"{path} is no Parquet table, or was cut off: {_one_line(str(error))}"
+        ) from error
     return plain_columns(pd.DataFrame(table), known_codes, path.name)
 
 
@@ -171,7 +177,9 @@ def _name_positions(
             "Use files of one and the same run."
         )
     if np.array_equal(lists, values):
-        return names, Check(title, "ok", f"{split}: labels lists and {len(names)} code columns agree in every note.")
+        return names, Check(
+            title, "ok", f"{split}: labels lists and {len(names)} code columns agree in every note."
+        )
     if sorted(known) == sorted(names):
         order = [names.index(code) for code in known]
         if np.array_equal(lists, values[:, order]):
@@ -286,7 +294,9 @@ class _Conversion:
         if kind == "ShifamindError":
             return ShifamindError(message)
         if kind == "Refused":
-            return ShifamindError(f"{name} was refused: {message} Do not open it by other means; write it again from its source.")
+            return ShifamindError(
+                f"{name} was refused: {message} Do not open it by other means; write it again from its source."
+            )
         if kind in ("MemoryError", "ArrowMemoryError", "_ArrayMemoryError"):
             return ShifamindError(
                 f"{name} was refused: it needs more than the {self.memory_bytes // MEBIBYTE:,} MiB allowed for a file of its size."
@@ -309,4 +319,9 @@ class _Conversion:
 def _environment() -> dict[str, str]:
     """What a Python needs to start, and one thread: every thread takes address space."""
     kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if key in os.environ}
-    return kept | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "LC_ALL": "C.UTF-8"}
+    return kept | {
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "LC_ALL": "C.UTF-8",
+    }

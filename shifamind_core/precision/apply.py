@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from shifamind_core.errors import PolicyRefused
+from shifamind_core.precision.emulate import Emulation
 from shifamind_core.precision.policy import Attention, NumericFlags, PrecisionPolicy
 
 TORCH_DTYPES = {
@@ -92,6 +93,8 @@ def applied(
                 f"{policy.name} asks for TF32 {'on' if policy.tf32 else 'off'}, but a matrix product on "
                 f"{torch.cuda.get_device_name(device)} shows the opposite. Is NVIDIA_TF32_OVERRIDE set?"
             )
+        if policy.emulate is not None:
+            restore.enter_context(Emulation(policy.emulate))
         yield flags
 
 
@@ -124,6 +127,7 @@ def observe_flags(policy: PrecisionPolicy, device: torch.device, attention: Atte
         bf16_reduced_precision_reduction=bool(cuda.matmul.allow_bf16_reduced_precision_reduction),
         autocast=policy.autocast,
         weights=policy.weights,
+        emulated=policy.emulate,
         attention=attention,
         sdpa_backends=tuple(name for name, enabled in backends.items() if enabled),
         cublas_workspace_config=os.environ.get(WORKSPACE),

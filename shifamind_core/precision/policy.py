@@ -51,6 +51,7 @@ class NumericFlags:
     bf16_reduced_precision_reduction: bool | None = None
     autocast: str | None = None
     weights: str | None = None
+    emulated: str | None = None
     attention: str | None = None
     sdpa_backends: tuple[str, ...] | None = None
     cublas_workspace_config: str | None = None
@@ -79,6 +80,9 @@ POLICIES: dict[str, PrecisionPolicy] = {
             math_attention=True,
             fixed_padding=True,
         ),
+        PrecisionPolicy("emulated-tf32", "What TF32 tensor cores would do, predicted here.", emulate="tf32"),
+        PrecisionPolicy("emulated-bf16", "What BF16 autocast would do, predicted here.", emulate="bfloat16"),
+        PrecisionPolicy("emulated-fp16", "What FP16 autocast would do, predicted here.", emulate="float16"),
     )
 }
 

@@ -1,0 +1,1 @@
+"""Results as tables and CSV files that say where they come from."""

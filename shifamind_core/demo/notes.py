@@ -1,0 +1,304 @@
+"""Synthetic discharge notes in the style of MIMIC-IV, written by a program from a name and a number.
+
+The style is what matters for the case: capitals carry meaning (`HTN`, `DNR/DNI`, headings, drug names),
+`___` stands where a real note was de-identified, most notes outrun 512 tokens and keep their discharge
+diagnoses for the end. Evidence for a code is varied, sometimes missing, sometimes denied or a relative's.
+"""
+
+import string
+from dataclasses import dataclass, field
+
+from shifamind_core.demo.evidence import EVIDENCE, PATIENTS_DENY, RELATIVES_HAVE
+from shifamind_core.demo.labels import CODES, PREVALENCE, TRAITS, draw_codes
+from shifamind_core.demo.prose import (
+    ALLERGIES,
+    COMPLAINTS,
+    CONDITION,
+    COURSE_OPENING,
+    DISPOSITIONS,
+    EXAM,
+    IMAGING,
+    INSTRUCTIONS,
+    NEVER_SMOKED,
+    OTHER_COURSE,
+    OTHER_DRUGS,
+    OTHER_FAMILY,
+    OTHER_HISTORY,
+    PROCEDURES,
+    RELATIVES,
+    SERVICES,
+    SOCIAL,
+    STORY,
+    TRANSITION,
+)
+from shifamind_core.demo.stream import Stream
+
+BANNER = "[Synthetic note: written by a program about nobody]"
+
+# How often a code that is there leaves a trace in each place, and how often it leaves none anywhere.
+PLACES = {"history": 0.62, "story": 0.45, "course": 0.55, "drugs": 0.60, "diagnosis": 0.80}
+SILENT = 0.10
+# How often a code that is not there is mentioned all the same, as a share of its prevalence.
+UNCODED = 0.30
+# Casing of list entries: as one author writes them. "plain" keeps only abbreviations in capitals.
+LIST_CASING = {"plain": 0.42, "title": 0.36, "caps": 0.22}
+SHORT = 0.20
+
+
+@dataclass(frozen=True)
+class SyntheticNote:
+    """A note's text and the codes of its admission."""
+
+    text: str
+    codes: frozenset[str]
+
+    @property
+    def labels(self) -> list[int]:
+        """One 0 or 1 a code, in the order of `CODES`."""
+        return [int(code in self.codes) for code in CODES]
+
+
+def write_note(split: str, index: int) -> SyntheticNote:
+    """The note of that number in that split; always the same one."""
+    stream = Stream("shifamind-demo/1", split, index)
+    traits = frozenset(trait for trait, share in TRAITS.items() if stream.chance(share))
+    codes = draw_codes(stream, traits)
+    return SyntheticNote(_Writer(stream, codes, "female" in traits).note(), codes)
+
+
+@dataclass
+class _Writer:
+    """One author at one note: the casing habits hold for all of it."""
+
+    stream: Stream
+    codes: frozenset[str]
+    female: bool
+    mentions: dict[str, list[str]] = field(default_factory=dict)  # place -> phrases
+
+    def note(self) -> str:
+        stream = self.stream
+        self.casing = stream.weighted(LIST_CASING)
+        self.drug_casing = stream.weighted({"title": 0.55, "plain": 0.30, "caps": 0.15})
+        self.heading = stream.weighted({"title": 0.55, "caps": 0.45})
+        self.complaint = stream.pick(COMPLAINTS)
+        self.who = "woman" if self.female else "man"
+        self._choose_mentions()
+        short = stream.chance(SHORT)
+        sections = self._short_sections() if short else self._sections()
+        return "\n".join([BANNER, self._header(), *(self._section(*section) for section in sections)]) + "\n"
+
+    def _choose_mentions(self) -> None:
+        stream = self.stream
+        self.mentions = {place: [] for place in PLACES}
+        for code in CODES:
+            evidence = EVIDENCE[code]
+            if code in self.codes:
+                if stream.chance(SILENT):
+                    continue
+                for place, share in PLACES.items():
+                    phrases = getattr(evidence, place)
+                    if phrases and stream.chance(share):
+                        self.mentions[place].append(stream.pick(phrases))
+            elif stream.chance(UNCODED * PREVALENCE[code]):
+                place = stream.pick([place for place in PLACES if getattr(evidence, place)])
+                self.mentions[place].append(stream.pick(getattr(evidence, place)))
+        for place, phrases in self.mentions.items():
+            self.mentions[place] = stream.shuffled(phrases)
+
+    # Sections, in the order in which they stand
+
+    def _sections(self) -> list[tuple[str, str]]:
+        front = [
+            ("chief complaint", self._sentence(self.complaint)),
+            ("major surgical or invasive procedure", self._cased(self.stream.pick(PROCEDURES), "title")),
+            ("history of present illness", self._story()),
+            ("past medical history", self._history()),
+        ]
+        person = [("social history", self._social()), ("family history", self._family())]
+        drugs = ("medications on admission", self._drugs(self.mentions["drugs"], 3))
+        exam = [("physical exam", self._exam()), ("pertinent results", self._results())]
+        course = [("brief hospital course", self._course())]
+        back = [
+            ("discharge medications", self._drugs(self.mentions["drugs"], 4)),
+            ("discharge disposition", self.stream.pick(DISPOSITIONS)),
+            ("discharge diagnosis", self._diagnoses()),
+            ("discharge condition", " ".join(self.stream.some(CONDITION, 1, 3))),
+            ("discharge instructions", self._filled(self.stream.some(INSTRUCTIONS, 3, 9))),
+            ("followup instructions", "___"),
+        ]
+        if self.stream.chance(0.20):  # transfers bring their medication list along
+            return [*front, drugs, *person, *exam, *course, *back]
+        return [*front, *person, *exam, *course, drugs, *back]
+
+    def _short_sections(self) -> list[tuple[str, str]]:
+        return [
+            ("chief complaint", self._sentence(self.complaint)),
+            ("history of present illness", self._story(most=4)),
+            ("past medical history", self._history()),
+            ("brief hospital course", self._course(most=2)),
+            ("discharge medications", self._drugs(self.mentions["drugs"], 1)),
+            ("discharge diagnosis", self._diagnoses()),
+        ]
+
+    def _section(self, heading: str, body: str) -> str:
+        return f"\n{self._cased(heading, self.heading)}:\n{body}"
+
+    def _header(self) -> str:
+        stream = self.stream
+        return (
+            f"Name:  ___   Unit No:   ___\nAdmission Date:  ___   Discharge Date:   ___\n"
+            f"Date of Birth:  ___   Sex:   {'F' if self.female else 'M'}\nService: {stream.pick(SERVICES)}\n\n"
+            f"Allergies:\n{stream.pick(ALLERGIES)}\nAttending: ___."
+        )
+
+    def _story(self, most: int = 11) -> str:
+        stream = self.stream
+        age = stream.pick(("___ yo", "___ year old", "___ y/o"))
+        known = [phrase for phrase in self.mentions["history"] if stream.chance(0.45)]
+        pronoun = "who presents with" if stream.chance(0.7) else "admitted for"
+        history = f" with a history of {', '.join(known)}" if known else ""
+        opening = f"{age} {self.who}{history} {pronoun} {self.complaint}."
+        rest = stream.shuffled([*self.mentions["story"], *stream.some(STORY, 2, most)])
+        return self._filled([opening, *rest])
+
+    def _history(self) -> str:
+        stream = self.stream
+        entries = stream.shuffled([*self.mentions["history"], *stream.some(OTHER_HISTORY, 0, 5)])
+        if not entries:
+            return "None."
+        if stream.chance(0.25):
+            return self._cased(", ".join(entries), self.casing)
+        marks = stream.pick(("- ", "# ", "", "number"))
+        return "\n".join(
+            f"{f'{number}. ' if marks == 'number' else marks}{self._cased(entry, self.casing)}"
+            for number, entry in enumerate(entries, 1)
+        )
+
+    def _social(self) -> str:
+        stream = self.stream
+        lines = stream.some(SOCIAL, 1, 4)
+        if "Z87891" in self.codes:
+            if stream.chance(0.55):
+                lines.append(stream.pick(("Quit smoking ___.", "Former smoker.", "Ex-smoker, 30 pack years.", "Tobacco: quit.")))
+        elif "F17210" in self.codes:
+            if stream.chance(0.60):
+                lines.append(stream.pick(("Smokes 1 ppd.", "Current smoker.", "Tobacco: active, half a pack a day.")))
+        elif stream.chance(0.5):
+            lines.append(stream.pick(NEVER_SMOKED))
+        return " ".join(stream.shuffled(lines))
+
+    def _family(self) -> str:
+        stream = self.stream
+        lines = []
+        for _ in range(stream.between(0, 3)):
+            relative = stream.pick(RELATIVES)
+            if stream.chance(0.7):
+                disease = stream.pick(RELATIVES_HAVE[stream.pick(list(RELATIVES_HAVE))].split("|"))
+            else:
+                disease = stream.pick(OTHER_FAMILY)
+            lines.append(f"{relative} {stream.pick(('with', 'had', '-'))} {disease}.")
+        if stream.chance(0.4):
+            denied = PATIENTS_DENY[stream.pick(list(PATIENTS_DENY))]
+            lines.append(f"{stream.pick(('No history of', 'Denies', 'Negative for'))} {stream.pick(denied.split('|'))}.")
+        return " ".join(lines) or "Noncontributory."
+
+    def _exam(self) -> str:
+        lines = [self.stream.pick(line.split("|")) for line in EXAM if self.stream.chance(0.85)]
+        return "\n".join([f"{self._cased('admission', self.heading)}:", *(self._filled([line]) for line in lines)])
+
+    def _results(self) -> str:
+        stream = self.stream
+        blocks = []
+        for _ in range(stream.between(1, 2)):
+            time = f"___ {stream.between(10, 12)}:{stream.between(10, 59)}{stream.pick(('AM', 'PM'))} BLOOD"
+            blocks += [f"{time} {self._blood_count()}", f"{time} {self._chemistry()}"]
+        return "\n".join([*blocks, self._filled(stream.some(IMAGING, 1, 4), "\n")])
+
+    def _blood_count(self) -> str:
+        stream, codes = self.stream, self.codes
+        low = bool(codes & {"D62", "D649"}) and stream.chance(0.8)
+        hemoglobin = stream.value(7.0, 10.4) if low else stream.value(10.8, 15.2)
+        platelets = stream.between(41, 128) if "D696" in codes and stream.chance(0.75) else stream.between(140, 390)
+        return (
+            f"WBC-{stream.value(4.1, 16.0)} RBC-{stream.value(2.6, 5.1, 2)} Hgb-{hemoglobin}{'*' if low else ''} "
+            f"MCV-{stream.between(79, 101)} RDW-{stream.value(12.1, 17.5)} Plt {platelets}{'*' if platelets < 130 else ''}"
+        )
+
+    def _chemistry(self) -> str:
+        stream, codes = self.stream, self.codes
+        if "N179" in codes and stream.chance(0.75):
+            creatinine = stream.value(2.0, 5.5)
+        elif codes & {"N189", "N183", "I129", "I130", "E1122"} and stream.chance(0.8):
+            creatinine = stream.value(1.4, 2.6)
+        else:
+            creatinine = stream.value(0.5, 1.3)
+        sodium = stream.between(119, 131) if "E871" in codes and stream.chance(0.75) else stream.between(134, 145)
+        bicarbonate = stream.between(9, 18) if "E872" in codes and stream.chance(0.7) else stream.between(21, 30)
+        diabetic = bool(codes & {"E119", "E1122", "Z794"}) and stream.chance(0.75)
+        glucose = stream.between(160, 390) if diabetic else stream.between(78, 150)
+        return (
+            f"Glucose-{glucose}{'*' if glucose > 150 else ''} UreaN-{stream.between(9, 48)} "
+            f"Creat-{creatinine}{'*' if float(creatinine) > 1.3 else ''} Na-{sodium}{'*' if sodium < 132 else ''} "
+            f"K-{stream.value(3.3, 5.2)} Cl-{stream.between(95, 110)} HCO3-{bicarbonate}{'*' if bicarbonate < 20 else ''}"
+        )
+
+    def _course(self, most: int = 6) -> str:
+        stream = self.stream
+        opening = stream.pick(COURSE_OPENING).format(who=self.who, complaint=self.complaint)
+        problems = stream.shuffled([*self.mentions["course"], *stream.some(OTHER_COURSE, 1, most)])
+        casing = stream.weighted({"caps": 0.45, "title": 0.30, "plain": 0.25})
+        lines = []
+        for problem in problems:
+            title, colon, rest = problem.partition(":")
+            lines.append(f"# {self._cased(title, casing)}{colon}{rest}." if colon else f"{self._sentence(problem)}.")
+        lines.append(f"Transitional issues: {', '.join(stream.some(TRANSITION, 1, 3))}.")
+        return "\n".join([opening, *lines])
+
+    def _drugs(self, wanted: list[str], least: int) -> str:
+        stream = self.stream
+        entries = stream.shuffled([*wanted, *stream.some(OTHER_DRUGS, least, least + 5)])
+        return "\n".join(f"{number}. {self._drug(entry)}" for number, entry in enumerate(entries, 1))
+
+    def _drug(self, entry: str) -> str:
+        name_end = next((i for i, word in enumerate(entry.split()) if word[0].isdigit()), 1)
+        words = entry.split()
+        return " ".join([self._cased(" ".join(words[:name_end]), self.drug_casing), *words[name_end:]])
+
+    def _diagnoses(self) -> str:
+        entries = self.mentions["diagnosis"] or [self.complaint]
+        return "\n".join(f"{self._cased(entry, self.casing)}" for entry in entries)
+
+    # Words
+
+    def _cased(self, text: str, casing: str) -> str:
+        if casing == "caps":
+            return text.upper()
+        if casing == "title":
+            return " ".join(word[:1].upper() + word[1:] for word in text.split(" "))
+        return text
+
+    def _sentence(self, text: str) -> str:
+        return text[:1].upper() + text[1:]
+
+    def _filled(self, sentences: list[str], joint: str = " ") -> str:
+        """The sentences with their `{}` filled in: vital signs and other numbers."""
+        stream = self.stream
+        text = joint.join(sentences)
+        values = {
+            "n": lambda: str(stream.between(2, 9)),
+            "t": lambda: stream.value(96.8, 101.9),
+            "h": lambda: str(stream.between(56, 124)),
+            "b": lambda: f"{stream.between(92, 178)}/{stream.between(48, 96)}",
+            "r": lambda: str(stream.between(12, 26)),
+            "s": lambda: str(stream.between(89, 100)),
+            "w": lambda: stream.value(3.2, 17.9),
+            "p": lambda: str(stream.between(1, 6)),
+            "e": lambda: str(stream.between(25, 70)),
+            "complaint": lambda: self.complaint,
+        }
+        parts = []
+        for literal, name, _, _ in string.Formatter().parse(text):
+            parts.append(literal)
+            if name is not None:
+                parts.append(values[name]())
+        return "".join(parts)
