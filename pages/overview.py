@@ -10,7 +10,7 @@ from shifamind_core.ui.job_panel import show_failure, show_jobs
 from shifamind_core.ui.navigation import PAGES, page_path, present_pages
 from shifamind_core.ui.offers import references_on_offer
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.widgets import pick_pair, runs_on_offer, show_error, upload_reference
+from shifamind_core.ui.widgets import load_run, pick_pair, runs_on_offer, show_error, upload_reference
 from shifamind_core.ui.workspace_header import show_workspace
 
 
@@ -23,32 +23,34 @@ def card(label: str, pair: Pair, help: str) -> None:
 
 
 def show_headline(found: Headline) -> None:
-    thresholds = [
-        f"{one:.2f}" if one is not None else "–"
+    """Four scores with their gaps, and one sentence on the decisions behind them."""
+    comparison = found.comparison
+    used = [
+        "none" if one is None else f"{one:.2f}"
         for one in (found.thresholds.candidate, found.thresholds.reference)
     ]
-    tuned = f"At the threshold tuned on validation: candidate {thresholds[0]}, reference {thresholds[1]}. A run without a validation run of the same configuration has none."
-    first, second, third, fourth = st.columns(4)
-    with first:
-        card(
-            "Macro F1 @0.5",
-            found.macro_f1,
-            "Mean F1 over all codes; a code is assigned where its probability exceeds 0.5.",
-        )
-    with second:
-        card("Micro F1 @0.5", found.micro_f1, "F1 of all decisions pooled, at threshold 0.5.")
-    with third:
-        card("Macro F1, tuned", found.tuned_macro_f1, tuned)
-    with fourth:
-        card("Micro F1, tuned", found.tuned_micro_f1, tuned)
-    furthest = (
-        "" if found.max_abs_difference is None else f"; logits differ by up to {found.max_abs_difference:.3g}"
+    tuned = (
+        "Each run at the threshold that its own validation run gives the best micro F1: "
+        f"{used[0]} for the candidate, {used[1]} for the reference."
     )
+    fixed = "A code is assigned where its probability is above 0.5."
+    cards = (
+        ("Macro F1 @0.5", comparison.macro_f1, f"Mean F1 over all codes. {fixed}"),
+        ("Micro F1 @0.5", comparison.micro_f1, f"F1 of all decisions pooled. {fixed}"),
+        ("Macro F1, tuned", found.tuned_macro_f1, tuned),
+        ("Micro F1, tuned", found.tuned_micro_f1, tuned),
+    )
+    for column, (label, pair, help) in zip(st.columns(4), cards, strict=True):
+        with column:
+            card(label, pair, help)
+    logits = comparison.aligned.candidate.logits
+    furthest = comparison.difference.max_abs
     st.caption(
-        f"On {found.documents:,} shared notes, {found.flipped:,} of {found.decisions:,} decisions differ{furthest}. "
-        "A gap is candidate − reference."
+        f"On {logits.shape[0]:,} shared notes, {comparison.decisions_flipped:,} of {logits.size:,} decisions differ"
+        + ("." if furthest is None else f"; logits differ by up to {furthest:.3g}.")
+        + " Under each score: candidate − reference."
     )
-    for remark in found.remarks:
+    for remark in comparison.remarks:
         st.caption(safe_text(remark))
 
 
@@ -66,7 +68,7 @@ def show_gap() -> None:
     if pair is None:
         return
     try:
-        show_headline(headline_of(*pair, options, workspace))
+        show_headline(headline_of(load_run(pair[0]), load_run(pair[1])))
     except ShifamindError as error:
         show_error(error)
 
