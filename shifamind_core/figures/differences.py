@@ -1,16 +1,44 @@
 """Candidate minus reference: how far the logits lie apart, and where."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import plotly.graph_objects as go
 
-from shifamind_core.figures.binning import Density, SymmetricLogHistogram
+from shifamind_core.analysis.alignment import AlignedRuns
+from shifamind_core.figures.binning import (
+    Density,
+    SymmetricLogHistogram,
+    density,
+    symmetric_log_histogram,
+)
 from shifamind_core.figures.style import CANDIDATE, GUIDE, PALETTE, SCALE, styled
 
 _MOST_TICKS = 5  # a side
 
 
+@dataclass(frozen=True, eq=False)
+class BinnedDifferences:
+    """What both figures need of two aligned runs: some ten thousand numbers instead of all logits."""
+
+    histogram: SymmetricLogHistogram
+    density: Density
+
+
+def bin_differences(aligned: AlignedRuns) -> BinnedDifferences:
+    """Bin candidate − reference, taken in FP64, and the pairs of logits themselves."""
+    candidate = aligned.candidate.logits.astype(np.float64)
+    reference = aligned.reference.logits.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # infinity − infinity is NaN, and is counted as not finite
+        return BinnedDifferences(
+            histogram=symmetric_log_histogram(candidate - reference),
+            density=density(reference, candidate),
+        )
+
+
 def difference_histogram(
-    histogram: SymmetricLogHistogram, percentiles: dict[float, float] | None = None
+    histogram: SymmetricLogHistogram, percentiles: Mapping[int, float | None] | None = None
 ) -> go.Figure:
     """Logit differences on a symmetric log axis: 1e-6 and 1 are both visible, exact zeros have their own bar.
 
@@ -53,7 +81,7 @@ def difference_histogram(
         marker={"color": PALETTE[2], "line": {"width": 0}},
         hovertemplate="exactly equal: %{y:,} logits<extra></extra>",
     )
-    marked = {p: v for p, v in sorted((percentiles or {}).items()) if np.isfinite(v) and v > 0}
+    marked = {p: v for p, v in sorted((percentiles or {}).items()) if v is not None and np.isfinite(v) and v > 0}
     for value in marked.values():
         for side in (-1, 1):
             at = side * max(float(np.log10(value) - low + offset), offset)

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 # Okabe and Ito's colours (Wong, Nature Methods 8, 441, 2011), told apart under every common colour
 # blindness; ordered, and without yellow and black, so that each stands out on white and on near-black.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 CANDIDATE, REFERENCE = PALETTE[:2]
 # For counts: every stop is readable on both grounds (Viridis begins in a purple that a dark page swallows).
 SCALE = ("#6A6FD8", "#C65BB2", "#F2845C", "#F6C945")

@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from shifamind_core.analysis.thresholds import FIXED_THRESHOLD, ThresholdCurve, TunedThreshold
 from shifamind_core.figures.style import BAND_OPACITY, GUIDE, colour, plain, styled
 
 DASHES = {"test": "solid", "validation": "dash"}
@@ -36,6 +37,32 @@ class ThresholdLine:
     macro_f1: np.ndarray
     tuned: float | None = None
     plateau: tuple[float, float] | None = None
+
+
+def threshold_lines(
+    name: str,
+    scored: ThresholdCurve,
+    validation: ThresholdCurve | None = None,
+    tuned: TunedThreshold | None = None,
+) -> list[ThresholdLine]:
+    """The lines of one run: its validation split, where there is one, and the split that is scored."""
+    threshold = None if tuned is None else tuned.threshold
+    plateau = None if tuned is None else (tuned.plateau.lowest, tuned.plateau.highest)
+    lines = [ThresholdLine(name, "test", scored.thresholds, scored.micro_f1, scored.macro_f1, threshold)]
+    if validation is not None:
+        lines.insert(
+            0,
+            ThresholdLine(
+                name,
+                "validation",
+                validation.thresholds,
+                validation.micro_f1,
+                validation.macro_f1,
+                threshold,
+                plateau,
+            ),
+        )
+    return lines
 
 
 def thresholds_figure(lines: Sequence[ThresholdLine]) -> go.Figure:
@@ -75,9 +102,9 @@ def thresholds_figure(lines: Sequence[ThresholdLine]) -> go.Figure:
                 opacity=BAND_OPACITY,
                 line_width=0,
             )
-    figure.add_vline(x=0.5, line={"color": GUIDE, "width": 1, "dash": "dot"})
+    figure.add_vline(x=FIXED_THRESHOLD, line={"color": GUIDE, "width": 1, "dash": "dot"})
     figure.add_annotation(
-        x=0.5, y=1, yref="y domain", yanchor="top", xanchor="left", text="0.5", showarrow=False
+        x=FIXED_THRESHOLD, y=1, yref="y domain", yanchor="top", xanchor="left", text=f"{FIXED_THRESHOLD:g}", showarrow=False
     )
     figure.update_yaxes(title_text="Micro F1", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title_text="Macro F1", rangemode="tozero", row=2, col=1)

@@ -1,0 +1,181 @@
+"""The report: four tables about a candidate and, where there is one, its reference."""
+
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, TypeVar
+
+import pandas as pd
+
+from shifamind_core.analysis.comparison import RunComparison, compare
+from shifamind_core.analysis.thresholds import (
+    FIXED_THRESHOLD,
+    GRIDS,
+    GridName,
+    evaluate,
+    threshold_curve,
+)
+from shifamind_core.errors import ShifamindError
+from shifamind_core.report.csv_text import csv_text
+from shifamind_core.report.provenance import with_provenance
+from shifamind_core.report.tables import codes_table, comparison_table, curve_table, metrics_table
+from shifamind_core.runs.run import Run
+
+T = TypeVar("T")
+FileName = Literal["metrics", "codes", "comparison", "thresholds"]
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What a report is about. A validation run is the one its run was tuned on, if any."""
+
+    candidate: Run
+    reference: Run | None = None
+    candidate_validation: Run | None = None
+    reference_validation: Run | None = None
+    grid: GridName = "seed"
+    threshold: float = FIXED_THRESHOLD
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The tables that could be made, and one line for each thing that could not, or that was assumed."""
+
+    tables: Mapping[FileName, pd.DataFrame]
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One of the two runs; `scored` is the run, or its aligned twin with the labels that the other lent it."""
+
+    role: str
+    run: Run
+    scored: Run
+    validation: Run | None
+
+
+def report(selection: Selection) -> Report:
+    """All tables of the selection, each row with the provenance of the runs it speaks of.
+
+    What cannot be made (no labels, logits that are not finite, runs with nothing in common) is left out, and
+    the remarks say why.
+    """
+    refusals: list[str] = []
+
+    def attempt(make: Callable[[], T]) -> T | None:
+        try:
+            return make()
+        except ShifamindError as error:
+            refusals.append(str(error))
+            return None
+
+    candidate, reference = selection.candidate, selection.reference
+    comparison = (
+        None
+        if reference is None
+        else attempt(lambda: compare(candidate, reference, selection.threshold))
+    )
+    parts = _parts(selection, comparison)
+    tables: dict[FileName, pd.DataFrame | None] = {
+        "metrics": _stacked([attempt(partial(_metrics, part, selection.grid)) for part in parts]),
+        "codes": attempt(lambda: _codes(selection, comparison)),
+        "comparison": None if comparison is None else _comparison(selection, comparison),
+        "thresholds": _stacked([attempt(partial(_curves, part, selection.grid)) for part in parts]),
+    }
+    remarks = [*(() if comparison is None else comparison.remarks), *refusals]
+    return Report(
+        {name: table for name, table in tables.items() if table is not None}, tuple(dict.fromkeys(remarks))
+    )
+
+
+def csv_files(made: Report) -> dict[str, str]:
+    """File name → CSV, for the tables that there are."""
+    return {f"{name}.csv": csv_text(table) for name, table in made.tables.items()}
+
+
+def zipped(files: Mapping[str, str]) -> bytes:
+    """The files in one archive; the same files give the same bytes (no clock in it)."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, text in files.items():
+            target.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
+    return archive.getvalue()
+
+
+def _parts(selection: Selection, comparison: RunComparison | None) -> list[_Part]:
+    """A run without labels is scored with those that the alignment lent it; any other as it came, whole."""
+    sides: list[tuple[str, Run | None, Run | None, Run | None]] = [
+        (
+            "candidate",
+            selection.candidate,
+            None if comparison is None else comparison.aligned.candidate,
+            selection.candidate_validation,
+        ),
+        (
+            "reference",
+            selection.reference,
+            None if comparison is None else comparison.aligned.reference,
+            selection.reference_validation,
+        ),
+    ]
+    return [
+        _Part(role, run, run if run.labels is not None or lent is None else lent, validation)
+        for role, run, lent, validation in sides
+        if run is not None
+    ]
+
+
+def _metrics(part: _Part, grid: GridName) -> pd.DataFrame:
+    table = metrics_table(evaluate(part.scored, part.validation, grid))
+    return _with_part(part, part.run, table, grid)
+
+
+def _curves(part: _Part, grid: GridName) -> pd.DataFrame:
+    """Of the run itself, then of its validation run; `used_for` tells them apart."""
+    curves = [(part.run, part.scored, "scoring")]
+    if part.validation is not None:
+        curves.append((part.validation, part.validation, "tuning"))
+    return pd.concat(
+        [
+            _with_part(
+                part, run, curve_table(threshold_curve(scored, GRIDS[grid])).assign(used_for=use), grid
+            )
+            for run, scored, use in curves
+        ],
+        ignore_index=True,
+    )
+
+
+def _codes(selection: Selection, comparison: RunComparison | None) -> pd.DataFrame:
+    if comparison is None or selection.reference is None:
+        table = codes_table(selection.candidate, None, selection.threshold)
+        return with_provenance(table.assign(threshold=selection.threshold), candidate=selection.candidate)
+    aligned = comparison.aligned
+    table = codes_table(aligned.candidate, aligned.reference, selection.threshold)
+    return with_provenance(
+        table.assign(threshold=selection.threshold),
+        candidate=selection.candidate,
+        reference=selection.reference,
+    )
+
+
+def _comparison(selection: Selection, comparison: RunComparison) -> pd.DataFrame:
+    assert selection.reference is not None
+    return with_provenance(
+        comparison_table(comparison), candidate=selection.candidate, reference=selection.reference
+    )
+
+
+def _with_part(part: _Part, run: Run, table: pd.DataFrame, grid: GridName) -> pd.DataFrame:
+    table.insert(0, "role", part.role)
+    table["grid"] = grid
+    table["validation_digest"] = None if part.validation is None else part.validation.digest
+    return with_provenance(table, run=run)
+
+
+def _stacked(tables: list[pd.DataFrame | None]) -> pd.DataFrame | None:
+    made = [table for table in tables if table is not None]
+    return pd.concat(made, ignore_index=True) if made else None
