@@ -79,7 +79,10 @@ def test_a_queued_job_can_be_cancelled(waiting, predict_spec):
     identifier = jobs.submit(waiting, "predict", predict_spec)
     assert jobs.read_job(waiting, identifier).status == "queued"
     jobs.cancel(waiting, identifier)
-    assert until(lambda: (state := jobs.read_job(waiting, identifier)).active is False and state).status == "cancelled"
+    assert (
+        until(lambda: (state := jobs.read_job(waiting, identifier)).active is False and state).status
+        == "cancelled"
+    )
 
 
 def test_a_killed_worker_is_lost_not_running(waiting, predict_spec):
@@ -93,7 +96,12 @@ def test_a_killed_worker_is_lost_not_running(waiting, predict_spec):
 def folder_of(tmp_path, **state):
     folder = store.jobs_folder(tmp_path) / "20260101T000000000000-abcdef"
     folder.mkdir(parents=True)
-    defaults = {"kind": "fake", "spec": {}, "status": "running", "created_at_utc": "2026-01-01T00:00:00+00:00"}
+    defaults = {
+        "kind": "fake",
+        "spec": {},
+        "status": "running",
+        "created_at_utc": "2026-01-01T00:00:00+00:00",
+    }
     store.write_state(folder, JobState(id=folder.name, **(defaults | state)))
     return folder
 

@@ -26,7 +26,9 @@ Status = Literal["queued", "running", "cancelling", "cancelled", "failed", "done
 ACTIVE: tuple[Status, ...] = ("queued", "running", "cancelling")
 KEPT = 50  # finished jobs whose folders are kept
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-_started: list[subprocess.Popen[bytes]] = []  # by this process: asked now and then, so that none stays a zombie
+_started: list[
+    subprocess.Popen[bytes]
+] = []  # by this process: asked now and then, so that none stays a zombie
 
 
 @dataclass(frozen=True)

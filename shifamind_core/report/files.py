@@ -74,9 +74,7 @@ def report(selection: Selection) -> Report:
 
     candidate, reference = selection.candidate, selection.reference
     comparison = (
-        None
-        if reference is None
-        else attempt(lambda: compare(candidate, reference, selection.threshold))
+        None if reference is None else attempt(lambda: compare(candidate, reference, selection.threshold))
     )
     parts = _parts(selection, comparison)
     tables: dict[FileName, pd.DataFrame | None] = {
