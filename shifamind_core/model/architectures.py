@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 
-Pool = Callable[[Tensor, Tensor], Tensor]  # [batch, tokens, hidden] and mask [batch, tokens] to [batch, hidden]
+Pool = Callable[
+    [Tensor, Tensor], Tensor
+]  # [batch, tokens, hidden] and mask [batch, tokens] to [batch, hidden]
 
 
 def cls(states: Tensor, attention_mask: Tensor) -> Tensor:
@@ -147,4 +149,7 @@ class ConceptAttention(nn.Module):
         fusion = self.fusion_modules[str(self.surviving_layer)]
         fused = fusion(states[self.surviving_layer], concepts)  # [batch, tokens, hidden]
         pooled = self.dropout(self.pool(fused, attention_mask))  # [batch, hidden]
-        return {"logits": self.diagnosis_head(pooled), "concept_scores": torch.sigmoid(self.concept_head(pooled))}
+        return {
+            "logits": self.diagnosis_head(pooled),
+            "concept_scores": torch.sigmoid(self.concept_head(pooled)),
+        }

@@ -29,10 +29,19 @@ from shifamind_core.model.architectures import ClsFusion, ConceptAttention
 from shifamind_core.precision.apply import refusal
 from shifamind_core.precision.policy import POLICIES
 
-HEADS = ("concept_classifier", "fusion_layer", "diagnosis_classifier", "fusion_modules", "concept_head", "diagnosis_head")
+HEADS = (
+    "concept_classifier",
+    "fusion_layer",
+    "diagnosis_classifier",
+    "fusion_modules",
+    "concept_head",
+    "diagnosis_head",
+)
 
 
-def interventions(model: nn.Module, device: torch.device, siblings: Iterable[str] = ()) -> tuple[Intervention, ...]:
+def interventions(
+    model: nn.Module, device: torch.device, siblings: Iterable[str] = ()
+) -> tuple[Intervention, ...]:
     """Every intervention that applies to this architecture on this device.
 
     Parameters
@@ -43,9 +52,13 @@ def interventions(model: nn.Module, device: torch.device, siblings: Iterable[str
     listed = [*_tokenization(), *_forward(), *_weights(), *_outputs()]
     if isinstance(model, ConceptAttention):
         listed += _concepts()
-    if isinstance(model, ConceptAttention) and len(model.fusion_modules) > 1 or isinstance(model, ClsFusion):
+    if (isinstance(model, ConceptAttention) and len(model.fusion_modules) > 1) or isinstance(
+        model, ClsFusion
+    ):
         listed.append(_FUSION_REVERSED)
-    listed += [_policy(name, policy.description) for name, policy in POLICIES.items() if not refusal(policy, device)]
+    listed += [
+        _policy(name, policy.description) for name, policy in POLICIES.items() if not refusal(policy, device)
+    ]
     return (*listed, *(_checkpoint(name) for name in siblings))
 
 
@@ -103,7 +116,11 @@ def _forward() -> list[Intervention]:
     def pooled(name: str, how: Callable[[Tensor, Tensor], Tensor], words: str) -> Intervention:
         edit = Edit(name, lambda model, _: setattr(model, "pool", how))
         return Intervention(
-            name, "forward", f"a forward pass that averages over {words}", "Read the [CLS] position.", with_edit(edit)
+            name,
+            "forward",
+            f"a forward pass that averages over {words}",
+            "Read the [CLS] position.",
+            with_edit(edit),
         )
 
     return [
@@ -184,7 +201,9 @@ _FUSION_REVERSED = Intervention(
 
 
 def _outputs() -> list[Intervention]:
-    def made(name: str, suspects: str, advice: str, apply: Callable[..., np.ndarray], stage: Stage = "outputs") -> Intervention:
+    def made(
+        name: str, suspects: str, advice: str, apply: Callable[..., np.ndarray], stage: Stage = "outputs"
+    ) -> Intervention:
         return Intervention(name, stage, suspects, advice, with_output(Output(name, apply)))
 
     return [
@@ -261,7 +280,10 @@ def _random_concepts(model: nn.Module, context: EditContext) -> None:
 
 def _external_concepts(model: nn.Module, context: EditContext) -> None:
     assert isinstance(model, ConceptAttention)
-    if context.concept_embeddings is None or context.concept_embeddings.shape != model.concept_embeddings.shape:
+    if (
+        context.concept_embeddings is None
+        or context.concept_embeddings.shape != model.concept_embeddings.shape
+    ):
         return
     model.concept_embeddings.data.copy_(torch.from_numpy(context.concept_embeddings))
 
