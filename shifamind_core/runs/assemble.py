@@ -43,6 +43,11 @@ def assemble(
             raise ShifamindError(
                 f"{name}: {part} has {len(array):,} rows, logits have {documents:,}. Both have one row a note."
             )
+    if "labels" in converted and converted["labels"].shape != logits.shape:
+        raise ShifamindError(
+            f"{name}: labels have {converted['labels'].shape[1]:,} columns, logits {logits.shape[1]:,}. "
+            "Both have one column a code."
+        )
     manifest = manifest or Manifest()
     return Run(
         logits=logits,
