@@ -34,7 +34,9 @@ class Dashboard:
     def request(self, path: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
         """One request on a connection of its own; underscores in header names stand for hyphens."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        connection.request(
+            method, path, headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
         response = connection.getresponse()
         response.body = b"" if response.status == 101 else response.read()  # type: ignore[attr-defined]
         connection.close()
@@ -74,7 +76,16 @@ def start_dashboard(folder: Path, *arguments: str, **environment: str) -> Dashbo
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port), *arguments],
+            [
+                sys.executable,
+                "-m",
+                "streamlit",
+                "run",
+                str(ROOT / "app.py"),
+                "--server.port",
+                str(port),
+                *arguments,
+            ],
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
@@ -93,5 +104,7 @@ def start_dashboard(folder: Path, *arguments: str, **environment: str) -> Dashbo
 
 
 def _environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SHIFAMIND_", "STREAMLIT_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("SHIFAMIND_", "STREAMLIT_"))
+    }
     return {**kept, **more}

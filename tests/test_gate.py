@@ -52,17 +52,23 @@ class Site:
     async def __call__(self, scope, receive, send) -> None:
         self.visits.append(scope)
         if scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"x-frame-options", b"DENY")]})
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"x-frame-options", b"DENY")]}
+            )
             await send({"type": "http.response.body", "body": b"a page"})
 
 
 class Visitor:
     """Calls a gate as a server would, and keeps what it answers."""
 
-    def __init__(self, gate: Gate, client: str = "127.0.0.1", server: tuple | None = ("127.0.0.1", 8501)) -> None:
+    def __init__(
+        self, gate: Gate, client: str = "127.0.0.1", server: tuple | None = ("127.0.0.1", 8501)
+    ) -> None:
         self.gate, self.client, self.server = gate, client, server
 
-    def ask(self, path="/", query="", method="GET", headers=(), kind="http", scheme="http", client=None) -> "Answer":
+    def ask(
+        self, path="/", query="", method="GET", headers=(), kind="http", scheme="http", client=None
+    ) -> "Answer":
         sent: list[dict] = []
         scope = {
             "type": kind,
@@ -251,9 +257,13 @@ def test_a_token_may_be_chosen_and_is_else_drawn_anew() -> None:
 
 
 @pytest.mark.parametrize("address", ["192.168.1.7", "::ffff:10.0.0.1"])
-def test_a_drawn_token_is_not_served_on_a_public_socket_however_it_was_bound(site: Site, address: str) -> None:
+def test_a_drawn_token_is_not_served_on_a_public_socket_however_it_was_bound(
+    site: Site, address: str
+) -> None:
     gates = [Gate(site, Access(TOKEN, explicit)) for explicit in (False, True)]
-    drawn, chosen = (Visitor(gate, server=(address, 8501)).ask(query=f"token={TOKEN}").status for gate in gates)
+    drawn, chosen = (
+        Visitor(gate, server=(address, 8501)).ask(query=f"token={TOKEN}").status for gate in gates
+    )
     assert (drawn, chosen) == (403, 303)
     assert Visitor(gates[0], server=("::ffff:127.0.0.1", 8501)).ask(query=f"token={TOKEN}").status == 303
 
@@ -307,7 +317,17 @@ def test_the_server_prints_one_address_and_never_logs_the_token_again(cold: Dash
 
 def test_a_public_address_without_a_token_ends_with_one_line() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "SHIFAMIND_TOKEN"}
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.address", "0.0.0.0", "--server.port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        "app.py",
+        "--server.address",
+        "0.0.0.0",
+        "--server.port",
+        "0",
+    ]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
     assert ended.stderr.strip().startswith("error: Refusing to listen on 0.0.0.0")

@@ -84,7 +84,9 @@ def test_the_first_notes_of_a_split_score_as_in_the_whole(uncached):
     assert np.array_equal(part.logits, whole.logits[:10])
 
 
-@pytest.mark.parametrize("name", ["fp64", "bf16", "bf16-autocast", "fp16", "portable", "emulated-tf32", "emulated-bf16"])
+@pytest.mark.parametrize(
+    "name", ["fp64", "bf16", "bf16-autocast", "fp16", "portable", "emulated-tf32", "emulated-bf16"]
+)
 def test_every_policy_stays_near_the_referee_and_says_its_dtype(uncached, name):
     referee = uncached.score("test", replace(SHORT, policy=POLICIES["fp64"])).run
     run = uncached.score("test", replace(SHORT, policy=POLICIES[name])).run
