@@ -2,4 +2,104 @@
 
 import streamlit as st
 
-st.title("Overview")
+from shifamind_core.analysis.comparison import Pair
+from shifamind_core.errors import ShifamindError
+from shifamind_core.ui import inspection, state
+from shifamind_core.ui.headline import Headline, headline_of
+from shifamind_core.ui.job_panel import show_failure, show_jobs
+from shifamind_core.ui.navigation import PAGES, page_path, present_pages
+from shifamind_core.ui.offers import references_on_offer
+from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets import load_run, pick_pair, runs_on_offer, show_error, upload_reference
+from shifamind_core.ui.workspace_header import show_workspace
+
+
+def card(label: str, pair: Pair, help: str) -> None:
+    """One score of the candidate, and how far it is from the reference's."""
+    value = "–" if pair.candidate is None else f"{pair.candidate:.4f}"
+    gap = None if pair.gap is None else f"{pair.gap:+.4f}"
+    against = None if pair.reference is None else f"reference {pair.reference:.4f}"
+    st.metric(label, value, gap, border=True, help=help, delta_description=against)
+
+
+def show_headline(found: Headline) -> None:
+    """Four scores with their gaps, and one sentence on the decisions behind them."""
+    comparison = found.comparison
+    used = [
+        "none" if one is None else f"{one:.2f}"
+        for one in (found.thresholds.candidate, found.thresholds.reference)
+    ]
+    tuned = (
+        "Each run at the threshold that its own validation run gives the best micro F1: "
+        f"{used[0]} for the candidate, {used[1]} for the reference."
+    )
+    fixed = "A code is assigned where its probability is above 0.5."
+    cards = (
+        ("Macro F1 @0.5", comparison.macro_f1, f"Mean F1 over all codes. {fixed}"),
+        ("Micro F1 @0.5", comparison.micro_f1, f"F1 of all decisions pooled. {fixed}"),
+        ("Macro F1, tuned", found.tuned_macro_f1, tuned),
+        ("Micro F1, tuned", found.tuned_micro_f1, tuned),
+    )
+    for column, (label, pair, help) in zip(st.columns(4), cards, strict=True):
+        with column:
+            card(label, pair, help)
+    logits = comparison.aligned.candidate.logits
+    furthest = comparison.difference.max_abs
+    st.caption(
+        f"On {logits.shape[0]:,} shared notes, {comparison.decisions_flipped:,} of {logits.size:,} decisions differ"
+        + ("." if furthest is None else f"; logits differ by up to {furthest:.3g}.")
+        + " Under each score: candidate − reference."
+    )
+    for remark in comparison.remarks:
+        st.caption(safe_text(remark))
+
+
+def show_gap() -> None:
+    """The scores of two runs, or what is still missing for them."""
+    options = runs_on_offer()
+    if not any(offer.split in ("test", None) for offer in options):
+        if not active:
+            st.info(
+                "Nothing has been computed yet: start with a run of the test split.", icon=":material/info:"
+            )
+            st.page_link(page_path("inference"), label="Compute a run", icon=":material/play_circle:")
+        return
+    pair = pick_pair()
+    if pair is None:
+        return
+    try:
+        show_headline(headline_of(load_run(pair[0]), load_run(pair[1])))
+    except ShifamindError as error:
+        show_error(error)
+
+
+def show_next_steps() -> None:
+    named = {entry.name: entry for entry in present_pages()}
+    with st.container(horizontal=True):
+        for entry in PAGES:
+            if entry.name in named and entry.section != "Run":
+                st.page_link(str(entry.path), label=entry.question, icon=entry.icon)
+
+
+st.title("ShifaMind diagnostics")
+directory = show_workspace()
+workspace = state.current_workspace()
+found = inspection.inspection_of(workspace) if directory is not None else None
+active = show_jobs(workspace)
+for kind in ("inspect", "predict"):
+    show_failure(workspace, kind)
+
+st.header("The gap")
+show_gap()
+show_next_steps()
+with st.expander("Bring a run from another machine", icon=":material/upload:"):
+    upload_reference()
+
+if directory is not None:
+    st.header("What is loaded")
+    for problem in references_on_offer(workspace)[1]:
+        show_error(problem)
+    if found is None:
+        st.caption("The checkpoint is being looked at; this fills by itself.")
+    else:
+        inspection.show_inspection(found)

@@ -53,12 +53,17 @@ def test_portable_is_observed_to_be_deterministic_with_math_attention_alone():
 
 
 def test_tf32_is_refused_on_a_cpu_with_the_reason():
-    with pytest.raises(PolicyRefused, match="compute capability 8.0") as caught, applied(POLICIES["tf32"], CPU):
+    with (
+        pytest.raises(PolicyRefused, match="compute capability 8.0") as caught,
+        applied(POLICIES["tf32"], CPU),
+    ):
         pass
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "refused"), [("tf32", True), ("bf16", True), ("bf16-autocast", True), ("fp16", False)])
+@pytest.mark.parametrize(
+    ("name", "refused"), [("tf32", True), ("bf16", True), ("bf16-autocast", True), ("fp16", False)]
+)
 def test_a_gpu_before_ampere_refuses_what_it_lacks(monkeypatch, name, refused):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")

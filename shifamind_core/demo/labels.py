@@ -103,7 +103,9 @@ def draw_codes(stream: Stream, traits: frozenset[str]) -> frozenset[str]:
     present = set(traits)
     for link in LINKS:
         left = stream.unit()
-        for code, probability in zip(link.codes, link.probabilities(bool(present & set(link.parent))), strict=True):
+        for code, probability in zip(
+            link.codes, link.probabilities(bool(present & set(link.parent))), strict=True
+        ):
             if 0 <= left < probability:
                 present.add(code)
             left -= probability

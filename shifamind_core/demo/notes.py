@@ -179,10 +179,16 @@ class _Writer:
         lines = stream.some(SOCIAL, 1, 4)
         if "Z87891" in self.codes:
             if stream.chance(0.55):
-                lines.append(stream.pick(("Quit smoking ___.", "Former smoker.", "Ex-smoker, 30 pack years.", "Tobacco: quit.")))
+                lines.append(
+                    stream.pick(
+                        ("Quit smoking ___.", "Former smoker.", "Ex-smoker, 30 pack years.", "Tobacco: quit.")
+                    )
+                )
         elif "F17210" in self.codes:
             if stream.chance(0.60):
-                lines.append(stream.pick(("Smokes 1 ppd.", "Current smoker.", "Tobacco: active, half a pack a day.")))
+                lines.append(
+                    stream.pick(("Smokes 1 ppd.", "Current smoker.", "Tobacco: active, half a pack a day."))
+                )
         elif stream.chance(0.5):
             lines.append(stream.pick(NEVER_SMOKED))
         return " ".join(stream.shuffled(lines))
@@ -199,12 +205,16 @@ class _Writer:
             lines.append(f"{relative} {stream.pick(('with', 'had', '-'))} {disease}.")
         if stream.chance(0.4):
             denied = PATIENTS_DENY[stream.pick(list(PATIENTS_DENY))]
-            lines.append(f"{stream.pick(('No history of', 'Denies', 'Negative for'))} {stream.pick(denied.split('|'))}.")
+            lines.append(
+                f"{stream.pick(('No history of', 'Denies', 'Negative for'))} {stream.pick(denied.split('|'))}."
+            )
         return " ".join(lines) or "Noncontributory."
 
     def _exam(self) -> str:
         lines = [self.stream.pick(line.split("|")) for line in EXAM if self.stream.chance(0.85)]
-        return "\n".join([f"{self._cased('admission', self.heading)}:", *(self._filled([line]) for line in lines)])
+        return "\n".join(
+            [f"{self._cased('admission', self.heading)}:", *(self._filled([line]) for line in lines)]
+        )
 
     def _results(self) -> str:
         stream = self.stream
@@ -218,7 +228,9 @@ class _Writer:
         stream, codes = self.stream, self.codes
         low = bool(codes & {"D62", "D649"}) and stream.chance(0.8)
         hemoglobin = stream.value(7.0, 10.4) if low else stream.value(10.8, 15.2)
-        platelets = stream.between(41, 128) if "D696" in codes and stream.chance(0.75) else stream.between(140, 390)
+        platelets = (
+            stream.between(41, 128) if "D696" in codes and stream.chance(0.75) else stream.between(140, 390)
+        )
         return (
             f"WBC-{stream.value(4.1, 16.0)} RBC-{stream.value(2.6, 5.1, 2)} Hgb-{hemoglobin}{'*' if low else ''} "
             f"MCV-{stream.between(79, 101)} RDW-{stream.value(12.1, 17.5)} Plt {platelets}{'*' if platelets < 130 else ''}"
@@ -232,8 +244,12 @@ class _Writer:
             creatinine = stream.value(1.4, 2.6)
         else:
             creatinine = stream.value(0.5, 1.3)
-        sodium = stream.between(119, 131) if "E871" in codes and stream.chance(0.75) else stream.between(134, 145)
-        bicarbonate = stream.between(9, 18) if "E872" in codes and stream.chance(0.7) else stream.between(21, 30)
+        sodium = (
+            stream.between(119, 131) if "E871" in codes and stream.chance(0.75) else stream.between(134, 145)
+        )
+        bicarbonate = (
+            stream.between(9, 18) if "E872" in codes and stream.chance(0.7) else stream.between(21, 30)
+        )
         diabetic = bool(codes & {"E119", "E1122", "Z794"}) and stream.chance(0.75)
         glucose = stream.between(160, 390) if diabetic else stream.between(78, 150)
         return (
@@ -250,7 +266,9 @@ class _Writer:
         lines = []
         for problem in problems:
             title, colon, rest = problem.partition(":")
-            lines.append(f"# {self._cased(title, casing)}{colon}{rest}." if colon else f"{self._sentence(problem)}.")
+            lines.append(
+                f"# {self._cased(title, casing)}{colon}{rest}." if colon else f"{self._sentence(problem)}."
+            )
         lines.append(f"Transitional issues: {', '.join(stream.some(TRANSITION, 1, 3))}.")
         return "\n".join([opening, *lines])
 

@@ -1,5 +1,6 @@
 """From a run directory to a run: checkpoint, notes, policy, cache. Everything that decides the logits is named here."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -79,9 +80,14 @@ class Pipeline:
         self, directory: RunDirectory, base_model: Path | None = None, cache: Path | None = None
     ) -> None:
         self.directory = directory
-        self.base_model = directory.base_model(base_model)
+        self._base_model = base_model
         self.cache = cache
         self._splits: dict[str, Split] = {}
+
+    @cached_property
+    def base_model(self) -> Path:
+        """The folder with the base model's configuration and vocabulary."""
+        return self.directory.base_model(self._base_model)
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -92,9 +98,17 @@ class Pipeline:
         return build_model(self.checkpoint, self.base_model, attention)
 
     def split(self, name: str) -> Split:
-        """The split of that name, read once."""
+        """The split of that name, read once, its labels in the order of the checkpoint's codes."""
         if name not in self._splits:
-            self._splits[name] = self.directory.read_split(name)
+            split = self.directory.read_split(name)
+            codes = self.checkpoint.codes or split.codes
+            split = split.with_codes(codes) if codes else split
+            if split.labels.shape[1] != self.checkpoint.code_count:
+                raise ShifamindError(
+                    f"The {name} split has labels for {split.labels.shape[1]} codes, the checkpoint scores "
+                    f"{self.checkpoint.code_count}. Use files of one and the same run."
+                )
+            self._splits[name] = split
         return self._splits[name]
 
     def tokens(self, split: Split, lowercase: bool | None, progress: Progress | None = None) -> NoteTokens:
@@ -108,6 +122,7 @@ class Pipeline:
         whole = self.split(split_name)
         split = whole.head(limit) if limit is not None else whole
         notes = self.tokens(split, setting.tokenization.lowercase, progress).prepare(setting.tokenization)
+        labels_digest = hashlib.sha256(repr(split.codes).encode() + split.labels.tobytes()).hexdigest()
         device = resolve_device(setting.device)
         environment = observe_environment(device)
         with applied(setting.policy, device, setting.attention) as flags:
@@ -115,7 +130,7 @@ class Pipeline:
 
             def key_fields(batch_size: int) -> dict[str, Any]:
                 fields = self._configuration(setting, flags, environment, notes, batch_size)
-                return fields | {"tokens": notes.digest, "labels": split.digest}
+                return fields | {"tokens": notes.digest, "labels": labels_digest}
 
             fields = key_fields(setting.batch_size)
             if cache is not None and (found := cache.find(digest_of(fields))) is not None:

@@ -20,9 +20,9 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from shifamind_core.arrays import frozen
+from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.manifest import Padding, TokenizationRecord
-from shifamind_core.runs.run import text_digest
 
 CHUNK = 512  # notes a call: enough to keep every core busy, few enough to keep the encodings small
 Progress = Callable[[str, int, int], None]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.records import from_json, to_json
@@ -237,6 +237,7 @@ class RunCache:
         )
 
 
+@runtime_checkable
 class HasManifest(Protocol):
     """A `Run` or a `CacheEntry`."""
 

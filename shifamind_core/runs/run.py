@@ -130,8 +130,3 @@ class Run:
             codes=None if self.codes is None else tuple(self.codes[i] for i in columns),
             **by_row,
         )
-
-
-def text_digest(content: bytes) -> int:
-    """First 8 bytes of the SHA-256, as a signed 64-bit integer (big-endian): an id that keeps the text secret."""
-    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big", signed=True)

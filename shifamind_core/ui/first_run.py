@@ -1,9 +1,17 @@
 """On the first start the demo computes its own runs, so that every page soon shows something real."""
 
+from datetime import UTC, datetime
+from typing import Any
+
 from shifamind_core import demo, jobs
+from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.cache import RunCache
 from shifamind_core.ui.state import Workspace, default_workspace
 
-ALIVE = ("queued", "running", "cancelling")
+STARTED = datetime.now(UTC)
+
+# What went wrong while the demo was prepared, for the overview; this process's only run of it.
+problems: list[str] = []
 
 
 def prepare_first_run() -> None:
@@ -11,42 +19,41 @@ def prepare_first_run() -> None:
     workspace = default_workspace()
     if not workspace.is_demo:
         return
-    if not workspace.run_directory.is_dir():
-        demo.write_demo(workspace.run_directory)
+    try:
+        if not workspace.run_directory.is_dir():
+            demo.write_demo(workspace.run_directory)
+    except (ShifamindError, OSError) as error:
+        problems.append(f"The demo could not be written to {workspace.run_directory}: {error}")
+        return
     for kind, spec in first_jobs(workspace):
         ensure_job(workspace, kind, spec)
 
 
-def first_jobs(workspace: Workspace) -> list[tuple[str, dict]]:
+def first_jobs(workspace: Workspace) -> list[tuple[str, dict[str, Any]]]:
     """Look at the checkpoint, then predict both splits the way the demo was trained: FP32, lower-cased."""
-    predictions = [
-        ("predict", prediction_spec(workspace, split=split, lowercase="true")) for split in ("test", "val")
+    return [
+        ("inspect", workspace.source),
+        *(
+            ("predict", {**workspace.source, "split": split, "lowercase": "true"})
+            for split in ("test", "val")
+        ),
     ]
-    return [("inspect", dict(workspace.source)), *predictions]
 
 
-def prediction_spec(workspace: Workspace, **choices: object) -> dict:
-    """A `predict` job's specification: the defaults of the command line, then the choices."""
-    return {
-        **workspace.source,
-        "split": "test",
-        "policy": "fp32",
-        "lowercase": "auto",
-        "max_length": 512,
-        "padding": "max_length",
-        "attention": "sdpa",
-        "batch_size": 32,
-        "limit": None,
-        "device": "auto",
-        "deterministic": False,
-        "cudnn_benchmark": False,
-        **choices,
-    }
+def ensure_job(workspace: Workspace, kind: str, spec: dict[str, Any]) -> str:
+    """The id of the job that does this, started now unless one is under way or has done it.
 
-
-def ensure_job(workspace: Workspace, kind: str, spec: dict) -> str:
-    """The id of the job that does this, queued now unless one is under way or has done it."""
+    An inspection tells of the machine and its libraries, so one from before this start does not count; a
+    prediction counts as long as its run is in the cache.
+    """
+    kept = {entry.digest for entry in RunCache(workspace.cache).entries()}
     for job in jobs.list_jobs(workspace.cache):
-        if job.kind == kind and job.spec == spec and job.status in (*ALIVE, "done"):
+        if (job.kind, job.spec) != (kind, spec):
+            continue
+        fresh = datetime.fromisoformat(job.created_at_utc) >= STARTED.replace(microsecond=0)
+        done = job.status == "done" and (
+            fresh if kind == "inspect" else (job.result or {}).get("run_digest") in kept
+        )
+        if job.active or done or (fresh and kind == "inspect"):
             return job.id
     return jobs.submit(workspace.cache, kind, spec)

@@ -131,7 +131,9 @@ class Gate:
         self._attempts = attempts or FailedAttempts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or (scope["type"] == "http" and scope["path"] == HEALTH_PATH):
+        if scope["type"] not in ("http", "websocket") or (
+            scope["type"] == "http" and scope["path"] == HEALTH_PATH
+        ):
             await self._app(scope, receive, send)
         elif not self._access.explicit and _listens_publicly(scope):
             # `uvicorn app:app --host 0.0.0.0` never asked `choose_access` about that address.

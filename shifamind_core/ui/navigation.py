@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES_FOLDER = ROOT / "pages"
+from shifamind_core.settings import PROJECT
+
+PAGES_FOLDER = PROJECT / "pages"
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
 """The script that Streamlit runs for every page. It lives away from `pages/`: see `gate`."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from shifamind_core.ui import state
-from shifamind_core.ui.navigation import ROOT, present_pages
+from shifamind_core.ui.navigation import present_pages
 
 # A local picture: a `:material/…:` icon here would be fetched from the web.
 st.set_page_config(
     page_title="ShifaMind diagnostics",
-    page_icon=str(ROOT / "shifamind_core" / "ui" / "assets" / "favicon.png"),
+    page_icon=str(Path(__file__).with_name("assets") / "favicon.png"),
     layout="wide",
 )
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from shifamind_core.ui.navigation import ROOT
+from shifamind_core.settings import cache_folder
 
 RUN_DIRECTORY = "run_directory"
 BASE_MODEL = "base_model"
 VARIABLES = {RUN_DIRECTORY: "SHIFAMIND_RUN_DIR", BASE_MODEL: "SHIFAMIND_BASE_MODEL"}
-CACHE_VARIABLE = "SHIFAMIND_CACHE"
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,8 @@ class Workspace:
         }
 
 
-def cache_directory() -> Path:
-    """`cache/` of the repository, or what `SHIFAMIND_CACHE` names."""
-    return Path(os.environ.get(CACHE_VARIABLE) or ROOT / "cache").expanduser().resolve()
-
-
 def demo_directory() -> Path:
-    return cache_directory() / "demo"
+    return cache_folder().resolve() / "demo"
 
 
 def default_workspace() -> Workspace:
@@ -89,7 +83,7 @@ def _workspace(texts: dict[str, str]) -> Workspace:
     return Workspace(
         run_directory=Path(directory).expanduser().absolute() if directory else demo_directory(),
         base_model=Path(base_model).expanduser().absolute() if base_model else None,
-        cache=cache_directory(),
+        cache=cache_folder().resolve(),
     )
 
 

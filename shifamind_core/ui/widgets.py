@@ -148,30 +148,39 @@ def upload_reference(
 ) -> None:
     """Take a run from the person's computer and keep it in the cache, so that it outlives a reload.
 
-    Call it before the picker whose key is `select_as`: a new upload becomes that picker's choice. A refused
-    file is one line and changes nothing else.
+    A new upload becomes the choice of the picker whose key is `select_as`. A refused file is one line and
+    changes nothing else.
     """
     file = st.file_uploader(
         "Upload a run",
         type=UPLOAD_TYPES,
         key=key,
+        on_change=_take_upload,
+        args=(key, select_as),
         help="A run file (.safetensors), or logits as .npz, .npy, .csv, .parquet or .pt. "
         "`python -m shifamind_core capture` prints the few lines that save one on any machine.",
     )
+    problem = st.session_state.get(f"{key}.problem")
+    if file is not None and problem is not None:
+        show_error(problem)
+    elif file is not None:
+        st.caption(f"{safe_text(file.name, 80)} is kept in the cache: a reload will not lose it.")
+
+
+def _take_upload(key: str, select_as: str | None) -> None:
+    """Runs before the page does, so that the pickers already offer the new run."""
+    file = st.session_state[key]
+    st.session_state[f"{key}.problem"] = None
     if file is None:
         return
-    cache = RunCache(state.cache_directory())
-    if st.session_state.get(f"{key}.taken") != file.file_id:
-        try:
-            run = read_upload(file.name, file.getvalue())
-            cache.store_upload(run)
-        except ShifamindError as error:
-            show_error(error)
-            return
-        st.session_state[f"{key}.taken"] = file.file_id
-        if select_as is not None:
-            st.session_state[select_as] = run.digest[: _offers.SHORT]
-    st.caption(f"{safe_text(file.name, 80)} is kept in the cache: a reload will not lose it.")
+    try:
+        run = read_upload(file.name, file.getvalue())
+        RunCache(state.current_workspace().cache).store_upload(run)
+    except ShifamindError as error:
+        st.session_state[f"{key}.problem"] = str(error)
+        return
+    if select_as is not None:
+        st.session_state[select_as] = run.digest[: _offers.SHORT]
 
 
 def show_no_runs() -> None:

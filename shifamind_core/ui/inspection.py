@@ -1,0 +1,116 @@
+"""What the worker saw in the run directory and on this machine, as the `inspect` command reports it."""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from shifamind_core.ui.first_run import ensure_job
+from shifamind_core.ui.job_panel import latest_job
+from shifamind_core.ui.state import Workspace
+from shifamind_core.ui.text import safe_text
+
+ARCHITECTURES = {"cls_fusion": "CLS fusion", "concept_attention": "Concept cross-attention"}
+ENVIRONMENT_NAMES = {"gpu": "GPU", "cpu": "CPU", "cuda": "CUDA", "cudnn": "cuDNN", "torch": "PyTorch"}
+ICONS = {"ok": ":green[:material/check_circle:]", "warning": ":orange[:material/warning:]"}
+BAD_ICON = ":red[:material/error:]"
+
+
+def inspection_of(workspace: Workspace) -> dict[str, Any] | None:
+    """The latest inspection, starting one where this start of the server has none yet; `None` until it is done."""
+    ensure_job(workspace, "inspect", workspace.source)
+    done = latest_job(workspace, "inspect", status="done")
+    return None if done is None else done.result
+
+
+def show_inspection(found: dict[str, Any]) -> None:
+    """Checks first, then checkpoint and machine side by side. Foreign text stays in tables or is escaped."""
+    show_checks(found.get("checks", []))
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Checkpoint")
+        show_facts(checkpoint_facts(found))
+    with right:
+        st.subheader("Machine")
+        show_facts(_named(found.get("environment", {})))
+        show_facts(_named(found.get("flags", {})), "Numeric flags, as observed")
+
+
+def show_checks(checks: list[dict[str, Any]]) -> None:
+    """What needs attention in full, what is fine folded away."""
+    fine = [check for check in checks if check.get("status") == "ok"]
+    for check in checks:
+        if check not in fine:
+            show = st.warning if check.get("status") == "warning" else st.error
+            show(f"**{safe_text(check.get('name', ''))}**: {safe_text(check.get('message', ''), 1000)}")
+    if fine:
+        with st.expander(f"{len(fine)} of {len(checks)} checks passed", icon=":material/check_circle:"):
+            for check in fine:
+                st.markdown(
+                    f"{ICONS['ok']} **{safe_text(check.get('name', ''))}**: {safe_text(check.get('message', ''), 1000)}"
+                )
+
+
+def checkpoint_facts(found: dict[str, Any]) -> dict[str, str]:
+    """What tells one checkpoint from another, as far as it is known."""
+    tokenizer = found.get("tokenizer") or {}
+    codes = found.get("codes")
+    facts = {
+        "Architecture": ARCHITECTURES.get(str(found.get("architecture")), found.get("architecture")),
+        "Parameters": _count(found.get("parameters")),
+        "Codes": _count(len(codes) if isinstance(codes, list) else codes),
+        "Epoch": found.get("epoch"),
+        "Stored macro F1": _score(found.get("stored_macro_f1")),
+        "Stored micro F1": _score(found.get("stored_micro_f1")),
+        **{f"Notes in {name}": _count(size) for name, size in _splits(found).items()},
+        "Library's casing here": casing_text(tokenizer),
+        "Casing decided by": tokenizer.get("source"),
+    }
+    return {name: str(value) for name, value in facts.items() if value is not None}
+
+
+def casing_text(tokenizer: dict[str, Any]) -> str | None:
+    """The effective casing in words; `None` where it is not known."""
+    return {True: "lower-cased", False: "cased"}.get(tokenizer.get("lowercase"))  # type: ignore[arg-type]
+
+
+def show_facts(facts: dict[str, str], title: str | None = None) -> None:
+    """Names and values as a small table, which reads no Markdown; nothing where there are none."""
+    if not facts:
+        return
+    if title is not None:
+        st.caption(title)
+    st.dataframe(
+        pd.DataFrame({"Name": list(facts), "Value": list(facts.values())}),
+        hide_index=True,
+        width="stretch",
+        height="content",
+        column_config={"Name": st.column_config.TextColumn(width="small")},
+    )
+
+
+def _splits(found: dict[str, Any]) -> dict[str, Any]:
+    splits = found.get("splits") or {}
+    return splits if isinstance(splits, dict) else {}
+
+
+def _named(values: dict[str, Any]) -> dict[str, str]:
+    known = {name: value for name, value in values.items() if value is not None}
+    return {
+        ENVIRONMENT_NAMES.get(name, name.replace("_", " ").capitalize()): _plain(value)
+        for name, value in known.items()
+    }
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _count(value: Any) -> str | None:
+    return f"{value:,}" if isinstance(value, int) else None
+
+
+def _score(value: Any) -> str | None:
+    return f"{value:.4f}" if isinstance(value, int | float) else None
