@@ -12,14 +12,73 @@ from transformers import BertConfig
 
 from shifamind_core.model.architectures import ClsFusion, ConceptAttention
 
-WORDS = (
-    "admitted patient history chest pain denies fever chills hypertension diabetes mellitus type chronic kidney "
-    "disease stage heart failure atrial fibrillation warfarin insulin aspirin discharge follow up daily mg tablet "
-    "stable improved nausea vomiting dyspnea edema anemia pneumonia sepsis fall hip fracture surgery status post "
-    "allergies no known drug left right bilateral lower extremity with and without of the on in to was is"
-).split()
+WORDS = [
+    "admitted",
+    "patient",
+    "history",
+    "chest",
+    "pain",
+    "denies",
+    "fever",
+    "chills",
+    "hypertension",
+    "diabetes",
+    "mellitus",
+    "type",
+    "chronic",
+    "kidney",
+    "disease",
+    "stage",
+    "heart",
+    "failure",
+    "atrial",
+    "fibrillation",
+    "warfarin",
+    "insulin",
+    "aspirin",
+    "discharge",
+    "follow",
+    "up",
+    "daily",
+    "mg",
+    "tablet",
+    "stable",
+    "improved",
+    "nausea",
+    "vomiting",
+    "dyspnea",
+    "edema",
+    "anemia",
+    "pneumonia",
+    "sepsis",
+    "fall",
+    "hip",
+    "fracture",
+    "surgery",
+    "status",
+    "post",
+    "allergies",
+    "no",
+    "known",
+    "drug",
+    "left",
+    "right",
+    "bilateral",
+    "lower",
+    "extremity",
+    "with",
+    "and",
+    "without",
+    "of",
+    "the",
+    "on",
+    "in",
+    "to",
+    "was",
+    "is",
+]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-CODES = "E785 I10 Z87891 K219 F329 I2510 N179 F419 Z7901 Z794 E039 E119".split()
+CODES = ["E785", "I10", "Z87891", "K219", "F329", "I2510", "N179", "F419", "Z7901", "Z794", "E039", "E119"]
 
 
 def tiny_vocabulary() -> list[str]:

@@ -138,7 +138,7 @@ def match_documents(candidate: Run, reference: Run) -> Matching:
             raise NothingInCommon(
                 "documents",
                 f"{candidate.name} has {sizes[0]:,} notes and {reference.name} {sizes[1]:,}, and "
-                f"{_without_ids(candidate, reference)} no document ids to match them by. Export both with "
+                f"{_without_ids(candidate, reference)} to match them by. Export both with "
                 "`document_ids`, or over the same notes in the same order.",
             )
         return _by_position(sizes[0])
@@ -245,7 +245,7 @@ def _label_conflicts(candidate: Run, reference: Run) -> int:
 
 def _without_ids(candidate: Run, reference: Run) -> str:
     names = [run.name for run in (candidate, reference) if run.document_ids is None]
-    return f"{names[0]} has" if len(names) == 1 else "neither has"
+    return f"{names[0]} has no document ids" if len(names) == 1 else "neither has document ids"
 
 
 def _remarks(
@@ -260,8 +260,8 @@ def _remarks(
     yield from _matching_remarks(codes, "codes", "name")
     if documents.assumed:
         yield (
-            f"{_without_ids(candidate, reference).capitalize()} no document ids: both runs are assumed to hold "
-            "the same notes in the same order."
+            f"Without document ids ({_without_ids(candidate, reference)}), both runs are assumed to hold the same "
+            "notes in the same order."
         )
     if codes.assumed and not (candidate.codes is None and reference.codes is None):
         named, unnamed = (reference, candidate) if candidate.codes is None else (candidate, reference)

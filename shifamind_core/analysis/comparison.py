@@ -5,17 +5,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 
 from shifamind_core.analysis import scores
 from shifamind_core.analysis.alignment import AlignedRuns, align
 from shifamind_core.analysis.checks import code_names, required_labels
-from shifamind_core.analysis.counts import check_thresholds, counts_of_logits, float32_below
-from shifamind_core.arrays import Logits, probabilities
+from shifamind_core.analysis.counts import Counts, Decisions, check_thresholds, counts_of_decisions, decisions
 from shifamind_core.runs.run import Run
 
 Differences = Float64[np.ndarray, "documents codes"]
-Decisions = Bool[np.ndarray, "documents codes"]
 PERCENTILES = (50, 90, 99)
 
 
@@ -114,9 +112,10 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
     pair = (candidate.logits.astype(np.float64), reference.logits.astype(np.float64))
     finite = np.isfinite(pair[0]) & np.isfinite(pair[1])
     left_out = int(finite.size - np.count_nonzero(finite))
-    gained, lost = _flips(candidate.logits, reference.logits, threshold, finite)
-    f1_scores = [_scores(run, threshold) for run in (candidate, reference)]
-    per_code = _per_code_table(aligned, pair, finite, gained, lost, f1_scores)
+    assigned = decisions(candidate.logits, threshold), decisions(reference.logits, threshold)
+    gained = assigned[0] & ~assigned[1] & finite
+    lost = assigned[1] & ~assigned[0] & finite
+    counts = _counts(candidate, assigned[0]), _counts(reference, assigned[1])
     return RunComparison(
         aligned=aligned,
         threshold=threshold,
@@ -124,16 +123,11 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
         non_finite_cells=left_out,
         decisions_gained=int(np.count_nonzero(gained)),
         decisions_lost=int(np.count_nonzero(lost)),
-        macro_f1=Pair(*(None if s is None else s.macro_f1 for s in f1_scores)),
-        micro_f1=Pair(*(None if s is None else s.micro_f1 for s in f1_scores)),
-        per_code=per_code,
+        macro_f1=Pair(*(None if c is None else float(scores.macro_f1(c)[0]) for c in counts)),
+        micro_f1=Pair(*(None if c is None else float(scores.micro_f1(c)[0]) for c in counts)),
+        per_code=_per_code_table(aligned, pair, finite, gained, lost, counts),
         remarks=aligned.remarks + _non_finite_remarks(aligned, left_out),
     )
-
-
-def decisions(logits: Logits, threshold: float) -> Decisions:
-    """Where the code is assigned: FP32 sigmoid > threshold, strictly, compared in FP64 as NumPy 2 does."""
-    return probabilities(logits) > float32_below(np.array([threshold]))[0]
 
 
 def comparison_json(comparison: RunComparison) -> dict[str, Any]:
@@ -161,31 +155,11 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, eq=False)
-class _Scores:
-    macro_f1: float
-    micro_f1: float
-    per_code: np.ndarray  # [codes]
-
-
-def _scores(run: Run, threshold: float) -> _Scores | None:
-    """F1 of one run with its own labels; `None` where it cannot be scored."""
+def _counts(run: Run, assigned: Decisions) -> Counts | None:
+    """Counts of one run with its own labels; `None` where it cannot be scored."""
     if run.labels is None or run.non_finite:
         return None
-    counts = counts_of_logits(run.logits, required_labels(run), np.array([threshold]))
-    return _Scores(
-        macro_f1=float(scores.macro_f1(counts)[0]),
-        micro_f1=float(scores.micro_f1(counts)[0]),
-        per_code=scores.f1_per_code(counts)[0],
-    )
-
-
-def _flips(
-    candidate: Logits, reference: Logits, threshold: float, finite: Decisions
-) -> tuple[Decisions, Decisions]:
-    """Decisions gained and lost by the candidate."""
-    ours, theirs = decisions(candidate, threshold), decisions(reference, threshold)
-    return ours & ~theirs & finite, theirs & ~ours & finite
+    return counts_of_decisions(assigned, required_labels(run))
 
 
 def _pooled_statistics(
@@ -219,8 +193,8 @@ def difference_statistics(
 def correlation(x: Float64[np.ndarray, " cells"], y: Float64[np.ndarray, " cells"]) -> float | None:
     """Pearson's r in FP64; `None` where one side does not vary."""
     x, y = x - x.mean(), y - y.mean()
-    scale = np.sqrt(np.dot(x, x)) * np.sqrt(np.dot(y, y))
-    return float(np.clip(np.dot(x, y) / scale, -1, 1)) if scale > 0 else None
+    scale = np.sqrt((x * x).sum()) * np.sqrt((y * y).sum())
+    return float(np.clip((x * y).sum() / scale, -1, 1)) if scale > 0 else None
 
 
 def _per_code_table(
@@ -229,16 +203,18 @@ def _per_code_table(
     finite: Decisions,
     gained: Decisions,
     lost: Decisions,
-    f1_scores: list[_Scores | None],
+    counts: tuple[Counts | None, Counts | None],
 ) -> pd.DataFrame:
     ours, theirs = (np.ascontiguousarray(side.T) for side in pair)
+    complete = np.all(finite, axis=0, keepdims=True)[0]
     statistics = [
-        difference_statistics(x[keep], y[keep]) for x, y, keep in zip(ours, theirs, finite.T, strict=True)
+        difference_statistics(x, y) if whole else difference_statistics(x[keep], y[keep])
+        for x, y, keep, whole in zip(ours, theirs, finite.T, complete, strict=True)
     ]
     labels = aligned.candidate.labels
     codes = len(statistics)
     unknown = np.full(codes, np.nan)
-    f1 = [unknown if s is None else s.per_code for s in f1_scores]
+    f1 = [unknown if c is None else scores.f1_per_code(c)[0] for c in counts]
     return pd.DataFrame(
         {
             "code": code_names(aligned.candidate),

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from shifamind_core.arrays import Labels, Logits, Probabilities, Thresholds, frozen, probabilities
 from shifamind_core.errors import ShifamindError
 
 ThresholdCounts: TypeAlias = Int64[np.ndarray, "thresholds codes"]
 CodeCounts: TypeAlias = Int64[np.ndarray, " codes"]
+Decisions: TypeAlias = Bool[np.ndarray, "documents codes"]
 
 # Cells counted at once: small enough for the caches, large enough that the per-block tables do not dominate.
 BLOCK_CELLS = 1 << 18
@@ -129,6 +130,22 @@ def counts_of_logits(logits: Logits, labels: Labels, thresholds: Thresholds) -> 
         for rows in _blocks(documents, codes, len(thresholds), 8 * BLOCK_CELLS)
     )
     return sum(blocks, next(blocks))
+
+
+def decisions(logits: Logits, threshold: float) -> Decisions:
+    """Where a code is assigned: FP32 sigmoid > threshold, strictly. One threshold of the kernel, kept per cell."""
+    return probabilities(logits) > float32_below(np.array([threshold]))[0]
+
+
+def counts_of_decisions(predicted: Decisions, labels: Labels) -> Counts:
+    """Counts of decisions already taken, as if at one threshold, recorded as NaN: it is not known here."""
+    return Counts(
+        thresholds=np.array([np.nan]),
+        true_positives=np.count_nonzero(predicted & (labels != 0), axis=0).astype(np.int64)[None],
+        predicted_positives=np.count_nonzero(predicted, axis=0).astype(np.int64)[None],
+        positives=np.count_nonzero(labels, axis=0).astype(np.int64),
+        documents=len(labels),
+    )
 
 
 def float32_below(thresholds: Thresholds) -> Float32[np.ndarray, " thresholds"]:

@@ -7,11 +7,10 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Int64
 
 from shifamind_core.analysis import scores
 from shifamind_core.analysis.checks import code_names, refuse_non_finite, required_labels
-from shifamind_core.analysis.counts import Counts, counts_of_logits
+from shifamind_core.analysis.counts import Counts, counts_of_decisions, counts_of_logits
 from shifamind_core.arrays import Labels, Probabilities, Thresholds, frozen, probabilities
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
@@ -222,12 +221,11 @@ def top_k_counts(probability: Probabilities, labels: Labels, k: int) -> Counts:
 
     The public scripts take `np.argsort(row)[-k:]`; so does this, with a stable sort: of equal probabilities
     the later column is taken first. (Theirs is unstable, so their ties are not defined.)
-    The counts carry the threshold NaN: no threshold decides here.
     """
     chosen = np.argsort(probability, axis=1, kind="stable")[:, probability.shape[1] - k :]
     predicted = np.zeros(labels.shape, bool)
     np.put_along_axis(predicted, chosen, True, axis=1)
-    return _decision_counts(predicted, labels)
+    return counts_of_decisions(predicted, labels)
 
 
 def evaluate(run: Run, validation: Run | None = None, grid: GridName = "seed") -> Evaluation:
@@ -236,11 +234,9 @@ def evaluate(run: Run, validation: Run | None = None, grid: GridName = "seed") -
     Raises
     ------
     ShifamindError
-        No labels, labels that are not 0 or 1, logits that are not finite, an unknown grid, or a validation
-        run over other codes.
+        No labels, labels that are not 0 or 1, logits that are not finite, or a validation run over other
+        codes.
     """
-    if grid not in GRIDS:
-        raise ShifamindError(f"No grid is named {grid!r}; expected one of {', '.join(GRIDS)}.")
     tuned_threshold = None
     thresholds = [FIXED_THRESHOLD]
     if validation is not None:
@@ -327,16 +323,3 @@ def _same_codes(run: Run, validation: Run) -> None:
             f"{validation.name} cannot tune {run.name}: it has {validation.logits.shape[1]} codes, not "
             f"{run.logits.shape[1]}. Export both splits with the same codes."
         )
-
-
-def _decision_counts(predicted: np.ndarray, labels: Labels) -> Counts:
-    def per_code(cells: np.ndarray) -> Int64[np.ndarray, "1 codes"]:
-        return np.count_nonzero(cells, axis=0).astype(np.int64)[None]
-
-    return Counts(
-        thresholds=np.array([np.nan]),
-        true_positives=per_code(predicted & (labels != 0)),
-        predicted_positives=per_code(predicted),
-        positives=per_code(labels)[0],
-        documents=len(labels),
-    )

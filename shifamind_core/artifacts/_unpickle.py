@@ -114,7 +114,7 @@ def _report(pipe: BinaryIO) -> Callable[..., None]:
 
     def hook(kind: type[BaseException], error: BaseException, _traceback: Any) -> None:
         error.__traceback__ = None
-        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
         pipe.write(json.dumps({"error": kind.__name__, "message": _one_line(str(error))}).encode() + b"\n")
         pipe.flush()

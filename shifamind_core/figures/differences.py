@@ -81,7 +81,9 @@ def difference_histogram(
         marker={"color": PALETTE[2], "line": {"width": 0}},
         hovertemplate="exactly equal: %{y:,} logits<extra></extra>",
     )
-    marked = {p: v for p, v in sorted((percentiles or {}).items()) if v is not None and np.isfinite(v) and v > 0}
+    marked = {
+        p: v for p, v in sorted((percentiles or {}).items()) if v is not None and np.isfinite(v) and v > 0
+    }
     for value in marked.values():
         for side in (-1, 1):
             at = side * max(float(np.log10(value) - low + offset), offset)

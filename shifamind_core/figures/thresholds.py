@@ -104,7 +104,13 @@ def thresholds_figure(lines: Sequence[ThresholdLine]) -> go.Figure:
             )
     figure.add_vline(x=FIXED_THRESHOLD, line={"color": GUIDE, "width": 1, "dash": "dot"})
     figure.add_annotation(
-        x=FIXED_THRESHOLD, y=1, yref="y domain", yanchor="top", xanchor="left", text=f"{FIXED_THRESHOLD:g}", showarrow=False
+        x=FIXED_THRESHOLD,
+        y=1,
+        yref="y domain",
+        yanchor="top",
+        xanchor="left",
+        text=f"{FIXED_THRESHOLD:g}",
+        showarrow=False,
     )
     figure.update_yaxes(title_text="Micro F1", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title_text="Macro F1", rangemode="tozero", row=2, col=1)

@@ -80,9 +80,14 @@ class Pipeline:
         self, directory: RunDirectory, base_model: Path | None = None, cache: Path | None = None
     ) -> None:
         self.directory = directory
-        self.base_model = directory.base_model(base_model)
+        self._base_model = base_model
         self.cache = cache
         self._splits: dict[str, Split] = {}
+
+    @cached_property
+    def base_model(self) -> Path:
+        """The folder with the base model's configuration and vocabulary."""
+        return self.directory.base_model(self._base_model)
 
     @cached_property
     def checkpoint(self) -> Checkpoint:

@@ -26,6 +26,9 @@ Status = Literal["queued", "running", "cancelling", "cancelled", "failed", "done
 ACTIVE: tuple[Status, ...] = ("queued", "running", "cancelling")
 KEPT = 50  # finished jobs whose folders are kept
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+_started: list[
+    subprocess.Popen[bytes]
+] = []  # by this process: asked now and then, so that none stays a zombie
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def submit(cache: Path, kind: str, spec: dict[str, Any]) -> str:
             start_new_session=True,  # the worker outlives a closed tab and the server's terminal
             cwd=PACKAGE_ROOT,
         )
+    _started.append(process)
     with suppress(psutil.NoSuchProcess):
         _replace(
             folder / "process.json",
@@ -94,6 +98,7 @@ def read_job(cache: Path, identifier: str) -> JobState:
     ShifamindError
         No such job, or its state is unreadable.
     """
+    _started[:] = [process for process in _started if process.poll() is None]
     folder = jobs_folder(cache) / identifier
     try:
         state = from_json(JobState, json.loads((folder / "state.json").read_text()), "state")

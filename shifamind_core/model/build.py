@@ -75,7 +75,7 @@ def read_config(base_model: Path) -> BertConfig:
             f"{path}: hidden_size {content.get('hidden_size', 768)} is no multiple of num_attention_heads."
         )
     try:
-        return BertConfig(**{key: value for key, value in content.items() if key in defaults})
+        return BertConfig.from_dict({key: value for key, value in content.items() if key in defaults})
     except (TypeError, ValueError) as error:
         raise ShifamindError(
             f"{path} is no BERT configuration: {' '.join(str(error).split())[:200]}"
@@ -157,7 +157,7 @@ def _fill_buffers(model: BertModel, config: BertConfig) -> None:
         "intermediate_size": 1,
         "num_hidden_layers": 0,
     }
-    plain = dict(BertModel(BertConfig(**small)).named_buffers())
+    plain = dict(BertModel(BertConfig.from_dict(small)).named_buffers())
     for name, buffer in list(model.named_buffers()):
         if buffer.is_meta:
             owner, _, attribute = name.rpartition(".")

@@ -281,7 +281,9 @@ def _own(key: str, tensor: Tensor, name: str) -> Tensor:
 
 def _architecture(state_dict: dict[str, Tensor], name: str) -> Architecture:
     parts = Counter(key.split(".")[0] for key in state_dict)
-    matching = [architecture for architecture, wanted in PARTS.items() if wanted <= set(parts)]
+    matching: list[Architecture] = [
+        architecture for architecture, wanted in PARTS.items() if wanted <= set(parts)
+    ]
     if len(matching) == 1 and "base_model" in parts:
         return matching[0]
     expected = " or ".join(

@@ -61,7 +61,9 @@ def _metrics_row(protocol: str, score: Score, **more: float) -> dict[str, object
     return {"protocol": protocol, **vars(score), **more}
 
 
-def codes_table(candidate: Run, reference: Run | None = None, threshold: float = FIXED_THRESHOLD) -> pd.DataFrame:
+def codes_table(
+    candidate: Run, reference: Run | None = None, threshold: float = FIXED_THRESHOLD
+) -> pd.DataFrame:
     """One row a code, the largest loss first (without a reference: the lowest F1 first).
 
     Columns: `code`, `title`, `support` (notes that carry it, by the candidate's labels), `f1`, `precision`,
