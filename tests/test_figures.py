@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from hypothesis import given
@@ -241,35 +242,42 @@ def test_no_run_gives_an_empty_figure() -> None:
 # Codes
 
 
-def test_codes_are_sorted_by_gap_with_the_largest_loss_first() -> None:
+def codes(codes: list[str], titles: list[str | None], **columns: object) -> pd.DataFrame:
+    """A table of the shape that `codes_table` gives."""
+    support = list(range(1_000, 1_000 + len(codes)))
+    return pd.DataFrame(
+        {"code": codes, "title": pd.Series(titles, dtype=object), "support": support, **columns}
+    )
+
+
+def test_codes_stand_in_the_table_order_from_the_top() -> None:
     figure = codes_figure(
-        ["A", "B", "C"],
-        np.array([0.5, 0.1, 0.9]),
-        np.array([0.4, 0.6, 0.9]),
-        support=np.array([10, 2_000, 30]),
-        titles=["alpha", None, "gamma"],
+        codes(["B", "A"], [None, "alpha"], candidate_f1=[0.1, 0.5], reference_f1=[0.6, 0.4]), "mine", "theirs"
     )
     gap, reference, candidate = figure.data
-    assert list(candidate.y) == ["B", "C  gamma", "A  alpha"]
-    np.testing.assert_allclose(candidate.x, [0.1, 0.9, 0.5], rtol=1e-6)
-    np.testing.assert_allclose(reference.x, [0.6, 0.9, 0.4], rtol=1e-6)
+    assert (reference.name, candidate.name) == ("theirs", "mine")
+    assert list(candidate.y) == ["B", "A  alpha"]
+    np.testing.assert_allclose(candidate.x, [0.1, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(reference.x, [0.6, 0.4], rtol=1e-6)
     assert list(gap.y[:3]) == ["B"] * 3
-    assert np.isnan(gap.x[2])
-    assert candidate.text[0] == "B<br>2,000 notes carry it"
+    np.testing.assert_allclose(gap.x[:3], [0.1, 0.6, np.nan], rtol=1e-6)
+    assert list(candidate.text) == ["B<br>1,000 notes carry it", "A, alpha<br>1,001 notes carry it"]
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]
     assert figure.layout.xaxis.title.text == "F1 of the code"
 
 
-def test_one_run_alone_is_sorted_by_its_f1() -> None:
-    figure = codes_figure(["A", "B"], np.array([0.5, 0.1]))
+def test_one_run_alone_has_dots_only() -> None:
+    figure = codes_figure(codes(["A", "B"], [None, None], f1=[0.5, 0.1]))
     assert [trace.name for trace in figure.data] == ["candidate"]
-    assert list(figure.data[0].y) == ["B", "A"]
 
 
 def test_fifty_codes_with_long_titles_stay_small_and_readable() -> None:
     random = np.random.default_rng(3)
-    codes = [f"C{i:02d}" for i in range(CODES)]
-    figure = codes_figure(codes, random.random(CODES), random.random(CODES), titles=["x" * 200] * CODES)
+    names = [f"C{i:02d}" for i in range(CODES)]
+    table = codes(
+        names, ["x" * 200] * CODES, candidate_f1=random.random(CODES), reference_f1=random.random(CODES)
+    )
+    figure = codes_figure(table)
     assert size(figure) < 40_000
     assert max(map(len, figure.data[1].y)) <= 38
     assert len(set(figure.data[1].y)) == CODES
@@ -289,9 +297,7 @@ def test_a_link_in_a_name_reaches_no_figure() -> None:
     grid = np.array([0.4, 0.5])
     figures = [
         thresholds_figure([ThresholdLine(LINK, LINK, grid, grid, grid, tuned=0.5)]),
-        codes_figure(
-            [LINK], np.array([1.0]), np.array([0.5]), titles=[LINK], candidate_name=LINK, reference_name=LINK
-        ),
+        codes_figure(codes([LINK], [LINK], candidate_f1=[1.0], reference_f1=[0.5]), LINK, LINK),
     ]
     for figure in figures:
         assert "<a" not in texts(figure)
@@ -300,7 +306,7 @@ def test_a_link_in_a_name_reaches_no_figure() -> None:
 def test_figures_are_transparent_for_both_themes(pair: tuple[np.ndarray, np.ndarray]) -> None:
     for figure in (
         thresholds_figure(lines(2)),
-        codes_figure(["A"], np.array([0.3])),
+        codes_figure(codes(["A"], [None], f1=[0.3])),
         difference_histogram(symmetric_log_histogram(pair[0][:10] - pair[1][:10])),
         density_figure(density(pair[0][:10], pair[1][:10])),
     ):

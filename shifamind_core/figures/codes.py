@@ -1,8 +1,7 @@
 """F1 of every code, candidate beside reference."""
 
-from collections.abc import Sequence
-
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from shifamind_core.figures.style import CANDIDATE, GUIDE, REFERENCE, plain, styled
@@ -11,70 +10,67 @@ _LONGEST_TICK = 38
 
 
 def codes_figure(
-    codes: Sequence[str],
-    candidate: np.ndarray,
-    reference: np.ndarray | None = None,
-    support: np.ndarray | None = None,
-    titles: Sequence[str | None] | None = None,
-    candidate_name: str = "candidate",
-    reference_name: str = "reference",
+    table: pd.DataFrame, candidate_name: str = "candidate", reference_name: str = "reference"
 ) -> go.Figure:
-    """One row a code: a dot for each run and a line between them, the largest loss on top.
+    """One row a code, in the table's order from the top: a dot for each run and a line between them.
 
     Parameters
     ----------
-    codes : sequence of str
-    candidate, reference : float [codes]
-        F1. With a reference, rows are sorted by gap (candidate − reference), else by F1; ties keep the
-        order of `codes`.
-    support : int [codes], optional
-        Notes that carry the code.
-    titles : sequence of str or None, optional
-        What the code stands for.
+    table : DataFrame
+        Columns `code`, `title` (may be missing), `support`, and either `candidate_f1` and `reference_f1`, or
+        `f1` where there is one run only; see `report.tables.codes_table`, which puts the largest loss first.
     """
-    order = np.argsort(candidate if reference is None else candidate - reference, kind="stable")
-    titles = list(titles) if titles is not None else [None] * len(codes)
-    ranks = [int(i) for i in order]
-    rows = [_tick(codes[i], titles[i]) for i in ranks]
-    hover = [_hover(codes[i], titles[i], None if support is None else int(support[i])) for i in ranks]
+    rows = [_tick(code, title) for code, title in zip(table["code"], table["title"], strict=True)]
+    hover = [
+        _hover(code, title, support)
+        for code, title, support in zip(table["code"], table["title"], table["support"], strict=True)
+    ]
     figure = go.Figure()
-    if reference is not None:
-        # One trace for all connecting lines: start, end, gap (None lifts the pen).
-        ends = np.stack([candidate[order], reference[order], np.full(len(order), np.nan)], axis=1)
-        figure.add_scatter(
-            x=ends.ravel().astype(np.float32),
-            y=[row for row in rows for _ in range(3)],
-            mode="lines",
-            line={"color": GUIDE, "width": 3},
-            name="gap",
-            hoverinfo="skip",
-            showlegend=False,
-        )
-    for values, name, shade, symbol in (
-        (reference, reference_name, REFERENCE, "circle-open"),
-        (candidate, candidate_name, CANDIDATE, "circle"),
-    ):
-        if values is not None:
-            figure.add_scatter(
-                x=values[order].astype(np.float32),
-                y=rows,
-                mode="markers",
-                name=plain(name),
-                marker={"color": shade, "size": 9, "symbol": symbol, "line": {"color": shade, "width": 2}},
-                text=hover,
-                hovertemplate="%{text}<br>F1 %{x:.4f}",
-            )
+    alone = "f1" in table
+    if not alone:
+        _connect(figure, rows, table["candidate_f1"].to_numpy(), table["reference_f1"].to_numpy())
+        _dots(figure, rows, hover, table["reference_f1"].to_numpy(), reference_name, REFERENCE, "circle-open")
+    ours = table["f1" if alone else "candidate_f1"].to_numpy()
+    _dots(figure, rows, hover, ours, candidate_name, CANDIDATE, "circle")
     # The scale is on top, where reading begins; 50 rows put the bottom out of sight.
     figure.update_xaxes(title_text="F1 of the code", range=[-0.02, 1.02], side="top")
-    figure.update_yaxes(type="category", range=[len(codes) - 0.4, -0.6], showgrid=True, griddash="dot")
-    return styled(figure, height=130 + 21 * len(codes), legend={"traceorder": "reversed"}, margin_t=90)
+    figure.update_yaxes(type="category", range=[len(table) - 0.4, -0.6], showgrid=True, griddash="dot")
+    return styled(figure, height=130 + 21 * len(table), legend={"traceorder": "reversed"}, margin_t=90)
 
 
-def _tick(code: str, title: str | None) -> str:
-    label = plain(code) if not title else f"{plain(code)}  {plain(title)}"
+def _connect(figure: go.Figure, rows: list[str], candidate: np.ndarray, reference: np.ndarray) -> None:
+    """All lines as one trace: start, end, and a gap that lifts the pen."""
+    ends = np.stack([candidate, reference, np.full(len(rows), np.nan)], axis=1)
+    figure.add_scatter(
+        x=ends.ravel().astype(np.float32),
+        y=[row for row in rows for _ in range(3)],
+        mode="lines",
+        line={"color": GUIDE, "width": 3},
+        name="gap",
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _dots(
+    figure: go.Figure, rows: list[str], hover: list[str], f1: np.ndarray, name: str, shade: str, symbol: str
+) -> None:
+    figure.add_scatter(
+        x=f1.astype(np.float32),
+        y=rows,
+        mode="markers",
+        name=plain(name),
+        marker={"color": shade, "size": 9, "symbol": symbol, "line": {"color": shade, "width": 2}},
+        text=hover,
+        hovertemplate="%{text}<br>F1 %{x:.4f}",
+    )
+
+
+def _tick(code: str, title: object) -> str:
+    label = plain(code) if not isinstance(title, str) else f"{plain(code)}  {plain(title)}"
     return label if len(label) <= _LONGEST_TICK else label[: _LONGEST_TICK - 1] + "…"
 
 
-def _hover(code: str, title: str | None, support: int | None) -> str:
-    parts = [plain(code), *([plain(title)] if title else [])]
-    return ", ".join(parts) + (f"<br>{support:,} notes carry it" if support is not None else "")
+def _hover(code: str, title: object, support: int) -> str:
+    name = plain(code) if not isinstance(title, str) else f"{plain(code)}, {plain(title)}"
+    return f"{name}<br>{support:,} notes carry it"

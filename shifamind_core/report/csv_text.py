@@ -13,17 +13,17 @@ _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 def csv_text(table: pd.DataFrame) -> str:
     """The table as CSV, without its index.
 
-    Floats are written as their shortest exact form (`repr`), so that
-    `pandas.read_csv(…, float_precision="round_trip")` gives every value back; what is not known is empty.
+    Floats are written as their shortest exact form (`repr`), so that every value reads back to the last bit
+    (in pandas before 3.1 with ``float_precision="round_trip"``); what is not known is empty.
     Strings and headers that a spreadsheet would read as a formula get a leading apostrophe; numbers never do.
 
-    >>> print(csv_text(pd.DataFrame({"run": ["=1+1"], "gap": [-0.1]})))
-    run,gap
-    '=1+1,-0.1
-    <BLANKLINE>
+    >>> csv_text(pd.DataFrame({"run": ["=1+1"], "gap": [-0.1]})).splitlines()
+    ['run,gap', "'=1+1,-0.1"]
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    text = io.StringIO(newline="")
+    # Lines end in CR LF as RFC 4180 has it; only then does the writer also quote a cell that holds a CR, which
+    # would otherwise begin a new row, and a formula in it.
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow([_harmless(str(name)) for name in table.columns])
     writer.writerows(
         [_cell(value) for value in row] for row in table.astype(object).itertuples(index=False, name=None)

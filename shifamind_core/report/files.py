@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import pandas as pd
 
@@ -24,7 +24,6 @@ from shifamind_core.report.tables import codes_table, comparison_table, curve_ta
 from shifamind_core.runs.run import Run
 
 T = TypeVar("T")
-FileName = Literal["metrics", "codes", "comparison", "thresholds"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +42,7 @@ class Selection:
 class Report:
     """The tables that could be made, and one line for each thing that could not, or that was assumed."""
 
-    tables: Mapping[FileName, pd.DataFrame]
+    tables: Mapping[str, pd.DataFrame]
     remarks: tuple[str, ...]
 
 
@@ -77,7 +76,7 @@ def report(selection: Selection) -> Report:
         None if reference is None else attempt(lambda: compare(candidate, reference, selection.threshold))
     )
     parts = _parts(selection, comparison)
-    tables: dict[FileName, pd.DataFrame | None] = {
+    tables: dict[str, pd.DataFrame | None] = {
         "metrics": _stacked([attempt(partial(_metrics, part, selection.grid)) for part in parts]),
         "codes": attempt(lambda: _codes(selection, comparison)),
         "comparison": None if comparison is None else _comparison(selection, comparison),

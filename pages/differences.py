@@ -1,0 +1,69 @@
+"""How do the logits of two runs differ?"""
+
+import streamlit as st
+
+from shifamind_core.artifacts.code_titles import code_title
+from shifamind_core.errors import ShifamindError
+from shifamind_core.figures.differences import density_figure, difference_histogram, histogram_note
+from shifamind_core.ui import cached
+from shifamind_core.ui.charts import show_figure
+from shifamind_core.ui.tables import show_table
+from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets import load_run, pick_pair, show_error, upload_reference
+
+COLUMNS = ("code", "title", "support", "mean_difference", "max_abs_difference", "abs_p50", "abs_p99",
+           "decisions_flipped", "decisions_gained", "decisions_lost", "correlation", "non_finite_cells")  # fmt: skip
+
+st.title("Differences")
+upload_reference()
+pair = pick_pair()
+if pair is None:
+    st.stop()
+threshold = st.slider("Decision threshold", 0.05, 0.95, 0.5, 0.01, key="threshold", persist_state="session")
+try:
+    candidate, reference = load_run(pair[0]), load_run(pair[1])
+    comparison = cached.comparison(candidate, reference, threshold)
+    binned = cached.differences(candidate, reference, threshold)
+except ShifamindError as error:
+    show_error(error)
+    st.stop()
+
+difference = comparison.difference
+with st.container(horizontal=True):
+    for label, value in {
+        "Mean difference": difference.mean,
+        "Largest |difference|": difference.max_abs,
+        **{f"p{percent} of |difference|": value for percent, value in difference.abs_percentiles.items()},
+    }.items():
+        st.metric(label, "–" if value is None else f"{value:.2e}")
+    st.metric("Decisions flipped", f"{comparison.decisions_flipped:,} of {difference.cells:,}")
+left, right = st.columns(2)
+with left:
+    show_figure(
+        difference_histogram(binned.histogram, difference.abs_percentiles),
+        "differences",
+        "Histogram of logit differences, candidate minus reference, on a symmetric logarithmic axis.",
+    )
+    st.caption(
+        "FP32 on two machines stays near 1e-6, TF32 and FP16 near 1e-3, BF16 near 1e-2. Differences near 1 are no "
+        "rounding: the input or the weights are not the same. " + histogram_note(binned.histogram)
+    )
+with right:
+    show_figure(
+        density_figure(binned.density, threshold),
+        "density",
+        "How many logits lie at each pair of reference and candidate value; equal runs lie on the diagonal.",
+    )
+    st.caption(
+        "Equal logits lie on the dashed diagonal. The dotted lines are the threshold: what lies in the upper left or "
+        "the lower right quarter is a flipped decision."
+    )
+st.subheader("By code")
+table = comparison.per_code
+table = table.assign(
+    title=table["code"].map(code_title),
+    decisions_flipped=table["decisions_gained"] + table["decisions_lost"],
+)
+show_table(table.sort_values("max_abs_difference", ascending=False, kind="stable"), COLUMNS)
+for remark in comparison.remarks:
+    st.caption(safe_text(remark))

@@ -1,0 +1,67 @@
+"""Everything as CSV."""
+
+from functools import partial
+
+import streamlit as st
+
+from shifamind_core.errors import ShifamindError
+from shifamind_core.report.csv_text import csv_text
+from shifamind_core.report.files import Selection, csv_files, zipped
+from shifamind_core.ui import cached
+from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.validation import validation_of
+from shifamind_core.ui.widgets import load_run, pick_pair, show_error
+
+CONTENTS: dict[str, str] = {
+    "metrics": "Micro and macro F1 at 0.5, at the tuned threshold, and with the k most probable codes.",
+    "codes": "F1, precision and recall of every code.",
+    "comparison": "Logit differences, flips and F1 gaps, for all codes together and for each.",
+    "thresholds": "Micro and macro F1 at every threshold, on test and validation notes.",
+}
+
+st.title("Report")
+pair = pick_pair()
+if pair is None:
+    st.stop()
+try:
+    candidate, reference = load_run(pair[0]), load_run(pair[1])
+    made = cached.whole_report(
+        Selection(candidate, reference, validation_of(candidate), validation_of(reference))
+    )
+except ShifamindError as error:
+    show_error(error)
+    st.stop()
+
+stem = f"{candidate.digest[:8]}-{reference.digest[:8]}"
+st.caption(
+    "Every row carries the digests of the runs it speaks of, their precision policy, GPU, versions and casing, so that "
+    "a number can be traced. No note and no document id is in any file."
+)
+for name, contents in CONTENTS.items():
+    if name not in made.tables:
+        continue
+    table = made.tables[name]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            f"{name}.csv",
+            partial(csv_text, table),
+            f"shifamind-{name}-{stem}.csv",
+            "text/csv",
+            on_click="ignore",
+            key=f"download.{name}",
+            width=200,
+        )
+        st.markdown(f"{contents} {len(table):,} rows.")
+st.download_button(
+    "All of them in one archive",
+    lambda: zipped(csv_files(made)),
+    f"shifamind-report-{stem}.zip",
+    "application/zip",
+    on_click="ignore",
+    key="download.archive",
+)
+for remark in made.remarks:
+    st.caption(safe_text(remark))
+if made.tables:
+    shown = st.segmented_control("Preview", list(made.tables), default=next(iter(made.tables)), required=True)
+    st.dataframe(made.tables[shown], hide_index=True)

@@ -1,0 +1,75 @@
+"""How does F1 depend on the decision threshold?"""
+
+from typing import cast
+
+import pandas as pd
+import streamlit as st
+
+from shifamind_core.analysis.thresholds import GridName
+from shifamind_core.errors import ShifamindError
+from shifamind_core.figures.thresholds import threshold_lines, thresholds_figure
+from shifamind_core.report.tables import metrics_table
+from shifamind_core.ui import cached
+from shifamind_core.ui.charts import show_figure
+from shifamind_core.ui.tables import show_table
+from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.validation import validation_of
+from shifamind_core.ui.widgets import load_run, pick_runs, runs_on_offer, show_error
+
+GRIDS: dict[GridName, str] = {"seed": "The seed's", "clean": "Exact decimals"}
+COLUMNS = ("run", "protocol", "threshold", "k", "micro_f1", "macro_f1", "macro_f1_of_means", "validation_micro_f1",
+           "plateau_lowest", "plateau_highest")  # fmt: skip
+
+st.title("Thresholds")
+offers = [offer for offer in runs_on_offer("test") if offer.labelled]
+chosen = pick_runs("Runs", "runs", offers)
+if not offers:
+    st.stop()
+if not chosen:
+    st.info("Choose at least one run above.", icon=":material/info:")
+    st.stop()
+grid = cast(
+    GridName,
+    st.segmented_control(
+        "Threshold grid, 0.10 to 0.89",
+        list(GRIDS),
+        default="seed",
+        format_func=GRIDS.__getitem__,
+        help="The seed adds 0.01 again and again, so its 0.5 is 0.4999999999999998.",
+        required=True,
+    ),
+)
+
+lines, tables, untuned = [], [], []
+for offer in chosen:
+    try:
+        run = load_run(offer)
+        validation = validation_of(run)
+        evaluation = cached.evaluation(run, validation, grid)
+        curves = [cached.curve(one, grid) for one in (run, validation) if one is not None]
+    except ShifamindError as error:
+        show_error(error)
+        continue
+    lines += threshold_lines(run.name, *curves, tuned=evaluation.tuned_threshold)
+    tables.append(metrics_table(evaluation).assign(run=run.name))
+    if validation is None:
+        untuned.append(run.name)
+if not tables:
+    st.stop()
+
+show_figure(
+    thresholds_figure(lines),
+    "thresholds",
+    "Micro and macro F1 of each chosen run against the decision threshold, on test and validation notes.",
+)
+st.caption(
+    "Solid: test notes; dashed: validation notes, on which the threshold is tuned. The diamond is the tuned threshold, "
+    "the shaded band every threshold within 0.001 of its micro F1: inside its band, a tuned threshold that moves means "
+    "nothing. A best score that falls cannot be calibration; ranking was lost."
+)
+for name in untuned:
+    st.caption(
+        f"{safe_text(name)} has no validation run of the same configuration, so its threshold is not tuned. "
+        "Run the val split under the same settings."
+    )
+show_table(pd.concat(tables, ignore_index=True), COLUMNS)

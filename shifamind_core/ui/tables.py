@@ -1,0 +1,70 @@
+"""Tables on a page: one title and one number format for each column, wherever it appears."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+
+def show_table(table: pd.DataFrame, columns: Sequence[str], height: int | None = None) -> None:
+    """These columns of the table, sortable, without its index; foreign text in it stays text."""
+    more: dict[str, Any] = {} if height is None else {"height": height}
+    st.dataframe(
+        table,
+        hide_index=True,
+        column_order=columns,
+        column_config={name: _column(name) for name in columns},
+        **more,
+    )
+
+
+def _column(name: str) -> Any:
+    label, form, help = COLUMNS.get(name, (name, None, None))
+    if form is None:
+        return st.column_config.Column(label, help=help, width="medium" if name in WIDE else None)
+    return st.column_config.NumberColumn(label, format=form, help=help)
+
+
+WIDE = ("run", "title")
+F1, GAP, SMALL, THRESHOLD = "%.4f", "%+.4f", "%.2e", "%.2f"
+# Column → title, number format (None: as it is), help.
+COLUMNS: dict[str, tuple[str, str | None, str | None]] = {
+    "run": ("Run", None, None),
+    "protocol": (
+        "Protocol",
+        None,
+        "fixed: at 0.5; tuned: at the validation split's best; top_k: the k best.",
+    ),
+    "threshold": ("Threshold", THRESHOLD, None),
+    "k": ("k", None, "Rounded mean number of labels a note."),
+    "micro_f1": ("Micro F1", F1, "Of the counts summed over all codes."),
+    "macro_f1": ("Macro F1", F1, "Mean of the F1 of all codes, absent ones as 0: the seed's definition."),
+    "macro_f1_of_means": (
+        "Macro F1 of means",
+        F1,
+        "Harmonic mean of mean precision and mean recall, as CAML and PLM-ICD report it.",
+    ),
+    "validation_micro_f1": ("Validation micro F1", F1, "At the tuned threshold."),
+    "plateau_lowest": ("Plateau from", THRESHOLD, "Lowest threshold within 0.001 of the best."),
+    "plateau_highest": ("Plateau to", THRESHOLD, "Highest threshold within 0.001 of the best."),
+    "code": ("Code", None, None),
+    "title": ("Name", None, "ICD-10-CM title."),
+    "support": ("Support", None, "Notes that carry the code."),
+    "f1_gap": ("F1 gap", GAP, "Candidate − reference."),
+    "candidate_f1": ("F1, candidate", F1, None),
+    "reference_f1": ("F1, reference", F1, None),
+    "candidate_precision": ("Precision, candidate", F1, None),
+    "reference_precision": ("Precision, reference", F1, None),
+    "candidate_recall": ("Recall, candidate", F1, None),
+    "reference_recall": ("Recall, reference", F1, None),
+    "mean_difference": ("Mean difference", SMALL, "Candidate − reference, in logits."),
+    "max_abs_difference": ("Largest |difference|", SMALL, None),
+    "abs_p50": ("p50", SMALL, None),
+    "abs_p99": ("p99", SMALL, "99 % of |difference| are below."),
+    "decisions_flipped": ("Flipped", None, "Decisions that differ."),
+    "decisions_gained": ("Gained", None, "Only the candidate assigns the code."),
+    "decisions_lost": ("Lost", None, "Only the reference assigns the code."),
+    "correlation": ("r", "%.6f", "Correlation of the code's logits between the runs."),
+    "non_finite_cells": ("Not finite", None, "NaN or infinite in either run; left out of the statistics."),
+}
