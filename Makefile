@@ -40,21 +40,22 @@ clean:
 # A machine whose Python already has a torch built for its GPU keeps it: the environment then sees the
 # system's packages, and the pinned torch is left out of the constraints. Elsewhere torch comes first and
 # alone, so that what depends on it finds it there and pulls no other build.
-$(VENV)/.made: Makefile
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; run make PYTHON=python3.x")'
-	@mkdir -p $(VENV)
-	@if $(PYTHON) -c 'import sys, torch; sys.exit(torch.version.cuda is None)' >/dev/null 2>&1; then \
-		$(PYTHON) -m venv --system-site-packages $(VENV) && grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt; \
-	else \
-		$(PYTHON) -m venv $(VENV) && cp constraints.txt $(VENV)/constraints.txt; \
-	fi
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	@if $(PYTHON) -c 'import sys, torch; sys.exit(torch.version.cuda is None)' >/dev/null 2>&1; \
+		then $(PYTHON) -m venv --system-site-packages $(VENV); else $(PYTHON) -m venv $(VENV); fi
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.made requirements.txt constraints.txt
-	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt 'torch>=2.10'
-	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -r requirements.txt
+$(VENV)/constraints.txt: $(VENV)/.made constraints.txt
+	@if grep -q 'include-system-site-packages = true' $(VENV)/pyvenv.cfg; \
+		then grep -v '^torch==' constraints.txt > $@; else cp constraints.txt $@; fi
+
+$(VENV)/.installed: $(VENV)/constraints.txt requirements.txt
+	@echo "Installing into $(VENV), once: this takes some minutes."
+	@$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt 'torch>=2.10'
+	@$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -r requirements.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
-	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -r requirements-dev.txt
 	@touch $@

@@ -45,7 +45,7 @@ def runs_table(offers: list[Offer]) -> pd.DataFrame:
             "Notes": [offer.documents for offer in offers],
             "Batch": [offer.manifest.batch_size for offer in offers],
             "Seconds": [offer.manifest.duration_seconds for offer in offers],
-            "Computed": [offer.manifest.created_at_utc for offer in offers],
+            "Computed": pd.to_datetime([offer.manifest.created_at_utc for offer in offers], utc=True),
             "Digest": [offer.digest[:12] for offer in offers],
         }
     )
@@ -98,7 +98,16 @@ if not computed:
         icon=":material/info:",
     )
 else:
-    st.dataframe(runs_table(computed), hide_index=True, width="stretch")
+    st.dataframe(
+        runs_table(computed),
+        hide_index=True,
+        width="stretch",
+        column_config={
+            "Notes": st.column_config.NumberColumn(format="localized"),
+            "Seconds": st.column_config.NumberColumn(format="%.1f"),
+            "Computed": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
+        },
+    )
     chosen = pick_run("Run", "run", computed)
     if chosen is not None:
         show_run_actions(chosen)

@@ -19,7 +19,7 @@ def card(label: str, pair: Pair, help: str) -> None:
     value = "–" if pair.candidate is None else f"{pair.candidate:.4f}"
     gap = None if pair.gap is None else f"{pair.gap:+.4f}"
     against = None if pair.reference is None else f"reference {pair.reference:.4f}"
-    st.metric(label, value, gap, border=True, help=help, delta_description=against)
+    st.metric(label, value, gap, border=True, height="stretch", help=help, delta_description=against)
 
 
 def show_headline(found: Headline) -> None:
@@ -50,8 +50,7 @@ def show_headline(found: Headline) -> None:
         + ("." if furthest is None else f"; logits differ by up to {furthest:.3g}.")
         + " Under each score: candidate − reference."
     )
-    for remark in comparison.remarks:
-        st.caption(safe_text(remark))
+    st.caption("  \n".join(safe_text(remark) for remark in comparison.remarks))
 
 
 def show_gap() -> None:

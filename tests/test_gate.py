@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from server import ROOT, Dashboard, start_dashboard
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.ui.gate import (
@@ -20,6 +19,7 @@ from shifamind_core.ui.gate import (
     Gate,
     choose_access,
 )
+from tests.server import ROOT, Dashboard, start_dashboard
 
 TOKEN = "a-token-of-the-tests"
 STREAMLIT_PATHS = (

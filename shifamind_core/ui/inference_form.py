@@ -43,15 +43,8 @@ def _ask_policy(found: dict[str, Any] | None) -> str:
         key="inference.policy",
         **KEEP,
     )
-    if refused:
-        st.radio(
-            "Refused by this device",
-            list(refused),
-            index=None,
-            captions=[safe_text(reason) for reason in refused.values()],
-            disabled=True,
-            key="inference.refused",
-        )
+    for name, reason in refused.items():
+        st.caption(f":material/block: **{safe_text(name)}** is refused here: {safe_text(reason)}")
     return chosen
 
 

@@ -11,7 +11,11 @@ from shifamind_core.ui.state import Workspace
 from shifamind_core.ui.text import safe_text
 
 ARCHITECTURES = {"cls_fusion": "CLS fusion", "concept_attention": "Concept cross-attention"}
-ENVIRONMENT_NAMES = {"gpu": "GPU", "cpu": "CPU", "cuda": "CUDA", "cudnn": "cuDNN", "torch": "PyTorch"}
+SPELLING = {
+    "bf16": "BF16", "cpu": "CPU", "cublas": "cuBLAS", "cuda": "CUDA", "cudnn": "cuDNN", "float32": "float32",
+    "fp16": "FP16", "gpu": "GPU", "numpy": "NumPy", "nvidia": "NVIDIA", "scikit": "scikit", "sdpa": "SDPA",
+    "tf32": "TF32", "torch": "PyTorch",
+}  # fmt: skip
 ICONS = {"ok": ":green[:material/check_circle:]", "warning": ":orange[:material/warning:]"}
 BAD_ICON = ":red[:material/error:]"
 
@@ -95,14 +99,22 @@ def _splits(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _named(values: dict[str, Any]) -> dict[str, str]:
-    known = {name: value for name, value in values.items() if value is not None}
-    return {
-        ENVIRONMENT_NAMES.get(name, name.replace("_", " ").capitalize()): _plain(value)
-        for name, value in known.items()
-    }
+    return {field_title(name): _plain(name, value) for name, value in values.items() if value is not None}
 
 
-def _plain(value: Any) -> str:
+def field_title(name: str) -> str:
+    """A record's field as a title.
+
+    >>> field_title("cudnn_allow_tf32"), field_title("compute_capability")
+    ('cuDNN allow TF32', 'Compute capability')
+    """
+    first, *rest = name.removesuffix("_bytes").split("_")
+    return " ".join([SPELLING.get(first, first.capitalize()), *(SPELLING.get(word, word) for word in rest)])
+
+
+def _plain(name: str, value: Any) -> str:
+    if name.endswith("_bytes") and isinstance(value, int):
+        return f"{value / 2**30:.1f} GiB"
     if isinstance(value, bool):
         return "on" if value else "off"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -9,17 +9,19 @@ import re
 # Everything Markdown, Streamlit's own directives (`:red[…]`, `:material/…:`), HTML, LaTeX or a bare link
 # could begin with. Backslash-escaping of ASCII punctuation is CommonMark's own rule.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~:$&\"'/=@^])")
+# Addresses become links even when escaped; a word joiner, which nobody sees, prevents it.
+_ADDRESS = re.compile(r"(?i)(https?|ftp|www|\\@)")
 _BREAKS = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]+")
 
 
 def safe_text(value: object, longest: int = 500) -> str:
     r"""The text in one line, with everything that Markdown could act on escaped.
 
-    >>> print(safe_text("![x](http://h/b.png)"))
-    \!\[x\]\(http\:\/\/h\/b\.png\)
+    >>> print(safe_text("![x](h/b.png)"))
+    \!\[x\]\(h\/b\.png\)
     """
-    line = plain_text(value, longest)
-    return _SPECIAL.sub(r"\\\1", line)
+    line = _SPECIAL.sub(r"\\\1", plain_text(value, longest))
+    return _ADDRESS.sub("\\1\u2060", line)
 
 
 def plain_text(value: object, longest: int = 500) -> str:
