@@ -281,7 +281,9 @@ def _own(key: str, tensor: Tensor, name: str) -> Tensor:
 
 def _architecture(state_dict: dict[str, Tensor], name: str) -> Architecture:
     parts = Counter(key.split(".")[0] for key in state_dict)
-    matching: list[Architecture] = [architecture for architecture, wanted in PARTS.items() if wanted <= set(parts)]
+    matching: list[Architecture] = [
+        architecture for architecture, wanted in PARTS.items() if wanted <= set(parts)
+    ]
     if len(matching) == 1 and "base_model" in parts:
         return matching[0]
     expected = " or ".join(
@@ -340,12 +342,19 @@ def _number(value: Any) -> float | None:
 
 
 def _non_finite(state_dict: dict[str, Tensor], remarks: list[str]) -> int:
-    counts = {key: int((~torch.isfinite(tensor)).sum()) for key, tensor in state_dict.items()}
+    counts = {key: count for key, tensor in state_dict.items() if (count := _count_non_finite(tensor))}
     total = sum(counts.values())
     if total:
-        first = next(key for key, count in counts.items() if count)
+        first = next(iter(counts))
         remarks.append(f"{total:,} weights are NaN or infinite, first in {first}; logits will be too.")
     return total
+
+
+def _count_non_finite(tensor: Tensor) -> int:
+    """One pass where all is well: minimum and maximum are finite only if every weight is."""
+    if not tensor.numel() or all(torch.isfinite(extreme) for extreme in tensor.aminmax()):
+        return 0
+    return int((~torch.isfinite(tensor)).sum())
 
 
 def _remark_dtypes(state_dict: dict[str, Tensor], remarks: list[str]) -> None:
