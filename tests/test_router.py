@@ -22,6 +22,12 @@ def errors(app: AppTest) -> list[str]:
     return [one.value for one in app.error]
 
 
+def parameter(app: AppTest, name: str) -> str:
+    """A query parameter; older AppTests give a list."""
+    value = app.query_params[name]
+    return value if isinstance(value, str) else value[-1]
+
+
 def metric(app: AppTest, label: str) -> tuple[str, str]:
     (found,) = (one for one in app.metric if one.label == label)
     return found.value, found.delta
@@ -95,7 +101,7 @@ def test_a_reference_with_a_validation_run_has_a_tuned_gap(filled: Dashboard) ->
 
 def test_a_link_names_both_runs_and_opens_on_them_again(filled: Dashboard) -> None:
     first, second = filled.open(), small_run(policy="bf16", noise=0.01, seed=3)
-    assert first.query_params["candidate"] == small_run().digest[:12]
+    assert parameter(first, "candidate") == small_run().digest[:12]
     filled.compute(second)
     link = {"candidate": small_run().digest[:12], "reference": second.digest[:12]}
     app = filled.open(**link)
@@ -130,7 +136,7 @@ def test_what_is_wrong_comes_first_and_what_is_fine_is_folded_away(filled: Dashb
     app = filled.open()
     assert "50 codes in the file" in errors(app)[0].replace("\\", "")
     assert "![x]" not in app.warning[0].value, "foreign Markdown is escaped"
-    assert app.expander[1].label == "1 of 3 checks passed"
+    assert "1 of 3 checks passed" in [one.label for one in (*app.expander, *app.status)]
 
 
 def test_the_machine_is_shown_in_a_table_that_reads_no_markdown(filled: Dashboard) -> None:
@@ -145,10 +151,10 @@ def test_another_run_directory_is_opened_and_kept_in_the_address(filled: Dashboa
     app = filled.open()
     app.text_input[0].set_value(str(tmp_path / "run_2"))
     app.button[0].click().run()
-    assert app.query_params["run_directory"] == str(tmp_path / "run_2")
+    assert parameter(app, "run_directory") == str(tmp_path / "run_2")
     assert ("inspect", {"run_directory": str(tmp_path / "run_2"), "base_model": None}) in filled.submitted
     app.switch_page(str(ROOT / "pages" / "inference.py")).run()
-    assert app.query_params["run_directory"] == str(tmp_path / "run_2")
+    assert parameter(app, "run_directory") == str(tmp_path / "run_2")
     assert not app.exception
 
 
