@@ -8,6 +8,7 @@ from shifamind_core.ui import cached
 from shifamind_core.ui.charts import show_figure
 from shifamind_core.ui.tables import show_table
 from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.threshold import pick_threshold
 from shifamind_core.ui.widgets import load_run, pick_pair, show_error
 
 COLUMNS = ("code", "title", "support", "f1_gap", "candidate_f1", "reference_f1", "candidate_precision",
@@ -17,7 +18,7 @@ st.title("Codes")
 pair = pick_pair()
 if pair is None:
     st.stop()
-threshold = st.slider("Decision threshold", 0.05, 0.95, 0.5, 0.01, key="threshold", persist_state="session")
+threshold = pick_threshold()
 try:
     candidate, reference = load_run(pair[0]), load_run(pair[1])
     comparison = cached.comparison(candidate, reference, threshold)
@@ -26,6 +27,8 @@ try:
 except ShifamindError as error:
     show_error(error)
     st.stop()
+if candidate.digest == reference.digest:
+    st.info("Both are the same run: choose another one to see a difference.", icon=":material/info:")
 
 lower, higher = (table["f1_gap"] < 0).sum(), (table["f1_gap"] > 0).sum()
 with st.container(horizontal=True):

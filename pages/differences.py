@@ -9,6 +9,7 @@ from shifamind_core.ui import cached
 from shifamind_core.ui.charts import show_figure
 from shifamind_core.ui.tables import show_table
 from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.threshold import pick_threshold
 from shifamind_core.ui.widgets import load_run, pick_pair, show_error, upload_reference
 
 COLUMNS = ("code", "title", "support", "mean_difference", "max_abs_difference", "abs_p50", "abs_p99",
@@ -19,7 +20,7 @@ upload_reference()
 pair = pick_pair()
 if pair is None:
     st.stop()
-threshold = st.slider("Decision threshold", 0.05, 0.95, 0.5, 0.01, key="threshold", persist_state="session")
+threshold = pick_threshold()
 try:
     candidate, reference = load_run(pair[0]), load_run(pair[1])
     comparison = cached.comparison(candidate, reference, threshold)
@@ -27,6 +28,8 @@ try:
 except ShifamindError as error:
     show_error(error)
     st.stop()
+if candidate.digest == reference.digest:
+    st.info("Both are the same run: choose another one to see a difference.", icon=":material/info:")
 
 difference = comparison.difference
 with st.container(horizontal=True):
@@ -35,7 +38,7 @@ with st.container(horizontal=True):
         "Largest |difference|": difference.max_abs,
         **{f"p{percent} of |difference|": value for percent, value in difference.abs_percentiles.items()},
     }.items():
-        st.metric(label, "–" if value is None else f"{value:.2e}")
+        st.metric(label, "–" if value is None else f"{value:.3g}")
     st.metric("Decisions flipped", f"{comparison.decisions_flipped:,} of {difference.cells:,}")
 left, right = st.columns(2)
 with left:
@@ -45,7 +48,7 @@ with left:
         "Histogram of logit differences, candidate minus reference, on a symmetric logarithmic axis.",
     )
     st.caption(
-        "FP32 on two machines stays near 1e-6, TF32 and FP16 near 1e-3, BF16 near 1e-2. Differences near 1 are no "
+        "Candidate − reference. FP32 on two machines stays near 1e-6, TF32 and FP16 near 1e-3, BF16 near 1e-2. Differences near 1 are no "
         "rounding: the input or the weights are not the same. " + histogram_note(binned.histogram)
     )
 with right:

@@ -16,6 +16,7 @@ from shifamind_core.figures.binning import (
 from shifamind_core.figures.style import CANDIDATE, GUIDE, PALETTE, SCALE, styled
 
 _MOST_TICKS = 5  # a side
+HEIGHT = 480  # of both figures, which stand side by side
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +101,11 @@ def difference_histogram(
     decades = np.arange(np.ceil(low), histogram.exponents[-1] + 0.5)
     every = int(np.ceil(len(decades) / _MOST_TICKS))
     shown = decades[::-1][::every][::-1]
+    if len(shown) > 1 and (shown[0] - low + offset) < (shown[-1] - low + offset) / 8:
+        shown = shown[1:]  # its label would run into that of zero
     ticks = shown - low + offset
     figure.update_xaxes(
-        title_text="Logit difference, candidate − reference (symmetric log scale)",
+        title_text="Logit difference (symmetric log scale)",
         tickvals=np.concatenate([-ticks[::-1], [0.0], ticks]).astype(np.float32),
         ticktext=[f"−1e{int(e)}" for e in shown[::-1]] + ["0"] + [f"1e{int(e)}" for e in shown],
         tickangle=0,
@@ -116,7 +119,7 @@ def difference_histogram(
         exponentformat="power",
         range=[-0.3, np.log10(highest) + 0.3],  # from just under one logit, which a log axis would hide
     )
-    return styled(figure, height=430, bargap=0, barmode="overlay", showlegend=False)
+    return styled(figure, height=HEIGHT, bargap=0, barmode="overlay", showlegend=False)
 
 
 def histogram_note(histogram: SymmetricLogHistogram) -> str:
@@ -158,10 +161,14 @@ def density_figure(cells: Density, threshold: float | None = None) -> go.Figure:
                 *([(1 + i * 254 / (len(SCALE) - 1)) / 255, c] for i, c in enumerate(SCALE)),
             ],
             colorbar={
-                "title": {"text": "Logits"},
+                "title": {"text": "Logits", "side": "top"},
+                "orientation": "h",
+                "y": 1,
+                "yanchor": "bottom",
+                "len": 0.6,
                 "tickvals": (1 + 254 * np.log10(ticks) / log_largest).astype(np.float32),
                 "ticktext": [f"{tick:,}" for tick in ticks],
-                "thickness": 14,
+                "thickness": 10,
             },
             hovertemplate="reference %{x:.2f}<br>candidate %{y:.2f}<br>%{customdata:,} logits<extra></extra>",
             name="logits",
@@ -184,4 +191,4 @@ def density_figure(cells: Density, threshold: float | None = None) -> go.Figure:
         figure.add_hline(y=at, line={"color": GUIDE, "width": 1, "dash": "dot"})
     figure.update_xaxes(title_text="Reference logit", constrain="domain")
     figure.update_yaxes(title_text="Candidate logit", scaleanchor="x", constrain="domain")
-    return styled(figure, height=520, margin_t=20)
+    return styled(figure, height=HEIGHT, margin_t=60)

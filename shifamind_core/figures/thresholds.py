@@ -70,7 +70,10 @@ def thresholds_figure(lines: Sequence[ThresholdLine]) -> go.Figure:
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07)
     names = list(dict.fromkeys(line.name for line in lines))
     for line in lines:
-        shade = colour(names.index(line.name))
+        position = names.index(line.name)
+        shade = colour(position)
+        # Earlier runs are drawn broader, so that a run under an equal one still shows at its edges.
+        broader = min(1.2 * (len(names) - 1 - position), 4)
         label = f"{plain(line.name)} · {plain(line.split)}"
         for row, (metric, values) in enumerate(
             (("micro F1", line.micro_f1), ("macro F1", line.macro_f1)), start=1
@@ -82,13 +85,13 @@ def thresholds_figure(lines: Sequence[ThresholdLine]) -> go.Figure:
                 legendgroup=label,
                 showlegend=row == 1,
                 mode="lines",
-                line={"color": shade, "width": 2, "dash": DASHES.get(line.split, "dot")},
+                line={"color": shade, "width": 2 + broader, "dash": DASHES.get(line.split, "dot")},
                 hovertemplate=f"{metric} %{{y:.4f}}",
                 row=row,
                 col=1,
             )
             if line.tuned is not None:
-                _mark_tuned(figure, line, label, values, shade, row)
+                _mark_tuned(figure, line, label, values, row, shade, 11 + broader)
         if line.plateau is not None:
             low, high = line.plateau
             figure.add_shape(
@@ -120,7 +123,13 @@ def thresholds_figure(lines: Sequence[ThresholdLine]) -> go.Figure:
 
 
 def _mark_tuned(
-    figure: go.Figure, line: ThresholdLine, label: str, values: np.ndarray, shade: str, row: int
+    figure: go.Figure,
+    line: ThresholdLine,
+    label: str,
+    values: np.ndarray,
+    row: int,
+    shade: str,
+    size: float,
 ) -> None:
     at = int(np.argmin(np.abs(line.thresholds - line.tuned)))
     figure.add_scatter(
@@ -130,7 +139,7 @@ def _mark_tuned(
         legendgroup=label,
         showlegend=False,
         mode="markers",
-        marker={"color": shade, "size": 11, "symbol": "diamond", "line": {"color": "white", "width": 1}},
+        marker={"color": shade, "size": size, "symbol": "diamond", "line": {"color": "white", "width": 1}},
         hovertemplate="tuned: threshold %{x:.2f}, F1 %{y:.4f}<extra></extra>",
         row=row,
         col=1,

@@ -13,6 +13,7 @@ def show_table(table: pd.DataFrame, columns: Sequence[str], height: int | None =
     st.dataframe(
         table,
         hide_index=True,
+        placeholder="",
         column_order=columns,
         column_config={name: _column(name) for name in columns},
         **more,
