@@ -45,7 +45,9 @@ def runs_table(offers: list[Offer]) -> pd.DataFrame:
             "Notes": [offer.documents for offer in offers],
             "Batch": [offer.manifest.batch_size for offer in offers],
             "Seconds": [offer.manifest.duration_seconds for offer in offers],
-            "Computed (UTC)": pd.to_datetime([offer.manifest.created_at_utc for offer in offers], utc=True).tz_convert(None),
+            "Computed (UTC)": pd.to_datetime(
+                [offer.manifest.created_at_utc for offer in offers], utc=True
+            ).tz_convert(None),
             "Digest": [offer.digest[:12] for offer in offers],
         }
     )

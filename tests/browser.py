@@ -13,7 +13,16 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.server import Dashboard
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
 PATIENCE_MS = 60_000
 
