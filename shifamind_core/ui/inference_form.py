@@ -59,7 +59,7 @@ def _ask_tokenization(found: dict[str, Any] | None) -> dict[str, Any]:
         **KEEP,
     )
     default = casing_text((found or {}).get("tokenizer") or {})
-    effective = default if casing == "auto" else EFFECTIVE[casing]
+    effective = EFFECTIVE.get(casing or "auto", default)
     st.caption(
         f"Effective: **{effective}**"
         if effective
