@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from shifamind_core import demo
 from shifamind_core.analysis.comparison import compare
 from shifamind_core.analysis.thresholds import evaluate
+from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.run_file import write_run_file
+from shifamind_core.ui import first_run
 from shifamind_core.ui.launch import ROUTER
 from shifamind_core.ui.navigation import PAGES, present_pages
 from tests.dashboard import Dashboard, small_run
@@ -146,6 +149,14 @@ def test_the_machine_is_shown_in_a_table_that_reads_no_markdown(filled: Dashboar
     assert values["GPU memory"] == "16.0 GiB"
 
 
+def test_looking_again_inspects_anew(filled: Dashboard) -> None:
+    app = filled.open()
+    assert filled.submitted == []
+    (button,) = (one for one in app.button if one.label == "Look again")
+    assert not button.click().run().exception
+    assert filled.submitted == [("inspect", filled.source)]
+
+
 def test_another_run_directory_is_opened_and_kept_in_the_address(filled: Dashboard, tmp_path: Path) -> None:
     (tmp_path / "run_2" / "checkpoints").mkdir(parents=True)
     app = filled.open()
@@ -179,6 +190,63 @@ def test_a_refused_upload_is_one_line_and_loses_nothing(filled: Dashboard, conte
     assert "![" not in line and "\n" not in line
     assert app.selectbox(key="reference").value == before
     assert app.metric
+
+
+# The first start -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def first_start(dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> Dashboard:
+    """A start without a run directory: the demo is meant."""
+    monkeypatch.delenv("SHIFAMIND_RUN_DIR")
+    monkeypatch.setattr(demo, "write_demo", lambda folder: (folder / "checkpoints").mkdir(parents=True))
+    monkeypatch.setattr(first_run, "problems", [])
+    return dashboard
+
+
+def test_the_first_start_writes_the_demo_and_computes_both_splits(first_start: Dashboard) -> None:
+    first_run.prepare_first_run()
+    source = {"run_directory": str(first_start.cache / "demo"), "base_model": None}
+    assert (first_start.cache / "demo").is_dir()
+    assert first_start.submitted == [
+        ("inspect", source),
+        ("predict", source | {"split": "test", "lowercase": "true"}),
+        ("predict", source | {"split": "val", "lowercase": "true"}),
+    ]
+
+
+def test_a_later_start_computes_nothing_that_is_in_the_cache(first_start: Dashboard) -> None:
+    source = {"run_directory": str(first_start.cache / "demo")}
+    first_start.compute(small_run())
+    for split, digest in (("test", small_run().digest), ("val", "deleted meanwhile")):
+        spec = source | {"split": split, "lowercase": "true"}
+        first_start.add_job("predict", "done", spec=spec, result={"run_digest": digest})
+    first_run.prepare_first_run()
+    assert [(kind, spec.get("split")) for kind, spec in first_start.submitted] == [
+        ("inspect", None),
+        ("predict", "val"),
+    ]
+
+
+def test_a_run_directory_of_ones_own_starts_nothing(filled: Dashboard) -> None:
+    first_run.prepare_first_run()
+    assert filled.submitted == []
+
+
+def test_the_overview_waits_for_the_demo_and_says_what_went_wrong(
+    first_start: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "being written" in first_start.open().info[0].value
+
+    def refuse(folder: Path) -> None:
+        raise ShifamindError(f"{folder} is full {HOSTILE}")
+
+    monkeypatch.setattr(demo, "write_demo", refuse)
+    first_run.prepare_first_run()
+    app = first_start.open()
+    (line,) = errors(app)
+    assert "is full" in line and "![" not in line
+    assert not app.exception
 
 
 # Inference -----------------------------------------------------------------------------------------------
