@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from shifamind_core import jobs
 from shifamind_core.analysis.comparison import Pair
 from shifamind_core.errors import ShifamindError
 from shifamind_core.ui import inspection, state
@@ -95,7 +96,12 @@ with st.expander("Bring a run from another machine", icon=":material/upload:"):
     upload_reference()
 
 if directory is not None:
-    st.header("What is loaded")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.header("What is loaded", width="stretch")
+        again = ("inspect", workspace.source)
+        st.button(
+            "Look again", icon=":material/refresh:", on_click=jobs.submit, args=(workspace.cache, *again)
+        )
     for problem in references_on_offer(workspace)[1]:
         show_error(problem)
     if found is None:

@@ -9,6 +9,7 @@ from shifamind_core.ui.inspection import casing_text
 from shifamind_core.ui.text import safe_text
 
 CASINGS = {"auto": "Library's default", "true": "Lower-cased", "false": "Cased"}
+EFFECTIVE = {"true": "lower-cased", "false": "cased"}
 PADDINGS = {"max_length": "To the full length", "longest": "To the longest note"}
 LENGTHS = (512, 384, 256, 128)
 ATTENTIONS = {"sdpa": "SDPA", "eager": "Eager"}
@@ -58,7 +59,7 @@ def _ask_tokenization(found: dict[str, Any] | None) -> dict[str, Any]:
         **KEEP,
     )
     default = casing_text((found or {}).get("tokenizer") or {})
-    effective = {"true": "lower-cased", "false": "cased"}.get(casing, default)
+    effective = EFFECTIVE.get(casing or "auto", default)
     st.caption(
         f"Effective: **{effective}**"
         if effective

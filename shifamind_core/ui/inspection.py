@@ -75,7 +75,8 @@ def checkpoint_facts(found: dict[str, Any]) -> dict[str, str]:
 
 def casing_text(tokenizer: dict[str, Any]) -> str | None:
     """The effective casing in words; `None` where it is not known."""
-    return {True: "lower-cased", False: "cased"}.get(tokenizer.get("lowercase"))  # type: ignore[arg-type]
+    lowercase = tokenizer.get("lowercase")
+    return None if lowercase is None else "lower-cased" if lowercase else "cased"
 
 
 def show_facts(facts: dict[str, str], title: str | None = None) -> None:
