@@ -19,7 +19,7 @@ help:
 	@echo "make bench  benchmarks"
 
 run: $(VENV)/.installed
-	@SHIFAMIND_RUN_DIR='$(RUN_DIR)' SHIFAMIND_BASE_MODEL='$(BASE_MODEL)' \
+	@$(if $(RUN_DIR),SHIFAMIND_RUN_DIR='$(RUN_DIR)') $(if $(BASE_MODEL),SHIFAMIND_BASE_MODEL='$(BASE_MODEL)') \
 		$(BIN)/streamlit run app.py $(if $(PORT),--server.port $(PORT))
 
 test: $(VENV)/.installed-dev

@@ -1,6 +1,6 @@
 from hypothesis import settings
 
-pytest_plugins = ["tests.dashboard"]
+pytest_plugins = ["tests.dashboard", "tests.browser"]
 
 # No deadline: a slow machine is no failure. Fewer examples where many tests share two cores.
 settings.register_profile("default", deadline=None, max_examples=50)

@@ -71,3 +71,30 @@ def every_flip(decided, free):
             if flip:
                 flipped[note, code] = not flipped[note, code]
         yield flipped
+
+
+def tuned_choice(grid, decided, labels):
+    """Index the seed's loop would choose in `grid` from decisions [thresholds, notes, codes]; None for its 0.5."""
+    best, chosen = 0, None
+    for index in range(len(grid)):
+        _, micro, _ = f1_of_decisions(labels, decided[index])
+        if micro > best:
+            best, chosen = micro, index
+    return chosen
+
+
+def possible_choices(logits, labels, grid, epsilon):
+    """All choices of `tuned_choice` under any perturbation of at most ε > 0, by trying every one.
+
+    `grid` ascends. What matters of a perturbed logit is how many thresholds lie below it.
+    """
+    centers = np.log(grid) - np.log1p(-grid)
+    lowest = (centers < logits[..., None] - epsilon).sum(axis=-1)
+    highest = (centers <= logits[..., None] + epsilon).sum(axis=-1)
+    options = [range(a, b + 1) for a, b in zip(lowest.ravel(), highest.ravel(), strict=True)]
+    choices = set()
+    for passed in itertools.product(*options):
+        below = np.reshape(passed, logits.shape)
+        decided = np.stack([below > index for index in range(len(grid))])
+        choices.add(tuned_choice(grid, decided, labels))
+    return choices

@@ -36,13 +36,14 @@ from shifamind_core.demo.stream import Stream
 BANNER = "[Synthetic note: written by a program about nobody]"
 
 # How often a code that is there leaves a trace in each place, and how often it leaves none anywhere.
-PLACES = {"history": 0.62, "story": 0.45, "course": 0.55, "drugs": 0.60, "diagnosis": 0.80}
-SILENT = 0.10
-# How often a code that is not there is mentioned all the same, as a share of its prevalence.
-UNCODED = 0.30
+PLACES = {"history": 0.55, "story": 0.35, "course": 0.50, "drugs": 0.55, "diagnosis": 0.80}
+SILENT = 0.14
+# How often a condition is documented but not coded, as a share of the code's prevalence.
+UNCODED = 0.45
 # Casing of list entries: as one author writes them. "plain" keeps only abbreviations in capitals.
-LIST_CASING = {"plain": 0.42, "title": 0.36, "caps": 0.22}
+LIST_CASING = {"plain": 0.26, "title": 0.46, "caps": 0.28}
 SHORT = 0.20
+SHOUTED = 0.10  # authors who dictate the narrative in capitals
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class _Writer:
     def note(self) -> str:
         stream = self.stream
         self.casing = stream.weighted(LIST_CASING)
-        self.drug_casing = stream.weighted({"title": 0.55, "plain": 0.30, "caps": 0.15})
+        self.drug_casing = stream.weighted({"title": 0.66, "plain": 0.16, "caps": 0.18})
+        self.shouted = stream.chance(SHOUTED)
         self.heading = stream.weighted({"title": 0.55, "caps": 0.45})
         self.complaint = stream.pick(COMPLAINTS)
         self.who = "woman" if self.female else "man"
@@ -92,16 +94,13 @@ class _Writer:
         self.mentions = {place: [] for place in PLACES}
         for code in CODES:
             evidence = EVIDENCE[code]
-            if code in self.codes:
-                if stream.chance(SILENT):
-                    continue
-                for place, share in PLACES.items():
-                    phrases = getattr(evidence, place)
-                    if phrases and stream.chance(share):
-                        self.mentions[place].append(stream.pick(phrases))
-            elif stream.chance(UNCODED * PREVALENCE[code]):
-                place = stream.pick([place for place in PLACES if getattr(evidence, place)])
-                self.mentions[place].append(stream.pick(getattr(evidence, place)))
+            documented = 1 - SILENT if code in self.codes else UNCODED * PREVALENCE[code]
+            if not stream.chance(documented):
+                continue
+            for place, share in PLACES.items():
+                phrases = getattr(evidence, place)
+                if phrases and stream.chance(share):
+                    self.mentions[place].append(stream.pick(phrases))
         for place, phrases in self.mentions.items():
             self.mentions[place] = stream.shuffled(phrases)
 
@@ -151,14 +150,14 @@ class _Writer:
             f"Allergies:\n{stream.pick(ALLERGIES)}\nAttending: ___."
         )
 
-    def _story(self, most: int = 11) -> str:
+    def _story(self, most: int = 14) -> str:
         stream = self.stream
         age = stream.pick(("___ yo", "___ year old", "___ y/o"))
         known = [phrase for phrase in self.mentions["history"] if stream.chance(0.45)]
         pronoun = "who presents with" if stream.chance(0.7) else "admitted for"
         history = f" with a history of {', '.join(known)}" if known else ""
         opening = f"{age} {self.who}{history} {pronoun} {self.complaint}."
-        rest = stream.shuffled([*self.mentions["story"], *stream.some(STORY, 2, most)])
+        rest = stream.shuffled([*self.mentions["story"], *stream.some(STORY, min(5, most), most)])
         return self._filled([opening, *rest])
 
     def _history(self) -> str:
@@ -319,4 +318,4 @@ class _Writer:
             parts.append(literal)
             if name is not None:
                 parts.append(values[name]())
-        return "".join(parts)
+        return "".join(parts).upper() if self.shouted else "".join(parts)

@@ -4,11 +4,21 @@ Attribute names are those of the checkpoints' keys, so that `load_state_dict(str
 """
 
 import math
+from collections.abc import Callable
 from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
+
+Pool = Callable[
+    [Tensor, Tensor], Tensor
+]  # [batch, tokens, hidden] and mask [batch, tokens] to [batch, hidden]
+
+
+def cls(states: Tensor, attention_mask: Tensor) -> Tensor:
+    """The vector at the first position, [CLS]."""
+    return states[:, 0, :]
 
 
 class Outputs(TypedDict):
@@ -29,6 +39,7 @@ class ClsFusion(nn.Module):
         self.concept_classifier = nn.Linear(hidden, concepts)
         self.fusion_layer = nn.Linear(hidden * 4, hidden)
         self.diagnosis_classifier = nn.Linear(hidden + concepts, codes)
+        self.pool: Pool = cls  # replay puts others here
 
     def forward(
         self,
@@ -41,7 +52,8 @@ class ClsFusion(nn.Module):
         states = self.base_model(
             input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, return_dict=True
         ).hidden_states  # layers + 1 times [batch, tokens, hidden]
-        last_four = torch.cat([states[-i][:, 0, :] for i in range(1, 5)], dim=-1)  # [batch, 4 hidden]
+        pooled = [self.pool(states[-i], attention_mask) for i in range(1, 5)]
+        last_four = torch.cat(pooled, dim=-1)  # [batch, 4 hidden]
         fused = self.fusion_layer(last_four)  # [batch, hidden]
         concept_scores = torch.sigmoid(self.concept_classifier(fused))
         logits = self.diagnosis_classifier(torch.cat([fused, concept_scores], dim=-1))
@@ -111,6 +123,10 @@ class ConceptAttention(nn.Module):
         self.fusion_modules = nn.ModuleDict(
             {str(layer): ConceptFusion(config.hidden_size, dropout) for layer in fusion_layers}
         )
+        # Each layer's fusion reads that layer's hidden state, so only the last one's output survives; the public
+        # script computes the earlier ones all the same. They decide nothing and are skipped.
+        self.surviving_layer = max(fusion_layers)
+        self.pool: Pool = cls  # replay puts others here
         self.dropout = nn.Dropout(dropout)
         self.concept_head = nn.Linear(config.hidden_size, concepts)
         self.diagnosis_head = nn.Linear(config.hidden_size, codes)
@@ -129,9 +145,10 @@ class ConceptAttention(nn.Module):
         concepts = (
             self.concept_embeddings if concept_embeddings_external is None else concept_embeddings_external
         )
-        # Each layer's fusion reads that layer's hidden state, so only the last one's output survives; the
-        # earlier ones are computed all the same in the public script. They decide nothing and are skipped.
-        layer = max(self.fusion_modules, key=int)
-        fused = self.fusion_modules[layer](states[int(layer)], concepts)  # [batch, tokens, hidden]
-        cls = self.dropout(fused[:, 0, :])  # [batch, hidden]
-        return {"logits": self.diagnosis_head(cls), "concept_scores": torch.sigmoid(self.concept_head(cls))}
+        fusion = self.fusion_modules[str(self.surviving_layer)]
+        fused = fusion(states[self.surviving_layer], concepts)  # [batch, tokens, hidden]
+        pooled = self.dropout(self.pool(fused, attention_mask))  # [batch, hidden]
+        return {
+            "logits": self.diagnosis_head(pooled),
+            "concept_scores": torch.sigmoid(self.concept_head(pooled)),
+        }

@@ -34,7 +34,7 @@ def assemble(
     ShifamindError
         What does not fit, where, and what to do.
     """
-    logits = _floats(name, "logits", arrays["logits"])
+    logits = floats(name, "logits", arrays["logits"])
     documents = len(logits)
     given = {part: array for part, array in arrays.items() if part != "logits"}
     converted = {part: CONVERSIONS[part](name, part, array) for part, array in given.items()}
@@ -43,6 +43,11 @@ def assemble(
             raise ShifamindError(
                 f"{name}: {part} has {len(array):,} rows, logits have {documents:,}. Both have one row a note."
             )
+    if "labels" in converted and converted["labels"].shape != logits.shape:
+        raise ShifamindError(
+            f"{name}: labels have {converted['labels'].shape[1]:,} columns, logits {logits.shape[1]:,}. "
+            "Both have one column a code."
+        )
     manifest = manifest or Manifest()
     return Run(
         logits=logits,
@@ -71,11 +76,29 @@ def shown(value: object, longest: int = 60) -> str:
     """A foreign value for an error message: quoted, on one line, and short.
 
     >>> shown("a" * 100, longest=10)
-    "'aaaaaaa…"
+    "'aaaaaaaa…"
     """
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    text = re.sub(r"\s+", " ", text)
-    return text if len(text) <= longest else text[: longest - 2] + "…"
+    if isinstance(value, str):
+        return shortened(repr(value) if value.isprintable() else ascii(value), longest)
+    if value is None or isinstance(value, int | float):
+        return shortened(repr(value), longest)
+    return f"a {type(value).__name__}"  # its text may be long, or nested too deeply to be told
+
+
+def shortened(text: str, longest: int = 300) -> str:
+    """A foreign text for an error message: on one line, and short."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Foreign names for an error message: sorted, quoted, the first few.
+
+    >>> listed("cab", most=2)
+    "'a', 'b' and 1 more"
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shown(name) for name in sorted(names)[:most]) + more
 
 
 def display_name(name: str) -> str:
@@ -88,7 +111,14 @@ def display_name(name: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in last)[-LONGEST_NAME:] or "run"
 
 
-def _floats(name: str, part: str, array: np.ndarray) -> np.ndarray:
+def floats(name: str, part: str, array: np.ndarray) -> np.ndarray:
+    """The array if it has two axes and a dtype of logits, in this machine's byte order.
+
+    Raises
+    ------
+    ShifamindError
+        Another shape or dtype.
+    """
     _two_axes(name, part, array)
     if array.dtype.newbyteorder("=") not in LOGIT_DTYPES:
         raise ShifamindError(
@@ -142,5 +172,5 @@ CONVERSIONS = {
     "document_ids": _ids,
     "token_digests": _ids,
     "token_counts": _counts,
-    "concept_scores": _floats,
+    "concept_scores": floats,
 }

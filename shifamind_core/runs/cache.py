@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -275,8 +275,11 @@ def validation_partner(run: HasManifest, candidates: Iterable[Candidate]) -> Can
 def _one_configuration(one: Manifest, other: Manifest) -> bool:
     if one.configuration_digest or other.configuration_digest:
         return one.configuration_digest == other.configuration_digest
-    known = flatten(replace(one, **dict.fromkeys(NOT_CONFIGURATION)))
-    same = known == flatten(replace(other, **dict.fromkeys(NOT_CONFIGURATION)))
+    known, other_known = (
+        {name: value for name, value in flatten(manifest).items() if name not in NOT_CONFIGURATION}
+        for manifest in (one, other)
+    )
+    same = known == other_known
     return same and any(name.startswith("checkpoint.") for name in known)
 
 

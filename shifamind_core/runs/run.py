@@ -1,6 +1,7 @@
 """A run: the logits of one pass over some notes, with whatever else is known about them."""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
@@ -74,7 +75,7 @@ class Run:
                     f"{self.name}: {len(self.codes)} code names for {codes} columns of logits."
                 )
             if len(set(self.codes)) != codes:
-                twice = next(code for code in self.codes if self.codes.count(code) > 1)
+                twice = Counter(self.codes).most_common(1)[0][0]
                 raise ShifamindError(f"{self.name}: the code {twice!r} names more than one column.")
         if self.labels is not None and self.labels.shape != self.logits.shape:
             raise ShifamindError(

@@ -13,7 +13,15 @@ import safetensors.numpy
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.records import from_json, to_json
-from shifamind_core.runs.assemble import ARRAYS, assemble, checked_codes, display_name, shown
+from shifamind_core.runs.assemble import (
+    ARRAYS,
+    assemble,
+    checked_codes,
+    display_name,
+    listed,
+    shortened,
+    shown,
+)
 from shifamind_core.runs.atomic import write_atomically
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import Run
@@ -142,18 +150,18 @@ def _manifest(name: str, value: Any) -> Manifest:
     try:
         return from_json(Manifest, value, "manifest")
     except ShifamindError as error:
-        raise ShifamindError(f"{name}: {_shortened(str(error))}") from error
-    except OverflowError as error:  # an integer beyond the range of the float that a field holds
-        raise ShifamindError(f"{name}: a number in the manifest is too large.") from error
+        raise ShifamindError(f"{name}: {shortened(str(error))}") from error
+    except (OverflowError, RecursionError) as error:
+        raise ShifamindError(
+            f"{name}: the manifest holds a value that is too large or nested too deeply."
+        ) from error
 
 
 def _json(name: str, metadata: dict[str, str], key: str) -> Any:
     try:
         return json.loads(metadata[key]) if key in metadata else None
     except (ValueError, RecursionError) as error:
-        raise ShifamindError(
-            f"{name}: the metadata {key!r} is no JSON ({_shortened(str(error))})."
-        ) from error
+        raise ShifamindError(f"{name}: the metadata {key!r} is no JSON ({shortened(str(error))}).") from error
 
 
 def _array(name: str, part: str, view: dict[str, Any]) -> np.ndarray:
@@ -170,24 +178,14 @@ def _array(name: str, part: str, view: dict[str, Any]) -> np.ndarray:
 def _require_logits(name: str, parts: list[str]) -> None:
     if "logits" not in parts:
         raise ShifamindError(
-            f"{name} has no tensor 'logits' (found: {_listed(parts) or 'none'}). Store the scores before the "
+            f"{name} has no tensor 'logits' (found: {listed(parts) or 'none'}). Store the scores before the "
             "sigmoid, notes × codes, under that name; `python -m shifamind_core capture` prints how."
         )
 
 
 def _note_unknown(parts: list[str]) -> list[str]:
     unknown = [part for part in parts if part not in ARRAYS]
-    return [f"Ignored tensors of other names: {_listed(unknown)}."] if unknown else []
-
-
-def _listed(parts: list[str], most: int = 5) -> str:
-    more = f" and {len(parts) - most} more" if len(parts) > most else ""
-    return ", ".join(shown(part) for part in sorted(parts)[:most]) + more
-
-
-def _shortened(text: str, longest: int = 300) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return [f"Ignored tensors of other names: {listed(unknown)}."] if unknown else []
 
 
 def _unreadable(name: str, error: OSError) -> ShifamindError:
@@ -196,6 +194,6 @@ def _unreadable(name: str, error: OSError) -> ShifamindError:
 
 def _not_a_run_file(name: str, error: Exception) -> ShifamindError:
     return ShifamindError(
-        f"{name} is no run file: as safetensors it is empty, cut off or damaged ({_shortened(str(error))}). "
+        f"{name} is no run file: as safetensors it is empty, cut off or damaged ({shortened(str(error))}). "
         "Export or copy it again."
     )

@@ -1,0 +1,277 @@
+"""Foreign `.csv` and `.parquet` tables: one column a code, one row a note, optionally a column `document_id`."""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as parquet
+
+from shifamind_core.artifacts.digests import text_digest
+from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.assemble import checked_codes, shortened, shown
+from shifamind_core.runs.limits import require_size
+
+ID_COLUMNS = ("document_id", "document_ids")
+INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas writes if not told index=False
+NOT_CODES = ("text", "label", "labels", "subject_id", "hadm_id", "note_id", "index", "id", "split")
+MOST_COLUMNS = 100_000  # all of ICD-10-CM and more
+BLOCK_BYTES = 8 << 20  # a row of a CSV file must fit into one block
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores [documents, codes] of a table, and what its other columns said."""
+
+    scores: np.ndarray
+    codes: list[str] | None
+    document_ids: np.ndarray | None
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What each column of a table is."""
+
+    codes: list[str]
+    document_id: str | None
+    index: str | None
+
+
+def read_csv(name: str, content: bytes) -> Table:
+    """The table in the bytes of a CSV file: UTF-8, commas, decimal points, one header row.
+
+    Scores are float32 where that loses nothing (see `narrowed`).
+
+    Raises
+    ------
+    ShifamindError
+        Another encoding or separator, missing or non-numeric cells, rows of unequal length, nameless or
+        repeated columns.
+    """
+    text = _decoded(name, content)
+    header = _csv_header(name, text)
+    columns = _columns(name, header)
+    require_size(name, len(content), content.count(b"\n") * len(header) * 8)
+    types = {column: pa.string() if column == columns.document_id else pa.float64() for column in header}
+    try:
+        table = arrow_csv.read_csv(
+            io.BytesIO(content),
+            read_options=arrow_csv.ReadOptions(column_names=header, skip_rows=1, block_size=BLOCK_BYTES),
+            # Nothing stands for a missing value: an empty cell is an error, and NaN is a NaN.
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=types,
+                null_values=[],
+                strings_can_be_null=False,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise _bad_csv(name, text, header, columns, error) from error
+    read = _table(name, table, columns)
+    return replace(read, scores=narrowed(read.scores))
+
+
+def read_parquet(name: str, content: bytes) -> Table:
+    """The table in the bytes of a Parquet file.
+
+    Raises
+    ------
+    ShifamindError
+        No such file, missing cells, columns that are no floating-point numbers.
+    """
+    try:
+        file = parquet.ParquetFile(io.BytesIO(content))
+        columns = _columns(name, file.schema_arrow.names)
+        require_size(name, len(content), file.metadata.num_rows * len(file.schema_arrow.names) * 8)
+        _require_floats(name, file.schema_arrow, columns.codes)
+        table = file.read()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ShifamindError(
+            f"{name} is no sound Parquet file ({shortened(str(error), 200)}). Export or copy it again."
+        ) from error
+    return _table(name, table, columns)
+
+
+def document_ids_of(name: str, values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Document ids from text, and a note where they were made here.
+
+    Whole numbers are ids as they stand; 16 or 64 hexadecimal digits are a SHA-256 or its beginning; any other
+    text becomes an id by its own SHA-256, so that equal texts still meet.
+
+    >>> document_ids_of("a.csv", ["-1", "7"])[0].tolist()
+    [-1, 7]
+    >>> document_ids_of("a.csv", ["ffffffffffffffff"])[0].tolist()
+    [-1]
+    """
+    missing = sum(not value for value in values)
+    if missing:
+        raise ShifamindError(
+            f"{name}: {missing:,} of {len(values):,} document ids are missing. Fill the column or drop it."
+        )
+    if all(re.fullmatch(r"-?[0-9]{1,19}", value) and -(2**63) <= int(value) < 2**63 for value in values):
+        return np.array([int(value) for value in values], np.int64), []
+    if all(re.fullmatch(r"[0-9a-fA-F]{16}|[0-9a-fA-F]{64}", value) for value in values):
+        return np.array([int(value[:16], 16) for value in values], np.uint64).astype(np.int64), []
+    note = "The document ids are neither integers nor hexadecimal digests; the SHA-256 of each stands in."
+    return np.array([text_digest(value.encode()) for value in values], np.int64), [note]
+
+
+def narrowed(values: np.ndarray) -> np.ndarray:
+    """Float64 values as float32 where they came from float32; a decimal text does not say its dtype.
+
+    So they did if each is a float32 exactly, or has at most the nine significant digits that the shortest text
+    of a float32 needs (then the nearest float32 is the one that was written).
+
+    >>> narrowed(np.array([0.1, 2.5])).dtype, narrowed(np.array([1 / 3])).dtype
+    (dtype('float32'), dtype('float64'))
+    """
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    if (np.isinf(single) & np.isfinite(values)).any():
+        return values
+    rest = values[(single != values) & np.isfinite(values)]
+    digits = 8 - np.floor(np.log10(np.abs(rest))).clip(-290, 290)
+    scaled = rest * 10.0**digits
+    return single if (np.abs(scaled - np.rint(scaled)) < 1e-5).all() else values
+
+
+def _decoded(name: str, content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ShifamindError(
+            f"{name} is not UTF-8 text (byte {error.start:,}). Export it as CSV in UTF-8 encoding."
+        ) from error
+
+
+def _csv_header(name: str, text: str) -> list[str]:
+    try:
+        header = next(csv.reader(io.StringIO(text[:BLOCK_BYTES])), [])
+    except csv.Error as error:
+        raise ShifamindError(f"{name} has no header row that can be read ({error}).") from error
+    if len(header) == 1 and re.search(r"[;\t|]", header[0]):
+        raise ShifamindError(
+            f"{name} does not separate its columns by commas. Export it with commas and decimal points."
+        )
+    return [column.strip() for column in header]
+
+
+def _columns(name: str, header: list[str]) -> Columns:
+    if len(header) > MOST_COLUMNS:
+        raise ShifamindError(f"{name} has {len(header):,} columns; at most {MOST_COLUMNS:,} are read.")
+    if len(set(header)) < len(header):
+        twice = Counter(header).most_common(1)[0][0]
+        raise ShifamindError(f"{name} has two columns named {shown(twice)}. Each code has one column.")
+    ids = [column for column in header if column in ID_COLUMNS]
+    index = [column for column in header if column in INDEX_COLUMNS]
+    codes = [column for column in header if column not in (*ID_COLUMNS, *INDEX_COLUMNS)]
+    if not codes or len(ids) > 1 or len(index) > 1:
+        raise ShifamindError(
+            f"{name} has no header row with one column a code, and perhaps 'document_id' (found: "
+            f"{shown(', '.join(header))})."
+        )
+    for code in codes:
+        if code.lower() in NOT_CODES:
+            raise ShifamindError(
+                f"{name}: the column {code!r} is no code. Keep one column a code, and perhaps 'document_id'."
+            )
+    if all(re.fullmatch(r"-?[0-9]*\.?[0-9]+(e[-+]?[0-9]+)?", code, re.I) for code in codes) and any(
+        re.search(r"^-|\.[0-9]{3}|e", code, re.I) for code in codes
+    ):
+        raise ShifamindError(f"{name} has numbers for a header. Its first row must name the codes.")
+    return Columns(checked_codes(name, codes), ids[0] if ids else None, index[0] if index else None)
+
+
+def _require_floats(name: str, schema: pa.Schema, codes: list[str]) -> None:
+    for code in codes:
+        kind = schema.field(code).type
+        if not pa.types.is_floating(kind):
+            raise ShifamindError(
+                f"{name}: the column {code!r} holds {shortened(str(kind), 60)}; expected floating-point scores."
+            )
+
+
+def _table(name: str, table: pa.Table, columns: Columns) -> Table:
+    if not table.num_rows:
+        raise ShifamindError(f"{name} has a header but no rows. Upload a table with one row a note.")
+    notes = []
+    if columns.index is not None:
+        _require_row_numbers(name, table[columns.index])
+        notes.append("The first column, which numbers the rows, was ignored.")
+    scores = np.column_stack([_numbers(name, code, table[code]) for code in columns.codes])
+    document_ids = None
+    if columns.document_id is not None:
+        document_ids, made = _document_ids(name, table[columns.document_id])
+        notes += made
+    codes: list[str] | None = columns.codes
+    if columns.codes == [str(i) for i in range(len(columns.codes))]:
+        codes = None
+        notes.append("The columns are numbered, not named; the code names are not known.")
+    return Table(scores, codes, document_ids, notes)
+
+
+def _numbers(name: str, code: str, column: pa.ChunkedArray) -> np.ndarray:
+    if column.null_count:
+        raise ShifamindError(
+            f"{name}: {column.null_count:,} cells of column {code!r} are missing. Every note needs a score."
+        )
+    return column.to_numpy()
+
+
+def _require_row_numbers(name: str, column: pa.ChunkedArray) -> None:
+    numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    if not numeric or column.null_count or not np.array_equal(column.to_numpy(), np.arange(len(column))):
+        raise ShifamindError(
+            f"{name} has a column without a name. Name it 'document_id', or export without the index (index=False)."
+        )
+
+
+def _document_ids(name: str, column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    if pa.types.is_integer(column.type) and not column.null_count:
+        return column.to_numpy().astype(np.int64), []
+    if not (
+        pa.types.is_integer(column.type)
+        or pa.types.is_string(column.type)
+        or pa.types.is_large_string(column.type)
+    ):
+        raise ShifamindError(
+            f"{name}: document_id holds {shortened(str(column.type), 60)}; expected integers or text."
+        )
+    return document_ids_of(name, ["" if value is None else str(value) for value in column.to_pylist()])
+
+
+def _bad_csv(
+    name: str, text: str, header: list[str], columns: Columns, error: pa.ArrowInvalid
+) -> ShifamindError:
+    """Where the first bad cell is. Arrow reads blocks in parallel and names a column at most."""
+    try:
+        for number, row in enumerate(csv.reader(io.StringIO(text))):
+            if number and row and len(row) != len(header):
+                return ShifamindError(
+                    f"{name}: row {number:,} has {len(row):,} cells, the header {len(header):,}. Decimal commas "
+                    "or unquoted text may be why."
+                )
+            for column, cell in zip(header, row, strict=False):
+                if number and column != columns.document_id and not _is_number(cell):
+                    what = f"is {shown(cell, 24)}, no number" if cell.strip() else "is empty"
+                    return ShifamindError(
+                        f"{name}: row {number:,}, column {column!r} {what}. Every note needs a score for every "
+                        "code, without thousands separators."
+                    )
+    except csv.Error:
+        pass
+    return ShifamindError(f"{name} is no sound CSV file ({shortened(str(error), 120)}). Export it again.")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell

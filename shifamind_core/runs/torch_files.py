@@ -1,0 +1,70 @@
+"""Foreign `.pt` files, opened by a short-lived subprocess (`_read_torch.py`)."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import safetensors
+
+from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.assemble import shortened
+from shifamind_core.runs.limits import LARGEST_ARRAYS
+
+SCRIPT = Path(__file__).with_name("_read_torch.py")
+TIME_LIMIT_SECONDS = 120.0  # importing torch from a cold disk takes most of it
+MEMORY_BYTES = 1 << 30  # beyond what an imported torch uses, and four times the file
+
+
+def read_torch(
+    name: str, source: Path, wanted: tuple[str, ...], time_limit_seconds: float = TIME_LIMIT_SECONDS
+) -> tuple[dict[str, np.ndarray], object, list[str]]:
+    """The wanted arrays of a `.pt` file (a bare tensor is `scores`), its `codes`, and the names of the rest.
+
+    Raises
+    ------
+    ShifamindError
+        Anything but a tensor or a dict of tensors, a damaged file, or one that takes too much memory or time.
+    """
+    with tempfile.TemporaryDirectory(prefix="shifamind-") as folder:
+        target = Path(folder, "arrays.safetensors")
+        request = {
+            "source": str(source),
+            "target": str(target),
+            "arrays": wanted,
+            "largest_bytes": LARGEST_ARRAYS,
+            "memory_bytes": MEMORY_BYTES + 4 * source.stat().st_size,
+        }
+        _convert(name, request, time_limit_seconds)
+        with safetensors.safe_open(target, framework="numpy") as file:
+            arrays = {part: file.get_tensor(part) for part in file.keys()}  # noqa: SIM118
+            metadata = file.metadata()
+    return arrays, json.loads(metadata["codes"]), json.loads(metadata["others"])
+
+
+def _convert(name: str, request: dict[str, object], time_limit_seconds: float) -> None:
+    # No GPU for a file from elsewhere, and one thread: the work is copying.
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    try:
+        process = subprocess.run(
+            [sys.executable, "-I", str(SCRIPT)],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=time_limit_seconds,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ShifamindError(
+            f"{name} could not be read within {time_limit_seconds:g} seconds. Save it as .safetensors or .npz."
+        ) from error
+    if process.returncode == 2 and process.stdout:
+        raise ShifamindError(f"{name} {shortened(process.stdout, 400)}")
+    if process.returncode:
+        lines = process.stderr.strip().splitlines()
+        reason = shortened(lines[-1], 200) if lines else f"the reader ended with status {process.returncode}"
+        raise ShifamindError(f"{name} is no sound PyTorch file ({reason}). Save or copy it again.")
