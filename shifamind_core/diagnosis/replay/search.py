@@ -187,7 +187,9 @@ class Search:
         seen = {frozenset(trial.names) for trial in singles}
         beam = sorted((trial for trial in singles if trial.interventions[0] in acting), key=_rank)[:BEAM]
         for _ in range(self.depth - 1):
-            if best.fit.max_abs_residual <= numerics.tolerance or (best.recipe.random and best.fit.explained > LIKELY):
+            if best.fit.max_abs_residual <= numerics.tolerance or (
+                best.recipe.random and best.fit.explained > LIKELY
+            ):
                 break  # reproduced, or one more draw of the same random recipe: nothing is left to explain
             extended = []
             for trial in beam:
