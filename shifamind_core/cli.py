@@ -147,11 +147,51 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _compare(options: argparse.Namespace) -> dict[str, Any]:
-    from shifamind_core.analysis.alignment import align
     from shifamind_core.analysis.comparison import compare, comparison_json
 
-    aligned = align(_read(options.candidate), _read(options.reference))
-    return comparison_json(compare(aligned))
+    return comparison_json(compare(_read(options.candidate), _read(options.reference)))
+
+
+def _bound(options: argparse.Namespace) -> dict[str, Any]:
+    from shifamind_core.analysis.flip_bound import flip_bound
+
+    bound = flip_bound(_read(options.run_file), options.threshold)
+    if options.epsilon is None:
+        return {
+            "epsilon": bound.smallest_epsilon(
+                macro_f1=options.target_macro_f1, micro_f1=options.target_micro_f1
+            )
+        }
+    found = bound.f1_range(options.epsilon)
+    return {"macro_f1": list(found.macro_f1), "micro_f1": list(found.micro_f1), "flippable": found.flippable}
+
+
+def _diagnose(options: argparse.Namespace) -> dict[str, Any]:
+    from shifamind_core.diagnosis.diagnose import diagnose
+
+    return diagnose(_read(options.candidate), _read(options.reference)).to_json()
+
+
+def _replay(options: argparse.Namespace) -> dict[str, Any]:
+    from shifamind_core.diagnosis.replay.run import ReplaySpec, replay
+    from shifamind_core.settings import cache_folder
+
+    spec = ReplaySpec(
+        run_directory=options.run_directory,
+        base_model=options.base_model,
+        reference=options.reference,
+        reported=options.reported,
+        split=options.split,
+        notes=options.notes,
+        depth=options.depth,
+        device=options.device,
+        siblings=tuple(options.sibling),
+        only=tuple(options.only),
+    )
+    reference = _read(options.reference) if options.reference else None
+    return replay(
+        spec, reference, cache_folder(), lambda trials, done, total: _progress("Trying", done, total)
+    )
 
 
 def _capture(options: argparse.Namespace) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def test_portable_is_observed_to_be_deterministic_with_math_attention_alone():
 
 def test_tf32_is_refused_on_a_cpu_with_the_reason():
     with (
-        pytest.raises(PolicyRefused, match="compute capability 8.0") as caught,
+        pytest.raises(PolicyRefused, match=r"compute capability 8\.0") as caught,
         applied(POLICIES["tf32"], CPU),
     ):
         pass
@@ -92,7 +92,7 @@ def test_autocast_computes_linear_layers_in_the_dtype_asked_for(name):
 
 
 def test_an_unknown_policy_is_named_with_the_known_ones():
-    with pytest.raises(ShifamindError, match="no precision policy 'fp8'.*portable"):
+    with pytest.raises(ShifamindError, match=r"no precision policy 'fp8'.*portable"):
         policy_named("fp8")
 
 

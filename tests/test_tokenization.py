@@ -19,17 +19,26 @@ def base_model(tmp_path_factory):
     return tiny_run_directory(tmp_path_factory.mktemp("tokens"), "cls_fusion") / "base_model"
 
 
-NOTES = ["Chief Complaint: CHEST PAIN. Ätiology unclear [SEP] x" * 9, "HTN", "", "pt c/o   pain\n\nPMH: DM2 " * 30]
+NOTES = [
+    "Chief Complaint: CHEST PAIN. Ätiology unclear [SEP] x" * 9,
+    "HTN",
+    "",
+    "pt c/o   pain\n\nPMH: DM2 " * 30,
+]
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("special_tokens", [True, False])
 @pytest.mark.parametrize("max_length", [16, 64, 512])
-def test_slices_of_whole_notes_equal_the_librarys_own_truncation(base_model, lowercase, side, special_tokens, max_length):
+def test_slices_of_whole_notes_equal_the_librarys_own_truncation(
+    base_model, lowercase, side, special_tokens, max_length
+):
     library = BertTokenizer.from_pretrained(str(base_model), do_lower_case=lowercase, truncation_side=side)
     texts = [note for note in NOTES if note or special_tokens]
-    expected = library(texts, truncation=True, max_length=max_length, add_special_tokens=special_tokens)["input_ids"]
+    expected = library(texts, truncation=True, max_length=max_length, add_special_tokens=special_tokens)[
+        "input_ids"
+    ]
     tokens = tokenize(texts, load_tokenizer(base_model, lowercase))
     tokenization = Tokenization(lowercase, max_length, truncation_side=side, special_tokens=special_tokens)
     assert [tokens.note(row, tokenization).tolist() for row in range(len(texts))] == expected
@@ -80,7 +89,7 @@ def test_a_note_without_tokens_is_named(base_model):
 
 
 def test_a_folder_without_a_tokenizer_is_one_clear_line(tmp_path):
-    with pytest.raises(ShifamindError, match="config.json and vocab.txt") as caught:
+    with pytest.raises(ShifamindError, match=r"config\.json and vocab\.txt") as caught:
         load_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -25,10 +25,17 @@ def record(run_directory: Path, folder: Path, machine: str, device: str) -> None
     folder.mkdir(parents=True, exist_ok=True)
     for name, (policy, casing) in REFERENCES.items():
         for split in ("test", "val"):
-            spec = PredictSpec(str(run_directory), split=split, policy=policy, lowercase=casing, device=device)
+            spec = PredictSpec(
+                str(run_directory), split=split, policy=policy, lowercase=casing, device=device
+            )
             run = run_predict(spec, cache=None).run
-            write_run_file(replace(run, concept_scores=None), folder / f"{machine}-{name}-{split}.safetensors")
-            print(f"{machine}-{name}-{split}: {run.documents} notes, {run.manifest.duration_seconds} s", flush=True)
+            write_run_file(
+                replace(run, concept_scores=None), folder / f"{machine}-{name}-{split}.safetensors"
+            )
+            print(
+                f"{machine}-{name}-{split}: {run.documents} notes, {run.manifest.duration_seconds} s",
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -40,7 +47,10 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
     record(
-        options.run_directory, options.output or options.run_directory / "references", options.machine, options.device
+        options.run_directory,
+        options.output or options.run_directory / "references",
+        options.machine,
+        options.device,
     )
 
 

@@ -94,7 +94,9 @@ def examples(split: str, count: int, base_model: Path, workers: int) -> Examples
 def _some_examples(split: str, start: int, stop: int, base_model: Path) -> tuple[np.ndarray, ...]:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     notes = [write_note(split, index) for index in range(start, stop)]
-    tokens = tokenize([note.text for note in notes], _tokenizer(base_model)).prepare(Tokenization(lowercase=True))
+    tokens = tokenize([note.text for note in notes], _tokenizer(base_model)).prepare(
+        Tokenization(lowercase=True)
+    )
     codes = np.array([note.labels for note in notes], np.uint8)
     concepts = np.array([concepts_in(note.text) for note in notes], np.uint8)
     return tokens.ids.astype(np.int16), codes, concepts
@@ -220,7 +222,10 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=Training.learning_rate)
     options = parser.parse_args()
     training = Training(
-        **{name: getattr(options, name) for name in ("notes", "epochs", "batch_size", "layers", "hidden", "learning_rate")}
+        **{
+            name: getattr(options, name)
+            for name in ("notes", "epochs", "batch_size", "layers", "hidden", "learning_rate")
+        }
     )
     base_model = options.output / "base_model"
     base_model.mkdir(parents=True, exist_ok=True)

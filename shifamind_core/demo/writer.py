@@ -29,7 +29,9 @@ def write_demo(folder: Path) -> None:
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ShifamindError(f"{folder} is there already and is not empty; give a folder that is not there yet.")
+        raise ShifamindError(
+            f"{folder} is there already and is not empty; give a folder that is not there yet."
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".demo-") as temporary:
         written = Path(temporary) / "run"

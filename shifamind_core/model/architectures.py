@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-
 Pool = Callable[
     [Tensor, Tensor], Tensor
 ]  # [batch, tokens, hidden] and mask [batch, tokens] to [batch, hidden]

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from shifamind_core.artifacts.base_model import count_vocabulary
-from shifamind_core.artifacts.hazards import read_json_object
+from shifamind_core.artifacts.json_file import read_json_object
 from shifamind_core.errors import ShifamindError
 from shifamind_core.model.architectures import ClsFusion, ConceptAttention, ConceptFusion
 from shifamind_core.model.checkpoint import Checkpoint

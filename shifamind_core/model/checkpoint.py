@@ -342,12 +342,19 @@ def _number(value: Any) -> float | None:
 
 
 def _non_finite(state_dict: dict[str, Tensor], remarks: list[str]) -> int:
-    counts = {key: int((~torch.isfinite(tensor)).sum()) for key, tensor in state_dict.items()}
+    counts = {key: count for key, tensor in state_dict.items() if (count := _count_non_finite(tensor))}
     total = sum(counts.values())
     if total:
-        first = next(key for key, count in counts.items() if count)
+        first = next(iter(counts))
         remarks.append(f"{total:,} weights are NaN or infinite, first in {first}; logits will be too.")
     return total
+
+
+def _count_non_finite(tensor: Tensor) -> int:
+    """One pass where all is well: minimum and maximum are finite only if every weight is."""
+    if not tensor.numel() or all(torch.isfinite(extreme) for extreme in tensor.aminmax()):
+        return 0
+    return int((~torch.isfinite(tensor)).sum())
 
 
 def _remark_dtypes(state_dict: dict[str, Tensor], remarks: list[str]) -> None:

@@ -107,6 +107,7 @@ def autocast(policy: PrecisionPolicy, device: torch.device) -> torch.autocast:
 def observe_flags(policy: PrecisionPolicy, device: torch.device, attention: Attention) -> NumericFlags:
     """Torch's switches as they are now, and whether a matrix product really goes through TF32."""
     cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
+    cpu: Any = torch.backends.mkldnn  # torch's stubs lag behind `fp32_precision`
     tf32 = cuda.matmul.fp32_precision == "tf32"
     backends = {
         "flash": cuda.flash_sdp_enabled(),
@@ -118,7 +119,7 @@ def observe_flags(policy: PrecisionPolicy, device: torch.device, attention: Atte
         float32_matmul_precision="high" if tf32 else "highest",
         cuda_matmul_allow_tf32=tf32,
         cudnn_allow_tf32="tf32" in (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision),
-        cpu_matmul_fp32_precision=torch.backends.mkldnn.matmul.fp32_precision,
+        cpu_matmul_fp32_precision=cpu.matmul.fp32_precision,
         tf32_measured=measure_tf32(device),
         deterministic_algorithms=torch.are_deterministic_algorithms_enabled(),
         cudnn_deterministic=cudnn.deterministic,
@@ -154,7 +155,7 @@ def _set(restore: ExitStack, owner: Any, name: str, value: Any) -> None:
 
 
 def _set_fp32_precision(restore: ExitStack, value: str) -> None:
-    backends = torch.backends
+    backends: Any = torch.backends
     # On a CPU "tf32" is refused before this point, and oneDNN knows no TF32 mode worth asking for: there it is
     # held to IEEE under every policy.
     _set(restore, backends.mkldnn.matmul, "fp32_precision", "ieee")
