@@ -69,6 +69,7 @@ def show_gap() -> None:
         return
     try:
         show_headline(headline_of(load_run(pair[0]), load_run(pair[1])))
+        show_next_steps()
     except ShifamindError as error:
         show_error(error)
 
@@ -91,7 +92,6 @@ for kind in ("inspect", "predict"):
 
 st.header("The gap")
 show_gap()
-show_next_steps()
 with st.expander("Bring a run from another machine", icon=":material/upload:"):
     upload_reference()
 

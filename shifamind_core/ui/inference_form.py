@@ -25,7 +25,7 @@ def ask_settings(found: dict[str, Any] | None, splits: tuple[str, ...]) -> dict[
     with middle:
         tokenization = _ask_tokenization(found)
     with right:
-        rest = _ask_batching(splits)
+        rest = _ask_batching(splits, has_gpu=(found or {}).get("environment", {}).get("device") != "cpu")
     return {"policy": policy, **tokenization, **rest}
 
 
@@ -72,7 +72,7 @@ def _ask_tokenization(found: dict[str, Any] | None) -> dict[str, Any]:
     return {"lowercase": casing, "max_length": length, "padding": padding}
 
 
-def _ask_batching(splits: tuple[str, ...]) -> dict[str, Any]:
+def _ask_batching(splits: tuple[str, ...], has_gpu: bool) -> dict[str, Any]:
     order = [name for name in ("test", "val", "train") if name in splits] or ["test"]
     split = st.radio("Split", order, horizontal=True, key="inference.split", **KEEP)
     limit = st.number_input(
@@ -103,7 +103,7 @@ def _ask_batching(splits: tuple[str, ...]) -> dict[str, Any]:
     )
     device = st.radio(
         "Device",
-        list(DEVICES),
+        [name for name in DEVICES if has_gpu or name != "cuda"],
         format_func=DEVICES.__getitem__,
         horizontal=True,
         key="inference.device",
