@@ -525,6 +525,17 @@ def test_a_parquet_file_of_one_repeated_number_is_refused_unread():
     assert "claims 160,000,000 bytes" in refusal("bomb.parquet", content)
 
 
+def test_a_parquet_file_of_one_long_repeated_id_is_refused_unexpanded():
+    ids = pa.DictionaryArray.from_arrays(np.zeros(100_000, np.int32), ["x" * 10_000])
+    content = written(
+        lambda file: pa.parquet.write_table(
+            pa.table({"document_id": ids, "A": LOGITS[0, 0] + np.zeros(100_000)}), file
+        )
+    )
+    assert "longer than 1,000 characters" in refusal("bomb.parquet", content)
+    assert pa.total_allocated_bytes() < 50 << 20
+
+
 # --- .pt, in its subprocess ------------------------------------------------------------------------------------------
 
 
