@@ -1,6 +1,5 @@
 """The two architectures: sizes, keys, arithmetic, and the seed's own evaluation loop."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,7 +73,12 @@ def test_concept_attention_has_the_public_scripts_keys() -> None:
     parts = ["query", "key", "value", "out_proj", "gate_net.0", "gate_net.3", "layer_norm"]
     assert keys == {
         "concept_embeddings",
-        *(f"fusion_modules.{layer}.{part}.{kind}" for layer in (1, 3) for part in parts for kind in ("weight", "bias")),
+        *(
+            f"fusion_modules.{layer}.{part}.{kind}"
+            for layer in (1, 3)
+            for part in parts
+            for kind in ("weight", "bias")
+        ),
         *(f"{head}.{kind}" for head in ("concept_head", "diagnosis_head") for kind in ("weight", "bias")),
     }
 
@@ -85,7 +89,12 @@ def test_the_seeds_evaluation_loop_runs_unchanged(architecture: str, notes: Any)
     model = tiny_model(architecture)
     labels = torch.zeros(len(texts), 6)
     loader = [
-        {"input_ids": ids[i : i + 4], "attention_mask": mask[i : i + 4], "labels": labels[i : i + 4], "text": texts[i : i + 4]}
+        {
+            "input_ids": ids[i : i + 4],
+            "attention_mask": mask[i : i + 4],
+            "labels": labels[i : i + 4],
+            "text": texts[i : i + 4],
+        }
         for i in (0, 4)
     ]
     probabilities, read_labels = get_probs_from_model(model, loader)
@@ -94,7 +103,9 @@ def test_the_seeds_evaluation_loop_runs_unchanged(architecture: str, notes: Any)
     with torch.no_grad():
         own = torch.sigmoid(model(ids, mask)["logits"]).numpy()
     np.testing.assert_allclose(probabilities, own, atol=1e-5)
-    with_embeddings, _ = get_probs_from_model(model, loader, has_rag=True, concept_embeddings=torch.randn(5, 32))
+    with_embeddings, _ = get_probs_from_model(
+        model, loader, has_rag=True, concept_embeddings=torch.randn(5, 32)
+    )
     assert with_embeddings.shape == (6, 6)
 
 
@@ -107,7 +118,9 @@ def test_cls_fusion_is_the_seeds_arithmetic(notes: Any) -> None:
     fused = model.fusion_layer(torch.cat([states[i][:, 0] for i in (4, 3, 2, 1)], dim=-1))
     concepts = torch.sigmoid(model.concept_classifier(fused))
     outputs = model(ids, mask)
-    torch.testing.assert_close(outputs["logits"], model.diagnosis_classifier(torch.cat([fused, concepts], dim=-1)))
+    torch.testing.assert_close(
+        outputs["logits"], model.diagnosis_classifier(torch.cat([fused, concepts], dim=-1))
+    )
     torch.testing.assert_close(outputs["concept_scores"], concepts)
 
 
@@ -118,7 +131,11 @@ def test_concept_attention_is_the_public_scripts_arithmetic(notes: Any) -> None:
     model = tiny_model("concept_attention")
     states = model.base_model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[3]
     fusion = model.fusion_modules["3"]
-    query, key, value = fusion.query(states), fusion.key(model.concept_embeddings), fusion.value(model.concept_embeddings)
+    query, key, value = (
+        fusion.query(states),
+        fusion.key(model.concept_embeddings),
+        fusion.value(model.concept_embeddings),
+    )
     heads = [
         torch.softmax(query[..., h : h + 4] @ key[:, h : h + 4].T / 2.0, dim=-1) @ value[:, h : h + 4]
         for h in range(0, 32, 4)  # 8 heads of size 4, whose square root is 2
@@ -128,7 +145,9 @@ def test_concept_attention_is_the_public_scripts_arithmetic(notes: Any) -> None:
     cls = fusion.layer_norm(gate[:, None, :] * context)[:, 0]
     outputs = model(ids, mask)
     torch.testing.assert_close(outputs["logits"], model.diagnosis_head(cls), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(outputs["concept_scores"], torch.sigmoid(model.concept_head(cls)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        outputs["concept_scores"], torch.sigmoid(model.concept_head(cls)), atol=1e-5, rtol=1e-5
+    )
 
 
 @torch.no_grad()
@@ -155,8 +174,3 @@ def test_external_concept_embeddings_replace_the_models_own(notes: Any) -> None:
         other = model(ids, mask, torch.randn(5, 32))["logits"]
     assert torch.equal(own, same)
     assert not torch.allclose(own, other)
-
-
-def test_the_tiny_run_directory_is_written_alike_twice(tmp_path: Path) -> None:
-    first, second = (tiny_model("cls_fusion", seed=3).state_dict() for _ in range(2))
-    assert all(torch.equal(first[key], second[key]) for key in first)

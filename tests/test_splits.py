@@ -58,7 +58,10 @@ def test_a_pickled_split_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_parquet_split_reads_like_the_pickle(tmp_path: Path) -> None:
     table().to_parquet(tmp_path / "test_split.parquet")
-    from_parquet, from_pickle = read_split(tmp_path / "test_split.parquet"), read_split(write(tmp_path, table()))
+    from_parquet, from_pickle = (
+        read_split(tmp_path / "test_split.parquet"),
+        read_split(write(tmp_path, table())),
+    )
     assert from_parquet.texts == from_pickle.texts
     assert from_parquet.codes == from_pickle.codes
     assert np.array_equal(from_parquet.labels, from_pickle.labels)
@@ -80,8 +83,16 @@ def test_pickles_of_pandas_1_5_to_3_1_are_read(path: Path) -> None:
 @given(st.data())
 def test_plain_columns_are_the_tables_values(data: st.DataObject) -> None:
     rows, width = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 5))
-    labels = np.array(data.draw(st.lists(st.lists(st.integers(0, 1), min_size=width, max_size=width), min_size=rows, max_size=rows)))
-    texts = data.draw(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=rows, max_size=rows))
+    labels = np.array(
+        data.draw(
+            st.lists(
+                st.lists(st.integers(0, 1), min_size=width, max_size=width), min_size=rows, max_size=rows
+            )
+        )
+    )
+    texts = data.draw(
+        st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=rows, max_size=rows)
+    )
     codes = [f"C{i}" for i in range(width)]
     columns = plain_columns(split_table(texts, labels, codes), data.draw(st.sampled_from([[], codes])), "t")
     assert columns.texts == texts
@@ -210,7 +221,10 @@ def test_label_lists_of_another_length_than_the_code_columns_are_refused(tmp_pat
         (Call(os.system, "touch TARGET"), "posix.system"),
         (Call(eval, "__import__('os').system('touch TARGET')"), "builtins.eval"),
         (Call(getattr, "x", "upper"), "builtins.getattr"),
-        (b"\x80\x04\x8c\tpandas.io\x8c\x10common.os.system\x93\x8c\x0ctouch TARGET\x85R.", "pandas.io.common.os.system"),
+        (
+            b"\x80\x04\x8c\tpandas.io\x8c\x10common.os.system\x93\x8c\x0ctouch TARGET\x85R.",
+            "pandas.io.common.os.system",
+        ),
         (b"cnumpy\nload\n(S'TARGET'\ntR.", "numpy.load"),
         (b"cpandas\nread_pickle\n(S'TARGET'\ntR.", "pandas.read_pickle"),
         ([table(), Call(os.system, "touch TARGET")], "posix.system"),
@@ -243,12 +257,12 @@ def test_a_pickle_that_asks_for_too_much_memory_is_refused(tmp_path: Path) -> No
 
 def test_a_small_pickle_of_a_huge_text_is_refused(tmp_path: Path) -> None:
     """One string, named many times: small in the file and in its process, but not when written out."""
-    notes = pd.Series(["x" * 1_000_000] * 600, dtype=object)
-    many = split_table([""] * 600, np.zeros((600, 1), dtype=np.uint8), ["I10"]).assign(text=notes)
+    notes = pd.Series(["x" * 1_000_000] * 300, dtype=object)
+    many = split_table([""] * 300, np.zeros((300, 1), dtype=np.uint8), ["I10"]).assign(text=notes)
     path = write(tmp_path, many)
     assert path.stat().st_size < 2_000_000
     with refused("test_split.pkl", "another form"):
-        read_split(path, memory_bytes=500_000_000)
+        read_split(path, memory_bytes=250_000_000)
 
 
 def test_a_pickle_that_never_ends_is_given_up(tmp_path: Path) -> None:
@@ -259,7 +273,9 @@ def test_a_pickle_that_never_ends_is_given_up(tmp_path: Path) -> None:
     content = pickle.dumps(nested, protocol=4)[:-1]
     start = time.monotonic()
     with refused("longer than the 3 s allowed"):
-        read_split(write(tmp_path, content.replace(b"\x80\x04", b"\x80\x04}", 1) + b"Ns."), time_limit_seconds=3)
+        read_split(
+            write(tmp_path, content.replace(b"\x80\x04", b"\x80\x04}", 1) + b"Ns."), time_limit_seconds=3
+        )
     assert time.monotonic() - start < 60
 
 
