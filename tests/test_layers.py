@@ -9,7 +9,6 @@ from torch import nn
 
 from shifamind_core.analysis.layer_divergence import (
     CLEAR_FACTOR,
-    LayerProfile,
     excess,
     expected_error,
     first_divergence,
@@ -21,6 +20,7 @@ from shifamind_core.inference.activations import LayerSetting, profile_layers, r
 from shifamind_core.inference.pipeline import Pipeline
 from shifamind_core.inference.tokenization import Tokenization
 from shifamind_core.precision.policy import POLICIES
+from shifamind_core.runs.layer_profile import LayerProfile
 from tests.builders import tiny_run_directory
 
 CPU = torch.device("cpu")

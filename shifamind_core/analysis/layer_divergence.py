@@ -10,76 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 
-from shifamind_core.precision.policy import NumericFlags, PrecisionPolicy
-
-# Half the distance from 1 to the next number: 2^-p for p significant bits (IEEE 754; NVIDIA's TF32 keeps 11 of them).
-UNIT_ROUNDOFF = {
-    "float64": 2.0**-53,
-    "float32": 2.0**-24,
-    "tf32": 2.0**-11,
-    "float16": 2.0**-11,
-    "bfloat16": 2.0**-8,
-}
+from shifamind_core.runs.layer_profile import LayerProfile
 
 # A module has parted from the reference when it adds this many times what rounding explains. Measured (docs/precision.md):
 # under every policy, on small, full-size, really pretrained and ill-conditioned checkpoints, no module reached
 # a third of it.
 CLEAR_FACTOR = 32.0
-
-
-@dataclass(frozen=True, eq=False)
-class LayerProfile:
-    """Two settings on the same notes, module by module, in the order in which the modules finish.
-
-    Attributes
-    ----------
-    candidate, reference : str
-        Names of the two settings.
-    names : tuple of str [modules]
-        As in `named_modules`.
-    kinds : tuple of str [modules]
-        Class names.
-    mean, std, absmax : float64 [modules]
-        Of the candidate's output, over its finite values.
-    non_finite : int64 [modules]
-        NaN and infinite values in the candidate's output.
-    reference_std : float64 [modules]
-    relative_error : float64 [modules]
-        rms(candidate − reference) / rms(reference) of the output; infinite where the candidate alone is not finite.
-    input_error : float64 [modules]
-        The same of the module's input; NaN for a module that takes token ids.
-    inherited_error : float64 [modules]
-        rms(replay − reference) / rms(reference): what the inputs brought, through this very module.
-    own_error : float64 [modules]
-        rms(candidate − replay) / rms(reference): what the module itself added.
-    unit_roundoff : float
-        Of the coarser of the two settings.
-    notes : int
-    activation_bytes : int
-        Most memory that the activations of one batch took: nothing more is ever kept.
-    """
-
-    candidate: str
-    reference: str
-    names: tuple[str, ...]
-    kinds: tuple[str, ...]
-    mean: Float64[np.ndarray, " modules"]
-    std: Float64[np.ndarray, " modules"]
-    absmax: Float64[np.ndarray, " modules"]
-    non_finite: Int64[np.ndarray, " modules"]
-    reference_std: Float64[np.ndarray, " modules"]
-    relative_error: Float64[np.ndarray, " modules"]
-    input_error: Float64[np.ndarray, " modules"]
-    inherited_error: Float64[np.ndarray, " modules"]
-    own_error: Float64[np.ndarray, " modules"]
-    unit_roundoff: float
-    notes: int
-    activation_bytes: int
-
-    def __len__(self) -> int:
-        return len(self.names)
 
 
 @dataclass(frozen=True)
@@ -97,20 +35,6 @@ class Divergence:
     own_error: float
     expected_error: float
     excess: float
-
-
-def unit_roundoff(policy: PrecisionPolicy, flags: NumericFlags | None = None) -> float:
-    """Of the coarsest format that a matrix product of this policy uses; `flags` say whether TF32 was really on.
-
-    >>> from shifamind_core.precision.policy import POLICIES
-    >>> [round(-np.log2(unit_roundoff(POLICIES[name]))) for name in ("fp64", "fp32", "tf32", "bf16-autocast")]
-    [53, 24, 11, 8]
-    """
-    formats: list[str] = [policy.weights, *filter(None, (policy.autocast, policy.emulate))]
-    tf32 = flags.tf32_measured if flags is not None and flags.tf32_measured is not None else policy.tf32
-    if tf32 and policy.weights == "float32":
-        formats.append("tf32")
-    return max(UNIT_ROUNDOFF[name] for name in formats)
 
 
 def expected_error(profile: LayerProfile) -> Float64[np.ndarray, " modules"]:

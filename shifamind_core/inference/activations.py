@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shifamind_core.analysis.layer_divergence import LayerProfile, unit_roundoff
 from shifamind_core.inference.predict import batch, cast
 from shifamind_core.inference.tokenization import ModelInput, Progress
 from shifamind_core.precision.apply import applied, autocast
-from shifamind_core.precision.policy import Attention, NumericFlags, PrecisionPolicy
+from shifamind_core.precision.policy import Attention, NumericFlags, PrecisionPolicy, unit_roundoff
+from shifamind_core.runs.layer_profile import LayerProfile
 
 
 @dataclass(frozen=True)
