@@ -98,3 +98,26 @@ def policy_named(name: str) -> PrecisionPolicy:
     if name not in POLICIES:
         raise ShifamindError(f"There is no precision policy {name!r}. Choose one of: {', '.join(POLICIES)}.")
     return POLICIES[name]
+
+
+# Half the distance from 1 to the next number: 2^-p for p significant bits (IEEE 754; NVIDIA's TF32 keeps 11 of them).
+UNIT_ROUNDOFF = {
+    "float64": 2.0**-53,
+    "float32": 2.0**-24,
+    "tf32": 2.0**-11,
+    "float16": 2.0**-11,
+    "bfloat16": 2.0**-8,
+}
+
+
+def unit_roundoff(policy: PrecisionPolicy, flags: NumericFlags | None = None) -> float:
+    """Of the coarsest format that a matrix product of this policy uses; `flags` say whether TF32 was really on.
+
+    >>> [unit_roundoff(POLICIES[name]) for name in ("fp32", "tf32", "bf16-autocast")] == [2**-24, 2**-11, 2**-8]
+    True
+    """
+    formats: list[str] = [policy.weights, *filter(None, (policy.autocast, policy.emulate))]
+    tf32 = flags.tf32_measured if flags is not None and flags.tf32_measured is not None else policy.tf32
+    if tf32 and policy.weights == "float32":
+        formats.append("tf32")
+    return max(UNIT_ROUNDOFF[name] for name in formats)
