@@ -1,6 +1,5 @@
 """What every figure shares: colours, transparent ground, and names that cannot carry a link."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import plotly.graph_objects as go
@@ -27,20 +26,6 @@ def plain(text: object) -> str:
     """
     line = "".join(c for c in str(text) if c not in "<>" and (c.isprintable() or c == " "))
     return line if len(line) <= _LONGEST_NAME else line[: _LONGEST_NAME - 1] + "…"
-
-
-def distinct(names: Iterable[str]) -> list[str]:
-    """Plain names, repeated ones numbered, so that two runs of one name keep two colours.
-
-    >>> distinct(["test", "test", "other"])
-    ['test', 'test (2)', 'other']
-    """
-    seen: dict[str, int] = {}
-    result = []
-    for name in map(plain, names):
-        seen[name] = seen.get(name, 0) + 1
-        result.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return result
 
 
 def colour(position: int) -> str:
