@@ -459,6 +459,11 @@ REFUSED = {
         "two columns named 'A'",
     ),
     "parquet float ids": ("a.parquet", parquet(document_id=IDS * 0.5), "document_id holds double"),
+    "parquet id bytes": (
+        "a.parquet",
+        parquet(document_id=["Größe"] * 8).replace("ö".encode(), b"\xff\xff"),
+        "no sound Parquet file .'utf-8' codec",
+    ),
     "parquet no rows": ("a.parquet", parquet(values=LOGITS[:0]), "header but no rows"),
 }
 
@@ -621,6 +626,7 @@ VALID = {
     "a.npy": npy(LOGITS),
     "a.csv": csv(document_id=IDS),
     "a.parquet": parquet(document_id=IDS),
+    "b.parquet": parquet(document_id=[f"Größe {i}" for i in range(8)]),
 }
 
 

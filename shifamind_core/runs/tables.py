@@ -94,11 +94,11 @@ def read_parquet(name: str, content: bytes) -> Table:
         # Text ids stay dictionaries while read: a thousand bytes may stand for gigabytes of repetitions.
         repeated = None if columns.document_id is None else [columns.document_id]
         table = parquet.ParquetFile(io.BytesIO(content), read_dictionary=repeated).read()
+        return _table(name, table, columns)  # texts are decoded here
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ShifamindError(
             f"{name} is no sound Parquet file ({shortened(str(error), 200)}). Export or copy it again."
         ) from error
-    return _table(name, table, columns)
 
 
 def document_ids_of(name: str, values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
