@@ -33,7 +33,7 @@ TORCH_ROOMS = (
     "precision.emulate",
     "precision.environment",
     "diagnosis",
-    "demo",
+    "demo.train",
 )
 # Run as a process of its own, imported by nobody.
 SCRIPTS = ("runs._read_torch",)
