@@ -95,9 +95,9 @@ def _reconstruct(kind: type, shape: tuple[int, ...], _dtype: bytes) -> Any:
 
 def _restore_array(data: Any) -> Any:
     """Stands for `pyarrow.lib._restore_array`: an array whose offsets are checked to stay within its buffers."""
-    import pyarrow
+    import pyarrow.lib
 
-    array = pyarrow.lib._restore_array(data)
+    array = pyarrow.lib._restore_array(data)  # pyright: ignore[reportAttributeAccessIssue]
     array.validate(full=True)
     return array
 
