@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 RUN_DIR ?=
 BASE_MODEL ?=
 PORT ?=
+BENCHMARKS := kernel flip_bound planted_faults
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench clean
@@ -32,7 +33,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/.installed-dev
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf $(VENV)

@@ -37,7 +37,7 @@ def show_last_result() -> None:
 
 
 def runs_table(offers: list[Offer]) -> pd.DataFrame:
-    """The runs in the cache: columns Run, Split, Notes, Batch, Seconds, Computed, Digest."""
+    """The runs in the cache: columns Run, Split, Notes, Batch, Seconds, Computed (UTC), Digest."""
     return pd.DataFrame(
         {
             "Run": [offer.label.rsplit(" · ", 1)[0] for offer in offers],
@@ -45,7 +45,9 @@ def runs_table(offers: list[Offer]) -> pd.DataFrame:
             "Notes": [offer.documents for offer in offers],
             "Batch": [offer.manifest.batch_size for offer in offers],
             "Seconds": [offer.manifest.duration_seconds for offer in offers],
-            "Computed": pd.to_datetime([offer.manifest.created_at_utc for offer in offers], utc=True),
+            "Computed (UTC)": pd.to_datetime(
+                [offer.manifest.created_at_utc for offer in offers], utc=True
+            ).tz_convert(None),
             "Digest": [offer.digest[:12] for offer in offers],
         }
     )
@@ -105,7 +107,7 @@ else:
         column_config={
             "Notes": st.column_config.NumberColumn(format="localized"),
             "Seconds": st.column_config.NumberColumn(format="%.1f"),
-            "Computed": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
+            "Computed (UTC)": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
         },
     )
     chosen = pick_run("Run", "run", computed)

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from shifamind_core import jobs
 from shifamind_core.analysis.comparison import Pair
 from shifamind_core.errors import ShifamindError
 from shifamind_core.ui import inspection, state
@@ -68,6 +69,7 @@ def show_gap() -> None:
         return
     try:
         show_headline(headline_of(load_run(pair[0]), load_run(pair[1])))
+        show_next_steps()
     except ShifamindError as error:
         show_error(error)
 
@@ -90,12 +92,16 @@ for kind in ("inspect", "predict"):
 
 st.header("The gap")
 show_gap()
-show_next_steps()
 with st.expander("Bring a run from another machine", icon=":material/upload:"):
     upload_reference()
 
 if directory is not None:
-    st.header("What is loaded")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.header("What is loaded", width="stretch")
+        again = ("inspect", workspace.source)
+        st.button(
+            "Look again", icon=":material/refresh:", on_click=jobs.submit, args=(workspace.cache, *again)
+        )
     for problem in references_on_offer(workspace)[1]:
         show_error(problem)
     if found is None:

@@ -64,4 +64,4 @@ for remark in made.remarks:
     st.caption(safe_text(remark))
 if made.tables:
     shown = st.segmented_control("Preview", list(made.tables), default=next(iter(made.tables)), required=True)
-    st.dataframe(made.tables[shown], hide_index=True)
+    st.dataframe(made.tables[shown], hide_index=True, placeholder="")

@@ -65,7 +65,7 @@ show_figure(
 st.caption(
     "Solid: test notes; dashed: validation notes, on which the threshold is tuned. The diamond is the tuned threshold, "
     "the shaded band every threshold within 0.001 of its micro F1: inside its band, a tuned threshold that moves means "
-    "nothing. A best score that falls cannot be calibration; ranking was lost."
+    "nothing. A lower peak of micro F1 is no shift of calibration alone: ranking was lost."
 )
 for name in untuned:
     st.caption(

@@ -1,6 +1,6 @@
 """What the worker and the command line do alike: a specification in, JSON out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -95,7 +95,34 @@ def _inspect(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any
     return inspect(open_pipeline(spec["run_directory"], spec.get("base_model"), cache))
 
 
+def _ladder(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any]:
+    from shifamind_core.diagnosis.ladder import climb
+
+    asked = from_json(PredictSpec, spec, "spec")
+    pipeline = open_pipeline(asked.run_directory, asked.base_model, cache)
+    return climb(
+        pipeline, asked.split, asked.setting(), asked.limit, report.progress, report.partial
+    ).to_json()
+
+
+def _replay(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any]:
+    from shifamind_core.diagnosis.replay.run import ReplaySpec, replay
+    from shifamind_core.runs.cache import RunCache
+
+    asked = from_json(ReplaySpec, spec, "spec")
+    # The reference is named by its id in the cache: the worker reads no file that a browser names.
+    reference = RunCache(cache).load(asked.reference) if asked.reference else None
+
+    def watch(trials: Sequence[Any], done: int, total: int) -> None:
+        report.partial({"trials": [trial.to_json() for trial in trials[:30]]})
+        report.progress("Trying interventions", done, total)
+
+    return replay(asked, reference, cache, watch)
+
+
 TASKS: dict[str, Callable[[dict[str, Any], Path, Report], dict[str, Any]]] = {
     "predict": _predict,
     "inspect": _inspect,
+    "ladder": _ladder,
+    "replay": _replay,
 }

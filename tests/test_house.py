@@ -36,6 +36,8 @@ TORCH_ROOMS = (
     "diagnosis",
     "demo",
 )
+# Run as a process of its own, imported by nobody.
+SCRIPTS = ("runs._read_torch",)
 STREAMLIT_ROOMS = ("ui", "pages", "app")
 PLOTLY_ROOMS = ("figures",)
 LIGHT_MODULES = ("shifamind_core.analysis", "shifamind_core.runs", "shifamind_core.figures")
@@ -101,7 +103,7 @@ def breaches(module: str, imported: list[str]) -> list[str]:
                     f"{module} imports {target}, which stands {'above' if theirs > ours else 'beside'} it"
                 )
         for package, rooms in (
-            ("torch", TORCH_ROOMS),
+            ("torch", (*TORCH_ROOMS, *SCRIPTS)),
             ("streamlit", STREAMLIT_ROOMS),
             ("plotly", PLOTLY_ROOMS),
         ):
@@ -119,6 +121,12 @@ def test_imports_point_downwards_and_stay_in_their_rooms(module: str) -> None:
     lazy_by_design = {"jobs.worker": {"shifamind_core.tasks"}}
     named = [name for name in imports(modules()[module]) if name not in lazy_by_design.get(module, ())]
     assert breaches(module, named) == []
+
+
+def test_scripts_are_imported_by_nobody() -> None:
+    assert not {f"shifamind_core.{name}" for name in SCRIPTS} & {
+        name for file in modules().values() for name in imports(file)
+    }
 
 
 def test_the_rules_catch_a_breach() -> None:
@@ -142,7 +150,9 @@ def loaded_after(statement: str) -> set[str]:
 @pytest.mark.parametrize("module", LIGHT_MODULES)
 def test_light_rooms_load_neither_torch_nor_streamlit(module: str) -> None:
     inside = [
-        f"import shifamind_core.{name}" for name in modules() if lies_in(f"shifamind_core.{name}", module)
+        f"import shifamind_core.{name}"
+        for name in modules()
+        if lies_in(f"shifamind_core.{name}", module) and name not in SCRIPTS
     ]
     assert not loaded_after("\n".join(inside)) & {"torch", "transformers", "streamlit"}
 

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from shifamind_core import demo
 from shifamind_core.analysis.comparison import compare
 from shifamind_core.analysis.thresholds import evaluate
+from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.run_file import write_run_file
+from shifamind_core.ui import first_run
 from shifamind_core.ui.launch import ROUTER
 from shifamind_core.ui.navigation import PAGES, present_pages
 from tests.dashboard import Dashboard, small_run
@@ -20,6 +23,12 @@ HOSTILE = "![x](http://host.example/b.png)"
 
 def errors(app: AppTest) -> list[str]:
     return [one.value for one in app.error]
+
+
+def parameter(app: AppTest, name: str) -> str:
+    """A query parameter; older AppTests give a list."""
+    value = app.query_params[name]
+    return value if isinstance(value, str) else value[-1]
 
 
 def metric(app: AppTest, label: str) -> tuple[str, str]:
@@ -95,7 +104,7 @@ def test_a_reference_with_a_validation_run_has_a_tuned_gap(filled: Dashboard) ->
 
 def test_a_link_names_both_runs_and_opens_on_them_again(filled: Dashboard) -> None:
     first, second = filled.open(), small_run(policy="bf16", noise=0.01, seed=3)
-    assert first.query_params["candidate"] == small_run().digest[:12]
+    assert parameter(first, "candidate") == small_run().digest[:12]
     filled.compute(second)
     link = {"candidate": small_run().digest[:12], "reference": second.digest[:12]}
     app = filled.open(**link)
@@ -130,7 +139,7 @@ def test_what_is_wrong_comes_first_and_what_is_fine_is_folded_away(filled: Dashb
     app = filled.open()
     assert "50 codes in the file" in errors(app)[0].replace("\\", "")
     assert "![x]" not in app.warning[0].value, "foreign Markdown is escaped"
-    assert app.expander[1].label == "1 of 3 checks passed"
+    assert "1 of 3 checks passed" in [one.label for one in (*app.expander, *app.status)]
 
 
 def test_the_machine_is_shown_in_a_table_that_reads_no_markdown(filled: Dashboard) -> None:
@@ -140,15 +149,23 @@ def test_the_machine_is_shown_in_a_table_that_reads_no_markdown(filled: Dashboar
     assert values["GPU memory"] == "16.0 GiB"
 
 
+def test_looking_again_inspects_anew(filled: Dashboard) -> None:
+    app = filled.open()
+    assert filled.submitted == []
+    (button,) = (one for one in app.button if one.label == "Look again")
+    assert not button.click().run().exception
+    assert filled.submitted == [("inspect", filled.source)]
+
+
 def test_another_run_directory_is_opened_and_kept_in_the_address(filled: Dashboard, tmp_path: Path) -> None:
     (tmp_path / "run_2" / "checkpoints").mkdir(parents=True)
     app = filled.open()
     app.text_input[0].set_value(str(tmp_path / "run_2"))
     app.button[0].click().run()
-    assert app.query_params["run_directory"] == str(tmp_path / "run_2")
+    assert parameter(app, "run_directory") == str(tmp_path / "run_2")
     assert ("inspect", {"run_directory": str(tmp_path / "run_2"), "base_model": None}) in filled.submitted
     app.switch_page(str(ROOT / "pages" / "inference.py")).run()
-    assert app.query_params["run_directory"] == str(tmp_path / "run_2")
+    assert parameter(app, "run_directory") == str(tmp_path / "run_2")
     assert not app.exception
 
 
@@ -173,6 +190,63 @@ def test_a_refused_upload_is_one_line_and_loses_nothing(filled: Dashboard, conte
     assert "![" not in line and "\n" not in line
     assert app.selectbox(key="reference").value == before
     assert app.metric
+
+
+# The first start -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def first_start(dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> Dashboard:
+    """A start without a run directory: the demo is meant."""
+    monkeypatch.delenv("SHIFAMIND_RUN_DIR")
+    monkeypatch.setattr(demo, "write_demo", lambda folder: (folder / "checkpoints").mkdir(parents=True))
+    monkeypatch.setattr(first_run, "problems", [])
+    return dashboard
+
+
+def test_the_first_start_writes_the_demo_and_computes_both_splits(first_start: Dashboard) -> None:
+    first_run.prepare_first_run()
+    source = {"run_directory": str(first_start.cache / "demo"), "base_model": None}
+    assert (first_start.cache / "demo").is_dir()
+    assert first_start.submitted == [
+        ("inspect", source),
+        ("predict", source | {"split": "test", "lowercase": "true"}),
+        ("predict", source | {"split": "val", "lowercase": "true"}),
+    ]
+
+
+def test_a_later_start_computes_nothing_that_is_in_the_cache(first_start: Dashboard) -> None:
+    source = {"run_directory": str(first_start.cache / "demo")}
+    first_start.compute(small_run())
+    for split, digest in (("test", small_run().digest), ("val", "deleted meanwhile")):
+        spec = source | {"split": split, "lowercase": "true"}
+        first_start.add_job("predict", "done", spec=spec, result={"run_digest": digest})
+    first_run.prepare_first_run()
+    assert [(kind, spec.get("split")) for kind, spec in first_start.submitted] == [
+        ("inspect", None),
+        ("predict", "val"),
+    ]
+
+
+def test_a_run_directory_of_ones_own_starts_nothing(filled: Dashboard) -> None:
+    first_run.prepare_first_run()
+    assert filled.submitted == []
+
+
+def test_the_overview_waits_for_the_demo_and_says_what_went_wrong(
+    first_start: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "being written" in first_start.open().info[0].value
+
+    def refuse(folder: Path) -> None:
+        raise ShifamindError(f"{folder} is full {HOSTILE}")
+
+    monkeypatch.setattr(demo, "write_demo", refuse)
+    first_run.prepare_first_run()
+    app = first_start.open()
+    (line,) = errors(app)
+    assert "is full" in line and "![" not in line
+    assert not app.exception
 
 
 # Inference -----------------------------------------------------------------------------------------------

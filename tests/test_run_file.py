@@ -3,7 +3,8 @@
 import json
 import re
 import stat
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from safetensors.torch import save as torch_save
 from shifamind_core.errors import ShifamindError
 from shifamind_core.precision.policy import NumericFlags, policy_named
 from shifamind_core.records import to_json
+from shifamind_core.runs.assemble import ARRAYS
 from shifamind_core.runs.manifest import (
     CheckpointRecord,
     Environment,
@@ -314,3 +316,21 @@ def test_a_run_refuses_labels_that_are_not_0_or_1():
 
 def test_a_digest_of_settings_ignores_the_order_of_keys():
     assert digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1}) != digest_of({"a": 1, "b": [3]})
+
+
+def test_the_documented_example_writes_a_run_file(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "run-format.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    run = read_run_file(tmp_path / "run.safetensors")
+    assert run.codes == ("E785", "I10") and run.labels.tolist() == [[0, 1], [1, 0]]
+    assert run.manifest == Manifest(split="test", environment=Environment(gpu="NVIDIA L4", torch="2.13.0"))
+
+
+def test_every_tensor_and_manifest_field_is_documented():
+    page = (Path(__file__).parents[1] / "docs" / "run-format.md").read_text()
+    named = set(re.findall(r"`([a-z0-9_]+)`", page))
+    assert {*ARRAYS, *(field.name for field in fields(Manifest))} <= named
+    for record in (CheckpointRecord, TokenizationRecord):
+        assert {field.name for field in fields(record)} <= named

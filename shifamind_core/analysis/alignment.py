@@ -104,13 +104,13 @@ def align(candidate: Run, reference: Run) -> AlignedRuns:
     """
     documents = match_documents(candidate, reference)
     codes = match_codes(candidate, reference)
-    names = candidate.codes or reference.codes
     aligned_candidate = _take(candidate, documents.candidate, codes.candidate)
     aligned_reference = _take(reference, documents.reference, codes.reference)
-    if names is not None:
-        names = aligned_candidate.codes or aligned_reference.codes
-        aligned_candidate = _named(aligned_candidate, names)
-        aligned_reference = _named(aligned_reference, names)
+    names = aligned_candidate.codes or aligned_reference.codes
+    aligned_candidate, aligned_reference = (
+        run if run.codes == names else replace(run, codes=names)
+        for run in (aligned_candidate, aligned_reference)
+    )
     aligned_candidate, aligned_reference, lender = _share_labels(aligned_candidate, aligned_reference)
     conflicts = _label_conflicts(aligned_candidate, aligned_reference)
     return AlignedRuns(
@@ -221,10 +221,6 @@ def _take(run: Run, rows: np.ndarray, columns: np.ndarray) -> Run:
         columns, np.arange(run.logits.shape[1])
     )
     return run if whole else run.select(rows, columns)
-
-
-def _named(run: Run, names: tuple[str, ...] | None) -> Run:
-    return run if run.codes == names else replace(run, codes=names)
 
 
 def _share_labels(

@@ -105,8 +105,9 @@ class FlipBound:
 
     Which side a decision is on is taken from the decision rule itself (FP32 sigmoid > threshold), so that at
     ε = 0 every range is the score; margins are FP64. The two disagree only within the rounding of an FP32
-    sigmoid, about 2e-7 of a logit. A decision can flip if ε > 0 and |margin| ≤ ε: the band is closed, so a
-    decision that would need slightly more than ε counts as flippable, never the other way round.
+    sigmoid, less than 1e-6 of a logit on the seed's grid. A decision can flip if ε > 0 and |margin| ≤ ε: the
+    band is closed, so a decision that would need slightly more than ε counts as flippable, never the other
+    way round.
 
     Parameters
     ----------

@@ -140,9 +140,7 @@ class _SortedCells:
     def largest_margin(self) -> float:
         """The largest |margin| at any finite threshold of the grid."""
         finite = self.centers[np.isfinite(self.centers)]
-        if not finite.size:
-            return 0.0
-        return float(max(self._logits[-1] - finite.min(), finite.max() - self._logits[0]))
+        return float(np.abs(self._logits[[0, -1]] - finite[:, None]).max(initial=0.0))
 
     def f1_range(self, index: int, epsilon: float) -> tuple[Range, Range]:
         """((macro minimum, maximum), (micro minimum, maximum)) at one threshold of the grid."""

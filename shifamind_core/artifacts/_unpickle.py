@@ -23,19 +23,17 @@ ALLOWED: dict[str, str | None] = (
         "builtins.slice": None,
         "__builtin__.slice": "builtins.slice",
         "numpy.dtype": None,
-        "numpy.ndarray": None,
-        "numpy._core.multiarray._reconstruct": None,
         "numpy._core.multiarray.scalar": None,
         "numpy._core.numeric._frombuffer": None,
-        "numpy.core.multiarray._reconstruct": "numpy._core.multiarray._reconstruct",
         "numpy.core.multiarray.scalar": "numpy._core.multiarray.scalar",
         "numpy.core.numeric._frombuffer": "numpy._core.numeric._frombuffer",
         "pandas._libs.internals._unpickle_block": None,
         "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked": None,
         "pandas._libs.missing.NA": None,
+        "pandas.NA": None,
         "pandas.core.internals.managers.BlockManager": None,
         "pandas.core.indexes.base._new_Index": None,
-        "pyarrow.lib._restore_array": None,
+        "pyarrow.lib.chunked_array": None,
         "pyarrow.lib.py_buffer": None,
         "pyarrow.lib.type_for_alias": None,
     }
@@ -82,7 +80,33 @@ def _bytearray(content: bytes | str = b"", encoding: str | None = None) -> bytea
     raise Refused("it asks for a bytearray of a size instead of bytes.")
 
 
+class _Ndarray:
+    """Stands for `numpy.ndarray`, which pickles only pass on to `_reconstruct`: no array of a size asked for."""
+
+
+def _reconstruct(kind: type, shape: tuple[int, ...], _dtype: bytes) -> Any:
+    """Stands for `numpy._core.multiarray._reconstruct`: an empty array, whose state is set by what follows."""
+    import numpy
+
+    if kind is not _Ndarray or shape != (0,):
+        raise Refused("it builds an array other than as NumPy does.")
+    return numpy.empty(0, dtype=numpy.int8)
+
+
+def _restore_array(data: Any) -> Any:
+    """Stands for `pyarrow.lib._restore_array`: an array whose offsets are checked to stay within its buffers."""
+    import pyarrow
+
+    array = pyarrow.lib._restore_array(data)
+    array.validate(full=True)
+    return array
+
+
 STANDINS: dict[str, Callable[..., Any]] = {
+    "numpy.ndarray": _Ndarray,
+    "numpy._core.multiarray._reconstruct": _reconstruct,
+    "numpy.core.multiarray._reconstruct": _reconstruct,
+    "pyarrow.lib._restore_array": _restore_array,
     "_codecs.encode": _latin1,
     "builtins.bytearray": _bytearray,
     "__builtin__.bytearray": _bytearray,
@@ -151,13 +175,13 @@ def main() -> None:
         table = SplitUnpickler(file).load()
     columns = plain_columns(table, request["known_codes"], request["source"])
     answer = {
-        "text_bytes": [len(text) for text in columns.texts],
+        "text_bytes": [len(text.encode()) for text in columns.texts],
         "label_width": None if columns.labels is None else columns.labels.shape[1],
         "code_names": columns.code_names,
     }
     pipe.write(json.dumps(answer).encode() + b"\n")
     for text in columns.texts:
-        pipe.write(text)
+        pipe.write(text.encode())
     if columns.labels is not None:
         pipe.write(columns.labels.tobytes())
     pipe.write(columns.code_values.tobytes())

@@ -1,13 +1,13 @@
 """Library versions under which the same run directory gives other logits, kept as data."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from shifamind_core.artifacts.json_file import read_json_object
 from shifamind_core.errors import ShifamindError
 
 Condition = Literal["casing_unstated"]
@@ -82,26 +82,3 @@ def casing_unstated(base_model: Path) -> bool:
     if (base_model / "tokenizer.json").exists():
         return False
     return "do_lower_case" not in read_json_object(base_model / "tokenizer_config.json", missing={})
-
-
-def read_json_object(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A JSON file that holds an object; `missing` stands for a file that is not there.
-
-    Raises
-    ------
-    ShifamindError
-        No such file, no JSON, or JSON that is no object.
-    """
-    if missing is not None and not path.exists():
-        return missing
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ShifamindError(f"{path.name} is missing in {path.parent}.") from error
-    except OSError as error:
-        raise ShifamindError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise ShifamindError(f"{path} is no JSON, or was cut off; copy it again.") from error
-    if not isinstance(value, dict):
-        raise ShifamindError(f"{path} holds a JSON {type(value).__name__}; expected an object.")
-    return value

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from shifamind_core.artifacts.base_model import find_base_model
-from shifamind_core.artifacts.hazards import read_json_object
+from shifamind_core.artifacts.json_file import read_json, read_json_object
 from shifamind_core.artifacts.splits import Split, read_split
 from shifamind_core.errors import ShifamindError
 
@@ -240,12 +240,7 @@ def _read_code_info(path: Path) -> CodeInfo:
 
 
 def _read_concept_names(path: Path) -> tuple[str, ...]:
-    import json
-
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ShifamindError(f"{path} is no JSON, or was cut off; copy it again.") from error
+    names = read_json(path)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ShifamindError(f"{path} does not hold a list of concept names.")
     return tuple(names)

@@ -24,8 +24,8 @@ class SplitColumns:
 
     Attributes
     ----------
-    texts : list of bytes
-        Notes in UTF-8.
+    texts : list of str
+        Notes; each can be written as UTF-8.
     labels : uint8 [documents, codes], optional
         The `labels` lists.
     code_names : tuple of str
@@ -33,7 +33,7 @@ class SplitColumns:
     code_values : uint8 [documents, code columns]
     """
 
-    texts: list[bytes]
+    texts: list[str]
     labels: np.ndarray | None
     code_names: tuple[str, ...]
     code_values: np.ndarray
@@ -75,7 +75,7 @@ def plain_columns(table: Any, known_codes: Sequence[str], source: str) -> SplitC
         )
     code_values = np.empty((len(table), len(code_names)), dtype=np.uint8)
     for i, name in enumerate(code_names):
-        code_values[:, i] = _zeros_and_ones(_numbers(table[name]), f"{source}: column {name!r}")
+        code_values[:, i] = _zeros_and_ones(_numbers(pd.Series(table[name])), f"{source}: column {name!r}")
     return SplitColumns(_texts(table["text"].tolist(), source), labels, code_names, code_values)
 
 
@@ -86,13 +86,13 @@ def _code_columns(table: pd.DataFrame, names: list[str], known: Sequence[str]) -
     return tuple(
         name
         for name in names
-        if name in known or (name not in NO_CODES and _holds_zeros_and_ones(table[name]))
+        if name in known or (name not in NO_CODES and _holds_zeros_and_ones(pd.Series(table[name])))
     )
 
 
 def _holds_zeros_and_ones(column: pd.Series) -> bool:
     values = _numbers(column)
-    return values is not None and values.dtype.kind in "biu" and bool(np.isin(values, (0, 1)).all())
+    return values is not None and values.dtype.kind in "biuf" and bool(np.isin(values, (0, 1)).all())
 
 
 def _numbers(column: pd.Series) -> np.ndarray | None:
@@ -138,19 +138,22 @@ def _label_lists(cells: list[Any], source: str) -> np.ndarray:
     return np.array(flat, dtype=np.uint8).reshape(len(cells), lengths[0])
 
 
-def _texts(cells: list[Any], source: str) -> list[bytes]:
-    texts = []
+def _texts(cells: list[Any], source: str) -> list[str]:
     for row, cell in enumerate(cells):
         if not isinstance(cell, str):
-            what = "missing (NaN)" if cell is None or cell != cell else f"a {type(cell).__name__}"
+            what = (
+                "missing"
+                if cell is None or cell is pd.NA or isinstance(cell, float)
+                else f"a {type(cell).__name__}"
+            )
             raise ShifamindError(f"{source}: 'text' in row {row + 1} is {what}; every note needs a text.")
         try:
-            texts.append(cell.encode())
+            cell.encode()
         except UnicodeEncodeError as error:
             raise ShifamindError(
                 f"{source}: 'text' in row {row + 1} is no valid Unicode (a lone surrogate at character {error.start + 1})."
             ) from error
-    return texts
+    return cells
 
 
 def _some(names: list[str]) -> str:
@@ -159,6 +162,4 @@ def _some(names: list[str]) -> str:
 
 
 def _short(value: Any) -> str:
-    return (
-        repr(value)[:40] if isinstance(value, (int, float, str, np.generic)) else f"a {type(value).__name__}"
-    )
+    return repr(value)[:40] if isinstance(value, (int, float, np.number)) else f"a {type(value).__name__}"

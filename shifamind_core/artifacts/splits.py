@@ -22,6 +22,7 @@ from shifamind_core.artifacts.split_table import SplitColumns, plain_columns
 from shifamind_core.errors import ShifamindError
 
 MEBIBYTE = 1 << 20
+HEADER_CAP_BYTES = 64 * MEBIBYTE
 MEMORY_CAP_BYTES = 24 * 1024 * MEBIBYTE
 
 
@@ -156,7 +157,7 @@ def _read_parquet(path: Path, known_codes: Sequence[str]) -> SplitColumns:
 def _split(columns: SplitColumns, name: str, source: str, known_codes: Sequence[str]) -> Split:
     """Choose the labels as the seed does (the lists, where there are any) and name their positions."""
     names, values, lists = columns.code_names, columns.code_values, columns.labels
-    texts = tuple(text.decode() for text in columns.texts)
+    texts = tuple(columns.texts)
     if lists is None:
         return Split(name, texts, values, names, "one column a code")
     if not names:
@@ -259,23 +260,33 @@ class _Conversion:
             and (width is None or (type(width) is int and 0 < width <= 100_000))
             and isinstance(names, list)
             and all(type(name) is str for name in names)
+            and len(set(names)) == len(names)
         ):
             raise self._error("its subprocess gave an answer of another form")
-        texts = [self._exactly(pipe, length) for length in lengths]
+        texts = [self._text(pipe, length) for length in lengths]
         labels = None if width is None else self._matrix(pipe, len(texts), width)
         values = self._matrix(pipe, len(texts), len(names))
         return SplitColumns(texts, labels, tuple(names), values)
 
     def _header(self, pipe: IO[bytes]) -> dict[str, Any]:
-        line = pipe.readline(self.memory_bytes)
+        line = pipe.readline(HEADER_CAP_BYTES)
         if not line.endswith(b"\n"):
             raise self._error("the subprocess that opens it died, most likely at its memory limit")
-        header = json.loads(line)
+        try:
+            header = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise self._error("its subprocess gave an answer of another form") from error
         if not isinstance(header, dict):
             raise self._error("its subprocess gave an answer of another form")
         if "error" in header:
             raise self._explain(str(header["error"]), _one_line(str(header.get("message", ""))))
         return header
+
+    def _text(self, pipe: IO[bytes], length: int) -> str:
+        try:
+            return self._exactly(pipe, length).decode()
+        except UnicodeDecodeError as error:
+            raise self._error("its subprocess gave an answer of another form") from error
 
     def _exactly(self, pipe: IO[bytes], length: int) -> bytes:
         content = pipe.read(length)
@@ -302,9 +313,9 @@ class _Conversion:
                 f"{name} was refused: it needs more than the {self.memory_bytes // MEBIBYTE:,} MiB allowed for a file of its size."
             )
         if kind in ("EOFError", "UnpicklingError"):
-            return ShifamindError(f"{name} is no pickle, or was cut off ({message}); copy it again.")
+            return ShifamindError(f"{name} is no pickle, or was cut off; copy it again.")
         return ShifamindError(
-            f"{name} cannot be rebuilt under pandas {pd.__version__} ({kind}: {message}). If another version of pandas wrote it "
+            f"{name} cannot be rebuilt under pandas {pd.__version__} ({kind}). If another version of pandas wrote it "
             "(2.2 cannot read what 3.x writes), save it there with DataFrame.to_parquet."
         )
 

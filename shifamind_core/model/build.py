@@ -6,9 +6,10 @@ from typing import Literal
 import torch
 from torch import nn
 from transformers import BertConfig, BertModel
+from transformers.activations import ACT2FN
 
 from shifamind_core.artifacts.base_model import count_vocabulary
-from shifamind_core.artifacts.hazards import read_json_object
+from shifamind_core.artifacts.json_file import read_json_object
 from shifamind_core.errors import ShifamindError
 from shifamind_core.model.architectures import ClsFusion, ConceptAttention, ConceptFusion
 from shifamind_core.model.checkpoint import Checkpoint
@@ -66,20 +67,30 @@ def read_config(base_model: Path) -> BertConfig:
     if kind != "bert":
         raise ShifamindError(f"{path} describes a {str(kind)[:40]!r} model; expected 'bert'.")
     defaults = BertConfig().to_dict()
-    for name in (*SIZES, "num_attention_heads"):
-        size = content.get(name, defaults[name])
-        if type(size) is not int or size < 1:
-            raise ShifamindError(f"{path}: {name} is {size!r}; expected a positive integer.")
-    if content.get("hidden_size", 768) % content.get("num_attention_heads", 12):
+    values = {key: content.get(key, defaults[key]) for key in USED}
+    for key in (*SIZES, "num_attention_heads"):
+        if type(values[key]) is not int or values[key] < 1:
+            raise ShifamindError(f"{path}: {key} is {_short(values[key])}; expected a positive integer.")
+    for key in FRACTIONS:
+        if type(values[key]) not in (int, float) or not 0 <= values[key] < 1:
+            raise ShifamindError(
+                f"{path}: {key} is {_short(values[key])}; expected a number from 0 to below 1."
+            )
+    if not isinstance(values["hidden_act"], str) or values["hidden_act"] not in ACT2FN:
         raise ShifamindError(
-            f"{path}: hidden_size {content.get('hidden_size', 768)} is no multiple of num_attention_heads."
+            f"{path}: hidden_act is {_short(values['hidden_act'])}; this library has no such function."
         )
-    try:
-        return BertConfig.from_dict({key: value for key, value in content.items() if key in defaults})
-    except (TypeError, ValueError) as error:
+    if values["hidden_size"] % values["num_attention_heads"]:
         raise ShifamindError(
-            f"{path} is no BERT configuration: {' '.join(str(error).split())[:200]}"
-        ) from error
+            f"{path}: hidden_size {values['hidden_size']} is no multiple of num_attention_heads {values['num_attention_heads']}."
+        )
+    if content.get("position_embedding_type", "absolute") != "absolute":
+        raise ShifamindError(f"{path}: position_embedding_type is not 'absolute', the only one supported.")
+    return BertConfig.from_dict(values)
+
+
+def _short(value: object) -> str:
+    return " ".join(repr(value).split())[:40]
 
 
 # The configuration's sizes: which tensor shows each, and in which dimension.
@@ -92,6 +103,9 @@ SIZES: dict[str, tuple[str, int]] = {
     "intermediate_size": ("base_model.encoder.layer.0.intermediate.dense.weight", 0),
     "num_hidden_layers": ("", 0),
 }
+FRACTIONS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps")
+# What of a configuration decides the logits (dropout: while it is left on). The rest is left at its defaults.
+USED = (*SIZES, "num_attention_heads", "hidden_act", *FRACTIONS)
 
 
 def _check_fit(checkpoint: Checkpoint, config: BertConfig, base_model: Path) -> None:
@@ -157,7 +171,8 @@ def _fill_buffers(model: BertModel, config: BertConfig) -> None:
         "intermediate_size": 1,
         "num_hidden_layers": 0,
     }
-    plain = dict(BertModel(BertConfig.from_dict(small)).named_buffers())
+    with torch.random.fork_rng(devices=[]):  # its few weights are drawn at random, and thrown away
+        plain = dict(BertModel(BertConfig.from_dict(small)).named_buffers())
     for name, buffer in list(model.named_buffers()):
         if buffer.is_meta:
             owner, _, attribute = name.rpartition(".")

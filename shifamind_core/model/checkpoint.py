@@ -123,7 +123,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     epoch = _number(content.get("epoch"))
     non_finite = _non_finite(state_dict, remarks)
     _remark_dtypes(state_dict, remarks)
-    embeddings = content.get("concept_embeddings") if state_dict is not content else None
+    embeddings = content.get("concept_embeddings") if _find_state_dict(content) is not content else None
     record = CheckpointRecord(
         file_sha256=file_sha256(path),
         weights_digest=weights_digest(state_dict),
@@ -233,10 +233,17 @@ def _one_line(value: object, length: int = 200) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _state_dict(content: dict[Any, Any], name: str, remarks: list[str]) -> dict[str, Tensor]:
+def _find_state_dict(content: dict[Any, Any]) -> Any:
+    """Under its key, or the content itself where it holds tensors alone."""
     found = next((content[key] for key in STATE_DICT_KEYS if key in content), None)
     if found is None and content and all(isinstance(value, Tensor) for value in content.values()):
-        found = content
+        return content
+    return found
+
+
+def _state_dict(content: dict[Any, Any], name: str, remarks: list[str]) -> dict[str, Tensor]:
+    found = _find_state_dict(content)
+    if found is content:
         remarks.append(f"{name} is a bare state dict: no codes, epoch or scores are stored with it.")
     if not isinstance(found, dict) or not found:
         raise ShifamindError(f"{name} has no 'model_state_dict'; it has {_list(map(str, content))}.")
@@ -246,7 +253,7 @@ def _state_dict(content: dict[Any, Any], name: str, remarks: list[str]) -> dict[
     )
     if wrong is not None:
         raise ShifamindError(
-            f"{name}: {_one_line(wrong, 60)!r} in the state dict is a {type(found[wrong]).__name__}; expected a tensor."
+            f"{name}: {_one_line(wrong, 60)!r} in the state dict is a {type(found[wrong]).__name__}; expected tensors by name."
         )
     state_dict = _without_prefix(found, remarks)
     if OLD_BUFFER in state_dict:
@@ -342,12 +349,19 @@ def _number(value: Any) -> float | None:
 
 
 def _non_finite(state_dict: dict[str, Tensor], remarks: list[str]) -> int:
-    counts = {key: int((~torch.isfinite(tensor)).sum()) for key, tensor in state_dict.items()}
+    counts = {key: count for key, tensor in state_dict.items() if (count := _count_non_finite(tensor))}
     total = sum(counts.values())
     if total:
-        first = next(key for key, count in counts.items() if count)
+        first = next(iter(counts))
         remarks.append(f"{total:,} weights are NaN or infinite, first in {first}; logits will be too.")
     return total
+
+
+def _count_non_finite(tensor: Tensor) -> int:
+    """One pass where all is well: minimum and maximum are finite only if every weight is."""
+    if not tensor.numel() or all(torch.isfinite(extreme) for extreme in tensor.aminmax()):
+        return 0
+    return int((~torch.isfinite(tensor)).sum())
 
 
 def _remark_dtypes(state_dict: dict[str, Tensor], remarks: list[str]) -> None:

@@ -112,6 +112,8 @@ def _concepts(checkpoint: Checkpoint, run_directory: RunDirectory) -> list[Check
         else:
             difference = float(np.abs(copy - weight.to(torch.float32).numpy()).max())
             status = "ok" if difference == 0 else "warning"
-            message = f"{place} differs from the checkpoint's weight by at most {difference:.3g}; the weight is used."
+            equal = "equals the checkpoint's weight bit for bit."
+            differs = f"differs from the checkpoint's weight by at most {difference:.3g}; the weight is used."
+            message = f"{place} {equal if difference == 0 else differs}"
             checks.append(Check("concept_embeddings", status, message))
     return checks

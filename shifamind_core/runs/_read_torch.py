@@ -1,4 +1,4 @@
-"""The subprocess that opens one uploaded `.pt` file: `python -I _read_torch.py`, a JSON request on standard input.
+"""The subprocess that opens one uploaded `.pt` file: `python -P _read_torch.py`, a JSON request on standard input.
 
 The only module of `runs` that imports torch, and no other module imports it. `torch.load` reads weights-only
 here, and even so in a process of its own, under memory limits, which ends with the file: what leaves it is a

@@ -20,6 +20,7 @@ from shifamind_core.runs.limits import require_size
 ID_COLUMNS = ("document_id", "document_ids")
 INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas writes if not told index=False
 NOT_CODES = ("text", "label", "labels", "subject_id", "hadm_id", "note_id", "index", "id", "split")
+LONGEST_ID = 1000
 MOST_COLUMNS = 100_000  # all of ICD-10-CM and more
 BLOCK_BYTES = 8 << 20  # a row of a CSV file must fit into one block
 
@@ -89,8 +90,10 @@ def read_parquet(name: str, content: bytes) -> Table:
         file = parquet.ParquetFile(io.BytesIO(content))
         columns = _columns(name, file.schema_arrow.names)
         require_size(name, len(content), file.metadata.num_rows * len(file.schema_arrow.names) * 8)
-        _require_floats(name, file.schema_arrow, columns.codes)
-        table = file.read()
+        _require_types(name, file.schema_arrow, columns)
+        # Text ids stay dictionaries while read: a thousand bytes may stand for gigabytes of repetitions.
+        repeated = None if columns.document_id is None else [columns.document_id]
+        table = parquet.ParquetFile(io.BytesIO(content), read_dictionary=repeated).read()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ShifamindError(
             f"{name} is no sound Parquet file ({shortened(str(error), 200)}). Export or copy it again."
@@ -188,13 +191,23 @@ def _columns(name: str, header: list[str]) -> Columns:
     return Columns(checked_codes(name, codes), ids[0] if ids else None, index[0] if index else None)
 
 
-def _require_floats(name: str, schema: pa.Schema, codes: list[str]) -> None:
-    for code in codes:
+def _require_types(name: str, schema: pa.Schema, columns: Columns) -> None:
+    """Refuse columns of other types than are wanted before any of them is read."""
+    for code in columns.codes:
         kind = schema.field(code).type
         if not pa.types.is_floating(kind):
             raise ShifamindError(
                 f"{name}: the column {code!r} holds {shortened(str(kind), 60)}; expected floating-point scores."
             )
+    if columns.document_id is not None:
+        kind = schema.field(columns.document_id).type
+        text = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (pa.types.is_integer(kind) or pa.types.is_string(text) or pa.types.is_large_string(text)):
+            raise ShifamindError(
+                f"{name}: document_id holds {shortened(str(kind), 60)}; expected integers or text."
+            )
+    if columns.index is not None and not pa.types.is_integer(schema.field(columns.index).type):
+        raise _nameless(name)
 
 
 def _table(name: str, table: pa.Table, columns: Columns) -> Table:
@@ -225,24 +238,24 @@ def _numbers(name: str, code: str, column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _require_row_numbers(name: str, column: pa.ChunkedArray) -> None:
-    numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-    if not numeric or column.null_count or not np.array_equal(column.to_numpy(), np.arange(len(column))):
-        raise ShifamindError(
-            f"{name} has a column without a name. Name it 'document_id', or export without the index (index=False)."
-        )
+    if column.null_count or not np.array_equal(column.to_numpy(), np.arange(len(column))):
+        raise _nameless(name)
+
+
+def _nameless(name: str) -> ShifamindError:
+    return ShifamindError(
+        f"{name} has a column without a name. Name it 'document_id', or export without the index (index=False)."
+    )
 
 
 def _document_ids(name: str, column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     if pa.types.is_integer(column.type) and not column.null_count:
         return column.to_numpy().astype(np.int64), []
-    if not (
-        pa.types.is_integer(column.type)
-        or pa.types.is_string(column.type)
-        or pa.types.is_large_string(column.type)
-    ):
-        raise ShifamindError(
-            f"{name}: document_id holds {shortened(str(column.type), 60)}; expected integers or text."
-        )
+    for chunk in column.chunks if pa.types.is_dictionary(column.type) else []:
+        if any(len(text or "") > LONGEST_ID for text in chunk.dictionary.to_pylist()):
+            raise ShifamindError(
+                f"{name}: a document id is longer than {LONGEST_ID:,} characters. Use its digest."
+            )
     return document_ids_of(name, ["" if value is None else str(value) for value in column.to_pylist()])
 
 

@@ -46,11 +46,12 @@ def read_torch(
 
 
 def _convert(name: str, request: dict[str, object], time_limit_seconds: float) -> None:
-    # No GPU for a file from elsewhere, and one thread: the work is copying.
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    # The packages of this process, wherever they lie; no GPU for a foreign file; one thread, since the work is copying.
+    path = os.pathsep.join(part for part in sys.path if part)
+    environment = os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     try:
         process = subprocess.run(
-            [sys.executable, "-I", str(SCRIPT)],
+            [sys.executable, "-P", str(SCRIPT)],
             input=json.dumps(request),
             capture_output=True,
             text=True,

@@ -136,9 +136,18 @@ def _texts(name: str, part: str, array: np.ndarray) -> list[str]:
             f"{name}: {part} are {array.dtype} of shape {array.shape}; expected a list of texts."
         )
     try:
-        return (np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array).tolist()
-    except ValueError as error:  # bytes or code points that are no text
+        return _decoded(array)
+    except UnicodeError as error:
         raise ShifamindError(f"{name}: {part} are no valid text ({shortened(str(error), 100)}).") from error
+
+
+def _decoded(array: np.ndarray) -> list[str]:
+    """Texts, decoded by Python: NumPy takes code points that do not exist, and fails on looking at them."""
+    if array.dtype.kind == "S":
+        return [value.decode() for value in array.tolist()]
+    content, size = array.astype(array.dtype.newbyteorder("<")).tobytes(), array.dtype.itemsize
+    places = range(0, len(content), size)
+    return [content[place : place + size].decode("utf-32-le").rstrip("\0") for place in places]
 
 
 def _run(name: str, contents: Contents) -> Run:

@@ -9,6 +9,7 @@ from shifamind_core.ui.inspection import casing_text
 from shifamind_core.ui.text import safe_text
 
 CASINGS = {"auto": "Library's default", "true": "Lower-cased", "false": "Cased"}
+EFFECTIVE = {"true": "lower-cased", "false": "cased"}
 PADDINGS = {"max_length": "To the full length", "longest": "To the longest note"}
 LENGTHS = (512, 384, 256, 128)
 ATTENTIONS = {"sdpa": "SDPA", "eager": "Eager"}
@@ -24,7 +25,7 @@ def ask_settings(found: dict[str, Any] | None, splits: tuple[str, ...]) -> dict[
     with middle:
         tokenization = _ask_tokenization(found)
     with right:
-        rest = _ask_batching(splits)
+        rest = _ask_batching(splits, has_gpu=(found or {}).get("environment", {}).get("device") != "cpu")
     return {"policy": policy, **tokenization, **rest}
 
 
@@ -58,7 +59,7 @@ def _ask_tokenization(found: dict[str, Any] | None) -> dict[str, Any]:
         **KEEP,
     )
     default = casing_text((found or {}).get("tokenizer") or {})
-    effective = {"true": "lower-cased", "false": "cased"}.get(casing, default)
+    effective = EFFECTIVE.get(casing or "auto", default)
     st.caption(
         f"Effective: **{effective}**"
         if effective
@@ -71,7 +72,7 @@ def _ask_tokenization(found: dict[str, Any] | None) -> dict[str, Any]:
     return {"lowercase": casing, "max_length": length, "padding": padding}
 
 
-def _ask_batching(splits: tuple[str, ...]) -> dict[str, Any]:
+def _ask_batching(splits: tuple[str, ...], has_gpu: bool) -> dict[str, Any]:
     order = [name for name in ("test", "val", "train") if name in splits] or ["test"]
     split = st.radio("Split", order, horizontal=True, key="inference.split", **KEEP)
     limit = st.number_input(
@@ -102,7 +103,7 @@ def _ask_batching(splits: tuple[str, ...]) -> dict[str, Any]:
     )
     device = st.radio(
         "Device",
-        list(DEVICES),
+        [name for name in DEVICES if has_gpu or name != "cuda"],
         format_func=DEVICES.__getitem__,
         horizontal=True,
         key="inference.device",

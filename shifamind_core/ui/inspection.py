@@ -13,11 +13,9 @@ from shifamind_core.ui.text import safe_text
 ARCHITECTURES = {"cls_fusion": "CLS fusion", "concept_attention": "Concept cross-attention"}
 SPELLING = {
     "bf16": "BF16", "cpu": "CPU", "cublas": "cuBLAS", "cuda": "CUDA", "cudnn": "cuDNN", "float32": "float32",
-    "fp16": "FP16", "gpu": "GPU", "numpy": "NumPy", "nvidia": "NVIDIA", "scikit": "scikit", "sdpa": "SDPA",
+    "fp16": "FP16", "gpu": "GPU", "numpy": "NumPy", "nvidia": "NVIDIA", "pandas": "pandas", "sdpa": "SDPA",
     "tf32": "TF32", "torch": "PyTorch",
 }  # fmt: skip
-ICONS = {"ok": ":green[:material/check_circle:]", "warning": ":orange[:material/warning:]"}
-BAD_ICON = ":red[:material/error:]"
 
 
 def inspection_of(workspace: Workspace) -> dict[str, Any] | None:
@@ -34,10 +32,11 @@ def show_inspection(found: dict[str, Any]) -> None:
     with left:
         st.subheader("Checkpoint")
         show_facts(checkpoint_facts(found))
-    with right:
         st.subheader("Machine")
         show_facts(_named(found.get("environment", {})))
-        show_facts(_named(found.get("flags", {})), "Numeric flags, as observed")
+    with right:
+        st.subheader("Numeric flags, as observed")
+        show_facts(_named(found.get("flags", {})))
 
 
 def show_checks(checks: list[dict[str, Any]]) -> None:
@@ -49,10 +48,7 @@ def show_checks(checks: list[dict[str, Any]]) -> None:
             show(f"**{safe_text(check.get('name', ''))}**: {safe_text(check.get('message', ''), 1000)}")
     if fine:
         with st.expander(f"{len(fine)} of {len(checks)} checks passed", icon=":material/check_circle:"):
-            for check in fine:
-                st.markdown(
-                    f"{ICONS['ok']} **{safe_text(check.get('name', ''))}**: {safe_text(check.get('message', ''), 1000)}"
-                )
+            show_facts({str(check.get("name")): str(check.get("message")) for check in fine})
 
 
 def checkpoint_facts(found: dict[str, Any]) -> dict[str, str]:
@@ -75,15 +71,14 @@ def checkpoint_facts(found: dict[str, Any]) -> dict[str, str]:
 
 def casing_text(tokenizer: dict[str, Any]) -> str | None:
     """The effective casing in words; `None` where it is not known."""
-    return {True: "lower-cased", False: "cased"}.get(tokenizer.get("lowercase"))  # type: ignore[arg-type]
+    lowercase = tokenizer.get("lowercase")
+    return None if lowercase is None else "lower-cased" if lowercase else "cased"
 
 
-def show_facts(facts: dict[str, str], title: str | None = None) -> None:
+def show_facts(facts: dict[str, str]) -> None:
     """Names and values as a small table, which reads no Markdown; nothing where there are none."""
     if not facts:
         return
-    if title is not None:
-        st.caption(title)
     st.dataframe(
         pd.DataFrame({"Name": list(facts), "Value": list(facts.values())}),
         hide_index=True,
@@ -108,6 +103,8 @@ def field_title(name: str) -> str:
     >>> field_title("cudnn_allow_tf32"), field_title("compute_capability")
     ('cuDNN allow TF32', 'Compute capability')
     """
+    if name == "scikit_learn":
+        return "scikit-learn"
     first, *rest = name.removesuffix("_bytes").split("_")
     return " ".join([SPELLING.get(first, first.capitalize()), *(SPELLING.get(word, word) for word in rest)])
 

@@ -61,11 +61,14 @@ def pick_run(
         show_no_runs()
         return None
     by_key = {offer.key: offer for offer in options}
-    if st.session_state.get(key) not in by_key:
+    kept = st.session_state.get(key)
+    if kept not in by_key:
         linked = st.query_params.get(key)
         _warn_of_missing([linked] if linked else [], by_key)
         fallback = default if default in options else options[0]
-        st.session_state[key] = linked if linked in by_key else fallback.key
+        kept = linked if linked in by_key else fallback.key
+    # Written on every run: a page that opens for the first time would otherwise begin at the first option.
+    st.session_state[key] = kept
     chosen = st.selectbox(
         label,
         list(by_key),
@@ -131,8 +134,8 @@ def default_pair(options: list[Offer]) -> tuple[Offer | None, Offer | None]:
     """The run computed here last, against the reference that differs most by its name: the cased one, where there
     is one; else the latest upload."""
     computed = [offer for offer in options if offer.kind == "computed"]
-    others = [offer for offer in options if offer.kind != "computed"]
     candidate = computed[0] if computed else (options[0] if options else None)
+    others = [offer for offer in options if offer.kind != "computed" and offer is not candidate]
     cased = [
         offer
         for offer in others

@@ -187,8 +187,10 @@ class Search:
         seen = {frozenset(trial.names) for trial in singles}
         beam = sorted((trial for trial in singles if trial.interventions[0] in acting), key=_rank)[:BEAM]
         for _ in range(self.depth - 1):
-            if best.fit.max_abs_residual <= numerics.tolerance:
-                break
+            if best.fit.max_abs_residual <= numerics.tolerance or (
+                best.recipe.random and best.fit.explained > LIKELY
+            ):
+                break  # reproduced, or one more draw of the same random recipe: nothing is left to explain
             extended = []
             for trial in beam:
                 for steps in self._extensions(trial, acting, seen):
@@ -207,6 +209,9 @@ class Search:
         base = self.bench.values(self.base, self.rows)
         acting = []
         for trial in singles:
+            # A random one costs several draws a trial, and what it hides cannot be found beneath it.
+            if trial.recipe.random and trial.fit.explained < 0.2:
+                continue
             moved = np.abs(self.bench.values(trial.recipe, self.rows) - base).max()
             if moved > numerics.max_abs["fp32"] * MARGIN and trial.interventions[0].stage != "policy":
                 acting.append(trial.interventions[0])

@@ -1,0 +1,223 @@
+"""From two runs to the causes of their difference, most likely first.
+
+The examination undoes what it can name and looks again at what is left: values that are no logits, then the
+scale, then the order of columns and rows, then calibration; what remains is located (some codes? some notes?)
+and, where it is everywhere, told apart by its shape.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shifamind_core.analysis.alignment import AlignedRuns, NothingInCommon, align
+from shifamind_core.diagnosis import order, undo
+from shifamind_core.diagnosis.findings import CAUSES, Finding, most_likely_first, ruled_out
+from shifamind_core.diagnosis.labels import different_labels_finding, metric_finding
+from shifamind_core.diagnosis.local import InputLimits
+from shifamind_core.diagnosis.numerics import Ladder
+from shifamind_core.diagnosis.rest import Known, examine_rest, sizes_table
+from shifamind_core.diagnosis.undo import State
+from shifamind_core.runs.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """The findings, most likely first, and what was assumed to reach them."""
+
+    findings: tuple[Finding, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def cause(self) -> str:
+        """The best finding's cause."""
+        return self.findings[0].cause
+
+    def finding(self, cause: str) -> Finding | None:
+        """The finding on one cause."""
+        return next((finding for finding in self.findings if finding.cause == cause), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `python -m shifamind_core diagnose --json` prints."""
+        return {
+            "cause": self.cause,
+            "findings": [finding.to_json() for finding in self.findings],
+            "remarks": list(self.remarks),
+        }
+
+
+def diagnose(
+    candidate: Run,
+    reference: Run,
+    ladder: Ladder | None = None,
+    reported: Mapping[str, float] | None = None,
+) -> Diagnosis:
+    """Why the two runs differ.
+
+    Parameters
+    ----------
+    candidate, reference : Run
+        Need not be aligned: notes are matched by id, codes by name, and where that fails by content.
+    ladder : iterable of LadderRung, optional
+        The error of each precision policy measured on this very model. Without it the largest errors measured
+        on other models stand in, and more stays `possible`.
+    reported : mapping, optional
+        Scores said to be the reference's, e.g. ``{"macro_f1@0.5": 0.2934}``; compared with what its logits and
+        labels give.
+    """
+    try:
+        aligned = align(candidate, reference)
+    except NothingInCommon as problem:
+        return _diagnose_unaligned(candidate, reference, problem, tuple(ladder or ()))
+    findings = _matching_findings(aligned)
+    state = examine(aligned.candidate, aligned.reference, tuple(ladder or ()))
+    findings += _label_findings(aligned, state)
+    findings += _metric_findings(aligned, reported)
+    return Diagnosis(conclude([*findings, *state.findings], state), aligned.remarks)
+
+
+def examine(candidate: Run, reference: Run, ladder: Ladder = ()) -> State:
+    """All signatures on two runs that are row by row the same notes, as far as anyone knows."""
+    state = undo.start(candidate, reference)
+    known = Known.of(state, ladder, input_limits(candidate, reference))
+    if not state.pair.difference.any():
+        return state
+    state = undo.undo_sigmoid(state)
+    state = undo.undo_code_order(state)
+    state = undo.undo_document_order(state)
+    state = undo.undo_calibration(state)
+    return examine_rest(state, known)
+
+
+def conclude(findings: list[Finding], state: State | None) -> tuple[Finding, ...]:
+    """Order the findings, one a cause; say `identical` where nothing differs, `unknown` where nothing is found."""
+    if state is not None and not undo.start(state.candidate, state.reference).pair.difference.any():
+        others = [finding for finding in findings if finding.score >= 0.5]
+        findings = [_identical_finding(state, 0.6 if others else 0.999), *findings]
+    best: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.cause not in best or finding.score > best[finding.cause].score:
+            best[finding.cause] = finding
+    if not any(finding.score > 0 for finding in best.values()):
+        best["unknown"] = Finding("unknown", "possible", 0.1, "Nothing found explains the difference.")
+    if "non_finite" in best and all(
+        finding.cause in ("non_finite", "numerics", "identical") or finding.score < 0.5
+        for finding in best.values()
+    ):
+        best["non_finite"] = best["non_finite"].changed(score=0.995)
+    return most_likely_first(list(best.values()))
+
+
+def _identical_finding(state: State, score: float) -> Finding:
+    return Finding(
+        "identical",
+        "confirmed",
+        score,
+        f"All {state.pair.candidate.size:,} logits are equal. If reported scores differ, so do labels, the threshold or "
+        "the metric's definition.",
+        "Score both runs with one command and one definition.",
+        {
+            "documents": state.pair.documents,
+            "codes": state.pair.codes,
+            "largest_difference": state.pair.largest,
+        },
+        sizes_table(state.pair),
+    )
+
+
+def input_limits(candidate: Run, reference: Run) -> InputLimits:
+    """What the manifests say of length, padding and architecture."""
+    records = [run.manifest.tokenization for run in (candidate, reference)]
+    checkpoints = [run.manifest.checkpoint for run in (candidate, reference)]
+    lengths = [record.max_length if record else None for record in records]
+    paddings = [record.padding if record else None for record in records]
+    architecture = next((c.architecture for c in checkpoints if c is not None and c.architecture), None)
+    return InputLimits((lengths[0], lengths[1]), (paddings[0], paddings[1]), architecture)
+
+
+def _matching_findings(aligned: AlignedRuns) -> list[Finding]:
+    """Notes or codes that only one run has, by their ids and names."""
+    findings = []
+    for cause, matching, things in (
+        ("different_documents", aligned.documents, "notes"),
+        ("different_codes", aligned.codes, "codes"),
+    ):
+        dropped = matching.dropped
+        if any(dropped):
+            share = max(dropped[0] / matching.candidate_size, dropped[1] / matching.reference_size)
+            findings.append(
+                Finding(
+                    cause,  # type: ignore[arg-type]
+                    "confirmed",
+                    0.62 + 0.36 * share,
+                    f"{dropped[0]:,} of the candidate's {matching.candidate_size:,} {things} and {dropped[1]:,} of the "
+                    f"reference's {matching.reference_size:,} are not in the other run; {matching.matched:,} are compared.",
+                    f"Export both runs over the same {things}.",
+                    {
+                        "shared": matching.matched,
+                        "only_candidate": dropped[0],
+                        "only_reference": dropped[1],
+                    },
+                )
+            )
+        elif not matching.assumed:
+            findings.append(ruled_out(cause, f"All {matching.matched:,} {things} are in both runs."))  # type: ignore[arg-type]
+    return findings
+
+
+def _label_findings(aligned: AlignedRuns, state: State) -> list[Finding]:
+    mine, theirs = aligned.candidate.labels, aligned.reference.labels
+    if mine is None or theirs is None or aligned.labels_taken_from is not None:
+        return []
+    if state.partner is not None and len(state.partner) == len(mine):
+        rows = np.flatnonzero(state.partner >= 0)
+        moved = theirs[state.partner[rows]]
+        if (mine[rows] != moved).sum() < (mine[rows] != theirs[rows]).sum():
+            mine, theirs = mine[rows], moved  # the labels moved with the rows
+    names = aligned.candidate.codes
+    finding = different_labels_finding(mine, theirs, names, same_logits=not state.pair.size)
+    if finding is None:
+        return [ruled_out("different_labels", "All labels are equal.")]
+    return [finding]
+
+
+def _metric_findings(aligned: AlignedRuns, reported: Mapping[str, float] | None) -> list[Finding]:
+    run = aligned.reference
+    if not reported or run.labels is None:
+        return []
+    finding = metric_finding(run.logits, run.labels, reported, "reference")
+    if finding is None:
+        return [
+            ruled_out(
+                "metric_definition", "The reported scores follow from the reference's logits and labels."
+            )
+        ]
+    return [finding]
+
+
+def _diagnose_unaligned(
+    candidate: Run, reference: Run, problem: NothingInCommon, ladder: Ladder
+) -> Diagnosis:
+    """Two runs that neither ids nor names bring together: look for shared content."""
+    cause = "different_documents" if problem.what == "documents" else "different_codes"
+    finding = Finding(cause, "confirmed", 0.98, str(problem), evidence={"shared": 0})
+    same_codes = candidate.logits.shape[1] == reference.logits.shape[1]
+    if problem.what != "documents" or not same_codes:
+        return Diagnosis((finding,), (str(problem),))
+    match = order.match_rows(*(undo.start(run, run).pair.candidate for run in (candidate, reference)))
+    if match.found < 0.1:
+        return Diagnosis((finding,), (str(problem),))
+    rows = np.flatnonzero(match.partner >= 0)
+    shared = f"{len(rows):,} of the candidate's {candidate.documents:,} notes are among the reference's {reference.documents:,}"
+    finding = finding.changed(
+        explanation=f"The runs hold other notes: by their logits, {shared}.",
+        how_to_confirm="Export document ids with the logits.",
+        evidence={"shared": len(rows), "exact": match.exact},
+    )
+    common = [run.select(rows=part) for run, part in ((candidate, rows), (reference, match.partner[rows]))]
+    state = examine(common[0], common[1], ladder)
+    return Diagnosis(conclude([finding, *state.findings], None), (str(problem),))
+
+
+__all__ = ["CAUSES", "Diagnosis", "diagnose", "examine"]

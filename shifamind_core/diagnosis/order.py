@@ -1,0 +1,375 @@
+"""Rows or columns out of order: find who is who, undo it, and say what kind of order it was."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial import cKDTree
+
+from shifamind_core.diagnosis.pair import Matrix, Pair, standard_scores
+
+Map: TypeAlias = Int64[np.ndarray, " candidate"]  # position in the reference, -1 where there is none
+
+# A note resembles itself more than this many random others do.
+RIVALS = 16
+# A partner counts as found if the next best is this much farther (Lowe's ratio).
+DISTINCT = 0.75
+# A code sits on the wrong column if another leaves at most this share of the unexplained variance.
+CLEARLY_BETTER = 1 / 3
+NEIGHBOURHOOD = 31  # notes looked at together when noise hides single ones
+
+
+@dataclass(frozen=True, eq=False)
+class RowMatch:
+    """Which note of the reference every row of the candidate is.
+
+    Attributes
+    ----------
+    partner : int64 [candidate]
+        Row in the reference, or -1.
+    in_place : float
+        Share of the rows that resemble their own row, before anything is moved.
+    found : float
+        Share of the rows with a partner.
+    exact : bool
+        Every partner was found by equal values, bit by bit.
+    """
+
+    partner: Map
+    in_place: float
+    found: float
+    exact: bool
+
+    @property
+    def moved(self) -> Bool[np.ndarray, " candidate"]:
+        """Rows whose partner stands elsewhere."""
+        return (self.partner >= 0) & (self.partner != np.arange(len(self.partner)))
+
+
+def in_place(candidate: Matrix, reference: Matrix, seed: int = 0) -> Bool[np.ndarray, " documents"]:
+    """Which rows resemble their own row of the reference more than `RIVALS` other rows do (standard scores)."""
+    documents = len(candidate)
+    own = _cosine(candidate, reference)
+    steps = np.random.default_rng(seed).integers(1, max(2, documents), RIVALS)
+    return np.all([own > _cosine(candidate, np.roll(reference, step, axis=0)) for step in steps], axis=0)
+
+
+def _cosine(left: Matrix, right: Matrix) -> np.ndarray:
+    product = np.einsum("ij,ij->i", left, right)
+    return product / np.sqrt(np.einsum("ij,ij->i", left, left) * np.einsum("ij,ij->i", right, right) + 1e-300)
+
+
+def match_rows(candidate: Matrix, reference: Matrix) -> RowMatch:
+    """Find every row's partner: by equal values, by shifted blocks, then by nearest neighbour.
+
+    Columns must correspond. Values are compared exactly first; after that in standard scores a code, so that
+    a shift or temperature of the logits does not hide a permutation.
+    """
+    exact = match_equal_rows(candidate, reference)
+    same_size = len(candidate) == len(reference)
+    scored = standard_scores(candidate), standard_scores(reference)
+    placed = in_place(*scored) if same_size else np.zeros(len(candidate), bool)
+    if (exact >= 0).mean() > 0.999:
+        return RowMatch(exact, float(placed.mean()), float((exact >= 0).mean()), bool((exact >= 0).all()))
+    partner = np.where(placed, np.arange(len(candidate)), -1) if same_size else np.full(len(candidate), -1)
+    partner[exact >= 0] = exact[exact >= 0]
+    partner = _without_rivals(partner, exact >= 0)
+    if (partner < 0).mean() > 0.02:
+        partner = _fill(partner, match_blocks(*scored))
+    if (partner < 0).any():
+        partner = _fill(partner, match_nearest(*scored, partner))
+    return RowMatch(partner, float(placed.mean()), float((partner >= 0).mean()), False)
+
+
+def match_equal_rows(candidate: Matrix, reference: Matrix) -> Map:
+    """Partners by bitwise equal rows, the k-th of equal ones with the k-th; -1 where there is none."""
+    keys = [_row_hash(matrix) for matrix in (candidate, reference)]
+    orders = [np.lexsort((np.arange(len(key)), key)) for key in keys]
+    ranked = [_occurrences(key[order]) for key, order in zip(keys, orders, strict=True)]
+    pairs = [
+        np.stack([key[order], rank], axis=1) for key, order, rank in zip(keys, orders, ranked, strict=True)
+    ]
+    tokens = [_as_token(pair) for pair in pairs]
+    _, left, right = np.intersect1d(*tokens, assume_unique=True, return_indices=True)
+    partner = np.full(len(candidate), -1)
+    partner[orders[0][left]] = orders[1][right]
+    found = np.flatnonzero(partner >= 0)
+    wrong = (candidate[found] != reference[partner[found]]).any(axis=1)  # a collision of hashes
+    partner[found[wrong]] = -1
+    return partner
+
+
+def _row_hash(matrix: Matrix) -> np.ndarray:
+    bits = np.ascontiguousarray(matrix + 0.0).view(np.uint64)  # + 0.0 makes -0 equal 0
+    odd = np.random.default_rng(0).integers(1, 2**63, matrix.shape[1], dtype=np.uint64) * 2 + 1
+    mixed = (bits ^ (bits >> np.uint64(29))) * odd
+    return (mixed ^ (mixed >> np.uint64(32))).sum(axis=1, dtype=np.uint64)
+
+
+def _as_token(pairs: np.ndarray) -> np.ndarray:
+    return (
+        np.ascontiguousarray(pairs.astype(np.uint64)).view([("hash", np.uint64), ("nth", np.uint64)]).ravel()
+    )
+
+
+def _occurrences(ordered: np.ndarray) -> np.ndarray:
+    first = np.append(True, ordered[1:] != ordered[:-1])
+    place = np.arange(len(ordered))
+    return (place - np.maximum.accumulate(np.where(first, place, 0))).astype(np.uint64)
+
+
+def _fill(partner: Map, proposal: Map) -> Map:
+    """Take proposals for rows without a partner, where nobody else has that one."""
+    taken = np.zeros(max(int(partner.max(initial=0)), int(proposal.max(initial=0))) + 1, bool)
+    taken[partner[partner >= 0]] = True
+    wanted = (partner < 0) & (proposal >= 0)
+    wanted[wanted] = ~taken[proposal[wanted]]
+    return _without_rivals(np.where(wanted, proposal, partner), partner >= 0)
+
+
+def _without_rivals(partner: Map, trusted: np.ndarray) -> Map:
+    """One row of the reference for one of the candidate; of several the trusted, then the first, keeps it."""
+    rows = np.flatnonzero(partner >= 0)
+    order = rows[np.lexsort((rows, ~trusted[rows]))]
+    _, first = np.unique(partner[order], return_index=True)
+    kept = np.full(len(partner), -1)
+    kept[order[first]] = partner[order[first]]
+    return kept
+
+
+def match_blocks(candidate: Matrix, reference: Matrix, most: int = 6) -> Map:
+    """Partners where long stretches moved by one offset: found by cross-correlation, whatever the noise.
+
+    Every offset that stands out is tried on every row; a stretch takes the offset under which its
+    neighbourhood resembles the reference most.
+    """
+    offsets = _offsets(candidate, reference, most)
+    if not len(offsets):
+        return np.full(len(candidate), -1)
+    rows = np.arange(len(candidate))
+    scores = np.full((len(offsets), len(candidate)), -1.0)
+    for score, offset in zip(scores, offsets, strict=True):
+        target = rows + offset
+        valid = (target >= 0) & (target < len(reference))
+        score[valid] = _cosine(candidate[valid], reference[target[valid]])
+    width = min(NEIGHBOURHOOD, len(candidate))
+    smooth = np.stack([np.convolve(score, np.ones(width) / width, mode="same") for score in scores])
+    best = np.argmax(smooth, axis=0)
+    partner = rows + offsets[best]
+    clear = (smooth[best, rows] > 0.3) & (scores[best, rows] > -1)
+    return np.where(clear & (partner >= 0) & (partner < len(reference)), partner, -1)
+
+
+def _offsets(candidate: Matrix, reference: Matrix, most: int) -> np.ndarray:
+    """Offsets at which the rows' cross-correlation stands out of its noise, strongest first."""
+    length = next_fast_len(len(candidate) + len(reference), real=True)
+    product = np.conj(rfft(candidate, length, axis=0)) * rfft(reference, length, axis=0)
+    strength = irfft(product.sum(axis=1), length)
+    noise = np.median(np.abs(strength)) / 0.6745
+    strongest = np.argsort(-strength)[:most]
+    strongest = strongest[strength[strongest] > 8 * noise]
+    return np.where(strongest > length // 2, strongest - length, strongest)
+
+
+def match_nearest(candidate: Matrix, reference: Matrix, partner: Map) -> Map:
+    """Partners by nearest neighbour among the rows still free, in the principal directions of the reference.
+
+    A partner is taken only if it is mutual and clearly nearer than the next.
+    """
+    free_candidate = np.flatnonzero(partner < 0)
+    free_reference = np.setdiff1d(np.arange(len(reference)), partner[partner >= 0])
+    proposal = np.full(len(candidate), -1)
+    if len(free_reference) < 2 or not len(free_candidate):
+        return proposal
+    left, right = candidate[free_candidate], reference[free_reference]
+    nearest, distinct = _nearest_in_tree(left, right)
+    if distinct.mean() < 0.5:
+        nearest, distinct = _nearest_of_all(left, right)
+    proposal[free_candidate[distinct]] = free_reference[nearest[distinct]]
+    return proposal
+
+
+def _nearest_in_tree(
+    left: Matrix, right: Matrix, directions: int = 8, near: int = 6
+) -> tuple[np.ndarray, np.ndarray]:
+    _, _, axes = np.linalg.svd(right[:: max(1, len(right) // 2000)], full_matrices=False)
+    axes = axes[:directions].T
+    tree = cKDTree(right @ axes)
+    _, shortlist = tree.query(left @ axes, k=min(near, len(right)), workers=2)
+    distances = np.linalg.norm(right[shortlist] - left[:, None, :], axis=2)
+    order = np.argsort(distances, axis=1)
+    ordered = np.take_along_axis(distances, order, axis=1)
+    nearest = np.take_along_axis(shortlist, order, axis=1)[:, 0]
+    return nearest, _distinct(ordered[:, 0], ordered[:, 1])
+
+
+def _nearest_of_all(left: Matrix, right: Matrix, block: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+    """The same by comparing every row with every other, in whitened directions: slower, bears more noise."""
+    axes = _whitening(right)
+    left32, right32 = (left @ axes).astype(np.float32), (right @ axes).astype(np.float32)
+    half = np.einsum("ij,ij->i", right32, right32) / 2
+    nearest = np.empty(len(left), np.int64)
+    first, second = np.empty(len(left), np.float32), np.empty(len(left), np.float32)
+    for start in range(0, len(left), block):
+        rows = slice(start, start + block)
+        closeness = left32[rows] @ right32.T - half  # larger is nearer
+        best = closeness.argmax(axis=1)
+        nearest[rows], first[rows] = best, closeness[np.arange(len(best)), best]
+        closeness[np.arange(len(best)), best] = -np.inf
+        second[rows] = closeness.max(axis=1)
+    own = np.einsum("ij,ij->i", left32, left32)
+    near, next_near = (np.sqrt(np.maximum(own - 2 * value, 0.0)) for value in (first, second))
+    return nearest, _distinct(near, next_near)
+
+
+def _whitening(matrix: Matrix) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrix.T @ matrix / len(matrix))
+    kept = values > 0.02 * values.max()
+    return vectors[:, kept] / np.sqrt(values[kept])
+
+
+def _distinct(nearest: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return nearest < DISTINCT * np.maximum(second, 1e-12)
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnMatch:
+    """Which code of the reference every column of the candidate is: `partner` int64 [codes]."""
+
+    partner: Map
+    by: Literal["notes", "marginals"]
+    own: Float64[np.ndarray, " codes"]
+    best: Float64[np.ndarray, " codes"]
+
+    @property
+    def moved(self) -> np.ndarray:
+        """Columns whose partner stands elsewhere."""
+        return np.flatnonzero(self.partner != np.arange(len(self.partner)))
+
+
+def match_columns(pair: Pair) -> ColumnMatch | None:
+    """Codes that correlate with another column and not with their own; `None` if each sits best where it is.
+
+    Assignment over the correlations of all columns (rows must correspond, at least most of them). A column is
+    moved only if its partner leaves at most a third of the variance that its own leaves unexplained, and only
+    if the moved ones exchange places among themselves.
+    """
+    own = pair.correlation
+    cost = -pair.correlations - 1e-3 * np.eye(pair.codes)
+    partner = linear_sum_assignment(cost)[1]
+    best = pair.correlations[np.arange(pair.codes), partner]
+    ceiling = np.quantile(np.maximum(own, best), 0.9)  # what a right column reaches in these two runs
+    clear = (ceiling - best < CLEARLY_BETTER * (ceiling - own)) & (best > 0.5) & (ceiling - own > 0.003)
+    partner = _closed(partner, clear)
+    if partner is None:
+        return None
+    return ColumnMatch(partner, "notes", own, pair.correlations[np.arange(pair.codes), partner])
+
+
+def match_columns_by_marginals(candidate: Matrix, reference: Matrix) -> ColumnMatch | None:
+    """The same when rows do not correspond: by the sorted values of every column, in standard scores."""
+    levels = np.linspace(0.005, 0.995, 67)
+    shapes = [np.quantile(matrix, levels, axis=0, method="nearest").T for matrix in (candidate, reference)]
+    distance = np.sqrt(((shapes[0][:, None] - shapes[1][None]) ** 2).mean(axis=2))
+    spread = np.median(reference.std(axis=0)) or 1.0
+    partner = linear_sum_assignment(distance - 1e-6 * spread * np.eye(len(distance)))[1]
+    own, best = np.diag(distance), distance[np.arange(len(distance)), partner]
+    clear = (best < 0.1 * own) & (best < 0.02 * spread)
+    partner = _closed(partner, clear)
+    return None if partner is None else ColumnMatch(partner, "marginals", own, best)
+
+
+def _closed(partner: Map, clear: np.ndarray) -> Map | None:
+    """Keep the moves that are clear; the columns they vacate and fill must be the same ones."""
+    identity = np.arange(len(partner))
+    moved = (partner != identity) & clear
+    while moved.any():
+        filled = np.zeros(len(partner), bool)
+        filled[partner[moved]] = True
+        stay = moved & filled
+        if np.array_equal(stay, moved) and np.array_equal(filled, moved):
+            return np.where(moved, partner, identity)
+        kept = stay & np.isin(partner, np.flatnonzero(stay))
+        if np.array_equal(kept, moved):
+            return None
+        moved = kept
+    return None
+
+
+def describe_rows(partner: Map, token_counts: np.ndarray | None = None) -> tuple[str, dict]:
+    """What kind of order a row map is, in words and as evidence."""
+    rows = np.flatnonzero(partner >= 0)
+    target = partner[rows]
+    steps = np.flatnonzero((np.diff(target) != 1) | (np.diff(rows) != 1)) + 1
+    starts = np.append(0, steps)
+    moved = int((target != rows).sum())
+    evidence = {"rows_moved": moved, "blocks": len(starts)}
+    if len(rows) > 2 and (np.diff(target) == -1).all():
+        return "the rows are reversed", {**evidence, "kind": "reversed"}
+    stride = _stride(target)
+    if stride is not None:
+        text = f"the rows are interleaved as {stride} processes write them one after the other"
+        return text, {**evidence, "kind": "interleaved", "processes": stride}
+    if len(starts) <= 12:
+        return _describe_blocks(rows, target, starts, evidence)
+    if token_counts is not None and _sorted_by(token_counts, rows, target):
+        return "the rows are sorted by length", {**evidence, "kind": "sorted_by_length"}
+    share = moved / max(len(rows), 1)
+    return f"{share:.0%} of the rows are permuted without a pattern", {**evidence, "kind": "permutation"}
+
+
+def _describe_blocks(
+    rows: np.ndarray, target: np.ndarray, starts: np.ndarray, evidence: dict
+) -> tuple[str, dict]:
+    ends = np.append(starts[1:], len(rows)) - 1
+    offsets = target[starts] - rows[starts]
+    blocks = [
+        {"first": int(rows[start]), "last": int(rows[end]), "offset": int(offset)}
+        for start, end, offset in zip(starts, ends, offsets, strict=True)
+    ]
+    shifted = [block for block in blocks if block["offset"]]
+    evidence = {**evidence, "kind": "blocks", "moved_blocks": shifted}
+    if len(shifted) == 1 and shifted[0]["last"] == rows[-1]:
+        block = shifted[0]
+        text = f"from row {block['first']} on every row is shifted by {block['offset']}"
+        return text, {**evidence, "kind": "shift"}
+    if len(blocks) == 2 and len(shifted) == 2:
+        return f"the rows are rotated by {-shifted[0]['offset']}", {**evidence, "kind": "rotation"}
+    listed = ", ".join(f"rows {b['first']}–{b['last']} by {b['offset']:+d}" for b in shifted[:4])
+    return f"{len(shifted)} blocks of rows moved ({listed}{', …' if len(shifted) > 4 else ''})", evidence
+
+
+def _stride(target: np.ndarray) -> int | None:
+    """Number of processes if the rows were dealt out in turn and gathered process by process, or the inverse."""
+    for order in (target, np.argsort(target)):
+        if len(order) > 3 and order[0] == 0 and 1 < order[1] < len(order) / 2:
+            step = int(order[1])
+            dealt = np.concatenate([np.arange(first, len(order), step) for first in range(step)])
+            if np.array_equal(order, dealt):
+                return step
+    return None
+
+
+def _sorted_by(token_counts: np.ndarray, rows: np.ndarray, target: np.ndarray) -> bool:
+    lengths = token_counts[target] if len(token_counts) > target.max() else token_counts[rows]
+    steps = np.diff(lengths)
+    return bool((steps >= 0).all() or (steps <= 0).all())
+
+
+def describe_columns(
+    partner: Map, codes: tuple[str, ...] | None, prevalence: np.ndarray | None
+) -> str | None:
+    """A name for the candidate's true column order, if it has one: alphabetical, by frequency or reversed."""
+    identity = np.arange(len(partner))
+    if np.array_equal(partner, identity[::-1]):
+        return "reversed"
+    if len(set((partner - identity) % len(partner))) == 1:
+        return "rotated"
+    if codes is not None and [codes[i] for i in partner] == sorted(codes):
+        return "alphabetical"
+    if prevalence is not None and (np.diff(prevalence[partner]) <= 0).all():
+        return "frequency"
+    return None

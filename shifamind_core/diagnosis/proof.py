@@ -1,0 +1,139 @@
+"""The proof panel: what rounding can and cannot do to F1, against what the gap needs. NumPy only."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from shifamind_core.analysis.flip_bound import F1Ranges, FlipBound, flip_bound
+from shifamind_core.runs.run import Run
+
+ROUNDING = 5e-5  # a score reported with four decimals may be this much nearer than it reads
+
+
+@dataclass(frozen=True)
+class Need:
+    """The smallest change of a logit, in every decision at once, that could turn one score into another.
+
+    `epsilon` is `None` where no change whatever could.
+    """
+
+    metric: str
+    here: float
+    there: float
+    epsilon: float | None
+
+
+@dataclass(frozen=True)
+class PolicyRange:
+    """What one policy's measured largest error could do to F1 at worst and at best."""
+
+    policy: str
+    epsilon: float
+    macro_f1: tuple[float, float]
+    micro_f1: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """Curves of the exact F1 range against ε, the measured errors, the needed ε and the verdict in one sentence."""
+
+    threshold: float
+    curve: F1Ranges
+    policies: tuple[PolicyRange, ...]
+    needs: tuple[Need, ...]
+    excluded: bool | None
+    sentence: str
+
+
+def prove(
+    run: Run,
+    targets: Mapping[str, float],
+    measured: Mapping[str, float],
+    threshold: float = 0.5,
+    reported: bool = True,
+) -> Proof:
+    """Can the measured errors turn this run's scores into the targets?
+
+    Parameters
+    ----------
+    targets : mapping
+        `macro_f1` and/or `micro_f1` of the other run, at the same threshold. Where `reported`, they are taken as
+        rounded to four decimals: the nearest value that rounds to them is what must be reached.
+    measured : mapping
+        Policy name to the largest difference of a logit from FP64, on this model and machine (`Ladder.measured`).
+    """
+    bound = flip_bound(run, threshold)
+    here = {"macro_f1": bound.macro_f1, "micro_f1": bound.micro_f1}
+    needs = tuple(_need(bound, name, here[name], there, reported) for name, there in targets.items())
+    epsilons = _axis(measured.values(), [need.epsilon for need in needs], float(bound.margins.max()))
+    policies = tuple(
+        _policy_range(bound, name, epsilon) for name, epsilon in sorted(measured.items(), key=lambda m: m[1])
+    )
+    excluded = _excluded(needs, measured)
+    return Proof(
+        threshold, bound.f1_ranges(epsilons), policies, needs, excluded, _sentence(needs, measured, excluded)
+    )
+
+
+def _need(bound: FlipBound, name: str, here: float, there: float, reported: bool) -> Need:
+    slack = ROUNDING if reported else 0.0
+    nearest = min(max(here, there - slack), there + slack)
+    epsilon = 0.0 if nearest == here else bound.smallest_epsilon(**{name: nearest})
+    return Need(name, here, there, epsilon)
+
+
+def _policy_range(bound: FlipBound, name: str, epsilon: float) -> PolicyRange:
+    found = bound.f1_range(epsilon)
+    return PolicyRange(name, epsilon, found.macro_f1, found.micro_f1)
+
+
+def _axis(
+    measured: Iterable[float], needed: Iterable[float | None], largest: float
+) -> Float64[np.ndarray, " epsilons"]:
+    """Logarithmic, from below the smallest error to beyond what is needed."""
+    marks = [value for value in (*measured, *needed) if value]
+    low = min([*marks, 1e-3]) / 10
+    high = min(max([*marks, 0.1]) * 4, max(largest, 0.1))
+    return np.geomspace(low, max(high, low * 10), 160)
+
+
+def _excluded(needs: Sequence[Need], measured: Mapping[str, float]) -> bool | None:
+    """`True`: no measured policy reaches what is needed; `None`: nothing was measured, or nothing is needed."""
+    if not measured or not needs:
+        return None
+    largest = max(measured.values())
+    return any(need.epsilon is None or need.epsilon > largest for need in needs)
+
+
+def _sentence(needs: Sequence[Need], measured: Mapping[str, float], excluded: bool | None) -> str:
+    if not needs:
+        return "Give a reference run or the scores reported elsewhere: then this says which error a logit would need."
+    hardest = max(needs, key=lambda need: np.inf if need.epsilon is None else need.epsilon)
+    step = f"{hardest.metric.replace('_f1', ' F1')} {hardest.here:.4f} → {hardest.there:.4f}"
+    if hardest.epsilon == 0:
+        return f"{step}: the scores agree within their rounding, there is no gap to explain."
+    if hardest.epsilon is None:
+        need = f"{step} cannot be reached by any change of these logits under these labels"
+        return f"{need}: the notes, the labels or the metric differ."
+    need = f"{step} needs at least {hardest.epsilon:.2g} in every decision at once"
+    if not measured:
+        return f"{need}. Run the precision ladder to see how far rounding moves this model's logits."
+    name, largest = max(measured.items(), key=lambda item: item[1])
+    fine = {policy: error for policy, error in measured.items() if error < hardest.epsilon}
+    if excluded:
+        return (
+            f"{name}, the coarsest policy measured, moves no logit by more than {largest:.2g} here; {need}. "
+            "Numerics cannot explain this gap."
+        )
+    if fine:
+        known, error = max(fine.items(), key=lambda item: item[1])
+        return (
+            f"{known} moves no logit by more than {error:.2g} here; {need}. {known} and finer cannot explain this gap; "
+            f"{name} moves logits by up to {largest:.2g}, so the bound alone does not rule it out: see the sampled range."
+        )
+    return (
+        f"{need}, and every policy measured moves some logit by more (up to {largest:.2g}). The bound, which lets every "
+        "error be the worst one, rules nothing out: see the sampled range."
+    )

@@ -1,0 +1,245 @@
+"""The output's scale: probabilities instead of logits, a sigmoid too many, or a recalibration that keeps ranking."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from scipy.special import expit, logit
+
+from shifamind_core.diagnosis.findings import EvidencePlot, Finding, Series, thinned
+from shifamind_core.diagnosis.pair import FLAT, Matrix, Pair
+
+Side = Literal["candidate", "reference"]
+# sigmoid(1): no sigmoid of a probability is larger. A little slack for values stored in BF16.
+SECOND_SIGMOID = (0.5, 0.7310586)
+SLACK = 0.004
+# A map explains the difference if at most this share of its square is left.
+LEFT_OVER = 0.05
+KNOTS = 33
+
+
+@dataclass(frozen=True)
+class Squashed:
+    """A run whose "logits" went through a sigmoid: which run, and how often (1 or 2)."""
+
+    side: Side
+    sigmoids: int
+    marked: bool
+
+    @property
+    def twice(self) -> bool:
+        """Was one sigmoid too many taken before the run was saved as probabilities?"""
+        return self.sigmoids == 2 or self.marked
+
+
+def squashed(candidate: Matrix, reference: Matrix, marked: tuple[bool, bool]) -> Squashed | None:
+    """The run, if it is one of the two, whose values all lie where only a sigmoid puts them.
+
+    `marked` says of each run whether its logits were made from what was called probabilities: values in
+    (0, 1) then mean that what was called so had been through the sigmoid twice.
+    """
+    counts = [_sigmoids(matrix) for matrix in (candidate, reference)]
+    if (counts[0] > 0) == (counts[1] > 0):
+        return None
+    side: Side = "candidate" if counts[0] else "reference"
+    return Squashed(side, max(counts), marked[0 if side == "candidate" else 1])
+
+
+def _sigmoids(values: Matrix) -> int:
+    low, high = float(values.min()), float(values.max())
+    if values.std() < FLAT or low < 0 or high > 1:
+        return 0
+    return 2 if low >= SECOND_SIGMOID[0] - SLACK and high <= SECOND_SIGMOID[1] + SLACK else 1
+
+
+def unsquash(values: Matrix, sigmoids: int, resolution: float) -> tuple[Matrix, Matrix]:
+    """Logits before the sigmoids, and how much each of them leaves open at the precision it was stored in."""
+    slope = np.ones_like(values)
+    for _ in range(sigmoids):
+        inside = np.clip(values, 1e-30, 1 - 1e-7)
+        slope = slope / (inside * (1 - inside))
+        values = logit(inside)
+    tolerance = 4 * resolution * slope
+    # A stored 0 or 1 says only that the logit was beyond what the format holds.
+    return values, np.where((values > 15) | (values < -60), np.inf, tolerance)
+
+
+def squashed_finding(what: Squashed, before: Pair, after: Pair, share: float) -> Finding:
+    """The finding for a run that went through the sigmoid, after it was undone."""
+    exact = not after.difference.any()
+    values = before.candidate if what.side == "candidate" else before.reference
+    low, high = float(values.min()), float(values.max())
+    cause = "double_sigmoid" if what.twice else "probabilities_as_logits"
+    told = (
+        "the sigmoid was applied twice before the scores were saved"
+        if what.twice
+        else "these are probabilities, called logits; evaluating them applies a second sigmoid"
+    )
+    rest = (
+        "Undone, the runs agree to the last digit that the stored values hold."
+        if exact
+        else f"Undone, a relative difference of {after.size:.2g} spreads remains."
+    )
+    return Finding(
+        cause,
+        "confirmed" if exact else "likely",
+        0.5 + 0.49 * share,
+        f"Every value of the {what.side} lies in [{low:.4f}, {high:.4f}]: {told}. {rest}",
+        "Save the model's raw outputs, before any sigmoid, and compare again.",
+        {
+            "side": what.side,
+            "lowest": low,
+            "highest": high,
+            "sigmoids": what.sigmoids,
+            "marked_as_probabilities": what.marked,
+            "explained": share,
+        },
+        _against(before, "Values as stored"),
+    )
+
+
+def _against(pair: Pair, title: str) -> EvidencePlot:
+    x, y = thinned(pair.reference.ravel(), pair.candidate.ravel())
+    return EvidencePlot("scatter", title, "reference", "candidate", (Series("cells", x, y),))
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """A map of the reference's logits to the candidate's that keeps the ranking of notes within every code.
+
+    `kind` is the simplest that explains the difference; `slope` and `offset` hold one value, or one a code.
+    """
+
+    kind: Literal["shift", "temperature", "affine", "per_code_shift", "per_code_affine", "monotone"]
+    mapped: Matrix
+    slope: np.ndarray
+    offset: np.ndarray
+    left_over: float
+
+    @property
+    def per_code(self) -> bool:
+        """Does every code have its own?"""
+        return len(self.slope) > 1 or len(self.offset) > 1
+
+
+def calibration(pair: Pair) -> Calibration | None:
+    """The simplest ranking-keeping map that explains the difference, or `None`.
+
+    From one shift for all logits to one affine map a code; last a monotone curve for all. Each is fitted by
+    least squares, twice, the second time without the cells that fit worst, so that a few changed notes do not
+    spoil it.
+    """
+    if not pair.size or np.median(pair.correlation) < 0.9:
+        return None
+    best: Calibration | None = None
+    for kind in ("shift", "temperature", "affine", "per_code_shift", "per_code_affine"):
+        fitted = _fit(pair, kind)
+        # A richer map must leave a third of what the simpler one does.
+        if fitted is not None and (best is None or fitted.left_over < best.left_over / 3):
+            best = fitted
+    if best is not None and best.left_over < LEFT_OVER:
+        return best
+    curve = _monotone(pair)
+    return curve if curve is not None and curve.left_over < LEFT_OVER else None
+
+
+def _fit(
+    pair: Pair, kind: Literal["shift", "temperature", "affine", "per_code_shift", "per_code_affine"]
+) -> Calibration | None:
+    axis = 0 if kind.startswith("per_code") else None
+    slope, offset = _least_squares(pair, np.ones_like(pair.reference), kind, axis)
+    residual = np.abs(slope * pair.reference + offset - pair.candidate) / pair.spread
+    kept = (residual <= 4 * np.median(residual, axis=axis) + 1e-12).astype(float)
+    slope, offset = _least_squares(pair, kept, kind, axis)
+    if (slope <= 0).any():
+        return None
+    mapped = slope * pair.reference + offset
+    return Calibration(kind, mapped, slope, offset, _left_over(pair, mapped))
+
+
+def _least_squares(pair: Pair, weight: Matrix, kind: str, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
+    total = weight.sum(axis)
+    x = (weight * pair.reference).sum(axis) / total
+    y = (weight * pair.candidate).sum(axis) / total
+    if kind == "temperature":
+        products = (weight * pair.reference * pair.candidate).sum(axis)
+        return np.atleast_1d(products / (weight * pair.reference**2).sum(axis)), np.zeros(1)
+    if kind.endswith("shift"):
+        return np.ones(1), np.atleast_1d(y - x)
+    centred = pair.reference - x
+    variance = (weight * centred**2).sum(axis)
+    slope = (weight * centred * pair.candidate).sum(axis) / np.where(variance > 0, variance, 1)
+    slope = np.where(variance > 0, slope, 1.0)
+    return np.atleast_1d(slope), np.atleast_1d(y - slope * x)
+
+
+def _left_over(pair: Pair, mapped: Matrix) -> float:
+    """Share of the squared difference that a map leaves, without the worst hundredth of the cells."""
+    left = ((pair.candidate - mapped) / pair.spread) ** 2
+    cut = np.quantile(left, 0.99)
+    kept = left <= cut
+    total = float(pair.squares[kept].sum())
+    return float(left[kept].sum()) / total if total else 1.0
+
+
+def _monotone(pair: Pair) -> Calibration | None:
+    """One increasing curve for all cells: straight between the medians of equally filled bins."""
+    order = np.argsort(pair.reference, axis=None)
+    x, y = pair.reference.ravel()[order], pair.candidate.ravel()[order]
+    edges = np.linspace(0, len(x), KNOTS * 4 + 1).astype(int)
+    middles = [(np.median(x[a:b]), np.median(y[a:b])) for a, b in pairwise(edges) if b > a]
+    knots = np.array([(x[0], y[0]), *middles, (x[-1], y[-1])])
+    rises = np.append(True, np.diff(knots[:, 0]) > 0)
+    knots = knots[rises]
+    if len(knots) < 3 or (np.diff(knots[:, 1]) < 0).any():
+        return None
+    mapped = np.interp(pair.reference, knots[:, 0], knots[:, 1])
+    return Calibration("monotone", mapped, np.array([np.nan]), np.array([np.nan]), _left_over(pair, mapped))
+
+
+def apply_calibration(pair: Pair, found: Calibration) -> Pair:
+    """The pair with the reference brought to the candidate's calibration: what is left is not calibration."""
+    return pair.changed(reference=found.mapped)
+
+
+def calibration_finding(found: Calibration, pair: Pair, share: float) -> Finding:
+    """Ranking kept: a shift, a temperature, or either a code."""
+    after = apply_calibration(pair, found)
+    exact = after.size < 1e-5
+    words = {
+        "shift": f"every logit is shifted by {found.offset[0]:+.4g}",
+        "temperature": f"every logit is multiplied by {found.slope[0]:.4g}",
+        "affine": f"every logit is multiplied by {found.slope[0]:.4g} and shifted by {found.offset[0]:+.4g}",
+        "per_code_shift": f"every code has its own shift, from {found.offset.min():+.4g} to {found.offset.max():+.4g}",
+        "per_code_affine": (
+            f"every code has its own factor ({found.slope.min():.4g} to {found.slope.max():.4g}) and shift "
+            f"({found.offset.min():+.4g} to {found.offset.max():+.4g})"
+        ),
+        "monotone": "one increasing curve maps all logits",
+    }[found.kind]
+    return Finding(
+        "calibration_shift",
+        "confirmed" if exact else "likely",
+        0.5 + 0.49 * share,
+        f"Ranking is kept: {words}. That accounts for {1 - found.left_over:.1%} of the squared difference; "
+        f"{after.size:.2g} spreads remain.",
+        "Tune the threshold on each run's own validation scores (per code, if the shift is): the gap should close.",
+        {
+            "kind": found.kind,
+            "slope": found.slope if found.kind != "monotone" else None,
+            "offset": found.offset if found.kind != "monotone" else None,
+            "left_over": found.left_over,
+            "remaining_size": after.size,
+            "explained": share,
+        },
+        _against(pair, "Candidate against reference"),
+    )
+
+
+def probability_tolerance(logits: Matrix, resolution: float) -> Matrix:
+    """What a logit made from a stored probability leaves open: its rounding over p (1 − p)."""
+    probability = expit(logits)
+    slope = 1 / np.maximum(probability * (1 - probability), 1e-12)
+    relative = resolution * np.minimum(probability, 1.0)
+    return np.where(np.abs(logits) > 15, np.inf, 2 * relative * slope)

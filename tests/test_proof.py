@@ -1,0 +1,58 @@
+"""The proof panel: what is needed, what was measured, and the one sentence."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from shifamind_core.diagnosis.proof import prove
+from shifamind_core.runs.run import Run
+
+
+@pytest.fixture
+def run():
+    random = np.random.default_rng(0)
+    labels = (random.random((400, 6)) < 0.3).astype(np.uint8)
+    logits = (2.5 * labels - 1.5 + random.normal(size=labels.shape)).astype(np.float32)
+    return Run(logits, codes=tuple("ABCDEF"), labels=labels)
+
+
+def test_small_measured_errors_cannot_explain_a_large_gap(run):
+    here = prove(run, {}, {}).curve.macro_f1[0].mean()
+    proof = prove(run, {"macro_f1": 0.74 * here}, {"fp32": 1e-6, "tf32": 1e-3})
+    assert proof.excluded is True
+    assert "Numerics cannot explain this gap." in proof.sentence
+    assert "tf32, the coarsest policy measured, moves no logit by more than 0.001" in proof.sentence
+
+
+def test_the_needed_epsilon_is_enough_and_anything_less_is_not(run):
+    proof = prove(run, {"macro_f1": 0.5}, {}, reported=False)
+    (need,) = proof.needs
+    at = {e: prove(run, {}, {"x": e}).policies[0].macro_f1[0] for e in (need.epsilon, need.epsilon * (1 - 1e-9))}
+    assert at[need.epsilon] <= 0.5 < at[need.epsilon * (1 - 1e-9)]
+
+
+def test_an_error_as_large_as_needed_is_not_ruled_out(run):
+    proof = prove(run, {"micro_f1": 0.6}, {"fp32": 1e-6, "bf16": 3.0})
+    assert proof.excluded is False
+    assert "fp32 and finer cannot explain this gap" in proof.sentence and "does not rule it out" in proof.sentence
+
+
+def test_scores_that_agree_within_their_rounding_need_nothing(run):
+    score = prove(run, {"macro_f1": 0.5}, {}).needs[0].here
+    proof = prove(run, {"macro_f1": round(score, 4)}, {"fp32": 1e-6})
+    assert proof.needs[0].epsilon == 0 and "no gap to explain" in proof.sentence
+
+
+def test_a_score_that_no_change_of_logits_reaches_says_so(run):
+    unlabelled = replace(run, labels=np.concatenate([run.labels[:, :5], np.zeros((400, 1), np.uint8)], axis=1))
+    proof = prove(unlabelled, {"macro_f1": 0.9}, {"fp32": 1e-6})
+    assert proof.needs[0].epsilon is None and proof.excluded is True
+    assert "cannot be reached by any change" in proof.sentence
+
+
+def test_the_curve_covers_every_mark_and_widens(run):
+    proof = prove(run, {"macro_f1": 0.5}, {"fp32": 1e-6, "tf32": 1e-3})
+    epsilons, macro = proof.curve.epsilons, proof.curve.macro_f1
+    assert epsilons[0] < 1e-6 and epsilons[-1] > proof.needs[0].epsilon
+    assert (np.diff(macro[:, 0]) <= 0).all() and (np.diff(macro[:, 1]) >= 0).all()
