@@ -1,0 +1,133 @@
+"""The certificate: how many decisions could come out differently on another machine under the portable policy.
+
+What is promised and what is not: the error of this machine against FP64 is measured, not bounded. Another machine that errs
+as much in the other direction is twice that away, and that is the ε of the certificate. It is no proof about hardware that
+nobody measured; the counts and the F1 range at that ε, however, are exact.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import logit
+
+from shifamind_core.analysis.checks import refuse_non_finite
+from shifamind_core.analysis.counts import check_thresholds
+from shifamind_core.analysis.flip_bound import flip_bound
+from shifamind_core.arrays import Logits
+from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.run import Run
+
+MACHINES = 2  # this one and another, each as far from FP64 as was measured here
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Decisions within ε of the threshold, and what F1 could become if every one of them fell the worst or best way.
+
+    Attributes
+    ----------
+    threshold : float
+        On probability; a code is assigned where probability > threshold.
+    decisions : int
+        Documents × codes.
+    measured_error : float
+        Largest |logit − FP64 logit| on `measured_notes` notes.
+    epsilon : float
+        Twice that.
+    at_risk : int
+        Decisions with |logit − logit(threshold)| ≤ ε: only these could differ.
+    smallest_margin : float
+        Of the decision nearest to the threshold.
+    macro_f1, micro_f1 : (float, float), optional
+        Exact range at ε (macro over all codes; 0/0 = 0), where the run has labels.
+    """
+
+    threshold: float
+    decisions: int
+    measured_error: float
+    measured_notes: int
+    epsilon: float
+    at_risk: int
+    smallest_margin: float
+    macro_f1: tuple[float, float] | None
+    micro_f1: tuple[float, float] | None
+
+
+def certificate(run: Run, portable: Logits, referee: Logits, threshold: float = 0.5) -> Certificate:
+    """Certify `run`, whose policy errs on some notes as `portable` does against `referee`.
+
+    Parameters
+    ----------
+    run : Run
+        The decisions to certify, scored under the portable policy.
+    portable, referee : float [notes, codes]
+        The same notes under the same policy and under FP64.
+
+    Raises
+    ------
+    ShifamindError
+        Shapes that differ, logits that are not finite, or no probability as threshold.
+    """
+    check_thresholds(np.array([threshold]))
+    refuse_non_finite(run)
+    error = largest_error(portable, referee)
+    epsilon = MACHINES * error
+    margins = np.abs(run.logits.astype(np.float64) - logit(threshold))
+    labelled = flip_bound(run, threshold).f1_range(epsilon) if run.labels is not None else None
+    return Certificate(
+        threshold=threshold,
+        decisions=margins.size,
+        measured_error=error,
+        measured_notes=len(referee),
+        epsilon=epsilon,
+        at_risk=int((margins <= epsilon).sum()),
+        smallest_margin=float(margins.min()),
+        macro_f1=labelled.macro_f1 if labelled else None,
+        micro_f1=labelled.micro_f1 if labelled else None,
+    )
+
+
+def largest_error(candidate: Logits, referee: Logits) -> float:
+    """The largest |difference|, in float64.
+
+    >>> largest_error(np.array([[1.0, 2.0]]), np.array([[1.0, 2.5]]))
+    0.5
+    """
+    if candidate.shape != referee.shape:
+        raise ShifamindError(
+            f"{candidate.shape[0]} notes × {candidate.shape[1]} codes cannot be held against {referee.shape[0]} × {referee.shape[1]}."
+        )
+    difference = np.abs(candidate.astype(np.float64) - referee.astype(np.float64))
+    if not np.isfinite(difference).all():
+        raise ShifamindError("The error against FP64 is not finite: some logits are NaN or infinite.")
+    return float(difference.max())
+
+
+def certificate_json(found: Certificate) -> dict[str, Any]:
+    """The JSON of `certify`."""
+    return {
+        "threshold": found.threshold,
+        "decisions": found.decisions,
+        "at_risk": found.at_risk,
+        "measured_error": found.measured_error,
+        "measured_notes": found.measured_notes,
+        "epsilon": found.epsilon,
+        "smallest_margin": found.smallest_margin,
+        "macro_f1": None if found.macro_f1 is None else list(found.macro_f1),
+        "micro_f1": None if found.micro_f1 is None else list(found.micro_f1),
+        "explanation": explanation(found),
+    }
+
+
+def explanation(found: Certificate) -> str:
+    """What the certificate says, in one sentence."""
+    start = f"On {found.measured_notes:,} notes this machine was within {found.measured_error:.1e} of FP64 in every logit; "
+    if not found.at_risk:
+        return start + (
+            f"no decision of {found.decisions:,} lies within twice that of the threshold (the nearest is {found.smallest_margin:.1e} away), "
+            "so a machine that errs as little decides all of them alike."
+        )
+    return start + (
+        f"{found.at_risk:,} of {found.decisions:,} decisions lie within twice that of the threshold and could differ on another machine."
+    )
