@@ -33,6 +33,6 @@ def probabilities(logits: Logits) -> Probabilities:
 
 def frozen(array: np.ndarray) -> np.ndarray:
     """The array, contiguous and read-only: what passes between rooms is not changed in place."""
-    array = np.ascontiguousarray(array)
+    array = np.ascontiguousarray(array).view()  # the caller's own array stays writable
     array.flags.writeable = False
     return array

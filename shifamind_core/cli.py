@@ -94,6 +94,44 @@ def parser() -> Parser:
     command.add_argument("reference")
 
     command = add(
+        "bound",
+        _bound,
+        "What F1 can become if no logit moves by more than epsilon, or the epsilon a score needs.",
+    )
+    command.add_argument("run_file", metavar="RUN")
+    command.add_argument("--threshold", type=float, default=0.5)
+    wanted = command.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--epsilon", type=float, metavar="E", help="largest change of a logit")
+    wanted.add_argument("--target-macro-f1", type=float, metavar="X")
+    wanted.add_argument("--target-micro-f1", type=float, metavar="X")
+
+    command = add("diagnose", _diagnose, "Why two runs differ: findings, most likely first.")
+    command.add_argument("candidate")
+    command.add_argument("reference")
+
+    command = add(
+        "replay", _replay, "Find the change to the pipeline that reproduces another run, or its scores."
+    )
+    _run_directory(command)
+    other = command.add_mutually_exclusive_group(required=True)
+    other.add_argument("--reference", metavar="RUN")
+    other.add_argument("--reported", metavar="SCORES", help="e.g. macro_f1@0.5=0.2934,micro_f1@0.5=0.4210")
+    command.add_argument("--split", default="test")
+    command.add_argument(
+        "--notes", type=int, metavar="N", help="notes to screen on (default: 64; all for scores)"
+    )
+    command.add_argument(
+        "--depth", type=int, default=3, metavar="N", help="most interventions together (default: 3)"
+    )
+    command.add_argument("--device", default="auto")
+    command.add_argument(
+        "--sibling", action="append", default=[], metavar="RUN_DIR", help="another checkpoint to try"
+    )
+    command.add_argument(
+        "--only", action="append", default=[], metavar="INTERVENTION", help="try these alone"
+    )
+
+    command = add(
         "capture", _capture, "Print the few lines that save a run file from one's own evaluation loop."
     )
     command.set_defaults(show=lambda result: result["snippet"])

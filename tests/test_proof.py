@@ -28,14 +28,19 @@ def test_small_measured_errors_cannot_explain_a_large_gap(run):
 def test_the_needed_epsilon_is_enough_and_anything_less_is_not(run):
     proof = prove(run, {"macro_f1": 0.5}, {}, reported=False)
     (need,) = proof.needs
-    at = {e: prove(run, {}, {"x": e}).policies[0].macro_f1[0] for e in (need.epsilon, need.epsilon * (1 - 1e-9))}
+    at = {
+        e: prove(run, {}, {"x": e}).policies[0].macro_f1[0] for e in (need.epsilon, need.epsilon * (1 - 1e-9))
+    }
     assert at[need.epsilon] <= 0.5 < at[need.epsilon * (1 - 1e-9)]
 
 
 def test_an_error_as_large_as_needed_is_not_ruled_out(run):
     proof = prove(run, {"micro_f1": 0.6}, {"fp32": 1e-6, "bf16": 3.0})
     assert proof.excluded is False
-    assert "fp32 and finer cannot explain this gap" in proof.sentence and "does not rule it out" in proof.sentence
+    assert (
+        "fp32 and finer cannot explain this gap" in proof.sentence
+        and "does not rule it out" in proof.sentence
+    )
 
 
 def test_scores_that_agree_within_their_rounding_need_nothing(run):
@@ -45,7 +50,9 @@ def test_scores_that_agree_within_their_rounding_need_nothing(run):
 
 
 def test_a_score_that_no_change_of_logits_reaches_says_so(run):
-    unlabelled = replace(run, labels=np.concatenate([run.labels[:, :5], np.zeros((400, 1), np.uint8)], axis=1))
+    unlabelled = replace(
+        run, labels=np.concatenate([run.labels[:, :5], np.zeros((400, 1), np.uint8)], axis=1)
+    )
     proof = prove(unlabelled, {"macro_f1": 0.9}, {"fp32": 1e-6})
     assert proof.needs[0].epsilon is None and proof.excluded is True
     assert "cannot be reached by any change" in proof.sentence

@@ -1,0 +1,209 @@
+"""The command-line contract: keys of the JSON, one error line, nothing else on standard output."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shifamind_core.cli import main, parser
+from shifamind_core.runs.run import Run
+from shifamind_core.runs.run_file import read_run_file, write_run_file
+from tests.builders import tiny_run_directory
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def run_directory(tmp_path_factory):
+    return tiny_run_directory(tmp_path_factory.mktemp("cli"), "cls_fusion", notes=24)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("SHIFAMIND_CACHE", str(tmp_path_factory.getbasetemp() / "cli-cache"))
+
+
+@pytest.fixture
+def command(capsys):
+    """Run a command with --json; returns its one JSON document."""
+
+    def run(*arguments):
+        status = main([*map(str, arguments), "--json"])
+        captured = capsys.readouterr()
+        assert status == 0, captured.err
+        assert captured.out.count("\n") == 1
+        return json.loads(captured.out)
+
+    return run
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run a command that must fail; returns its one line."""
+
+    def run(*arguments):
+        status = main([*map(str, arguments), "--json"])
+        captured = capsys.readouterr()
+        assert status == 2 and captured.out == ""
+        last = captured.err.splitlines()[-1]
+        assert last.startswith("error: ") and "Traceback" not in captured.err
+        return last
+
+    return run
+
+
+@pytest.fixture
+def predicted(run_directory, command, tmp_path):
+    def run(*options, name="run.safetensors"):
+        result = command("predict", run_directory, "--output", tmp_path / name, "--max-length", 32, "--lowercase", "true",
+                         "--device", "cpu", *options)  # fmt: skip
+        return tmp_path / name, result
+
+    return run
+
+
+def test_inspect_says_what_the_contract_names(command, run_directory):
+    result = command("inspect", run_directory)
+    assert {"architecture", "parameters", "codes", "checks", "tokenizer", "environment"} <= result.keys()
+    assert {check["status"] for check in result["checks"]} == {"ok"}
+    assert {"lowercase", "source"} <= result["tokenizer"].keys()
+
+
+def test_predict_writes_a_run_file_and_the_second_time_answers_from_the_cache(predicted):
+    path, first = predicted("--split", "val")
+    again, second = predicted("--split", "val", name="again.safetensors")
+    assert (first["documents"], first["codes"], second["cached"]) == (24, 6, True)
+    assert path.read_bytes() == again.read_bytes()
+    run = read_run_file(path)
+    assert run.manifest.tokenization.lowercase is True and run.manifest.policy.name == "fp32"
+
+
+def test_evaluate_compare_and_bound_speak_the_contract(command, predicted):
+    test, _ = predicted()
+    validation, _ = predicted("--split", "val", name="val.safetensors")
+    cased, _ = predicted("--lowercase", "false", name="cased.safetensors")
+    evaluation = command("evaluate", test, "--validation", validation, "--grid", "clean")
+    assert {"fixed", "tuned", "top_k", "macro_f1_of_means", "per_code"} <= evaluation.keys()
+    assert {"threshold", "validation_micro_f1", "macro_f1", "micro_f1", "plateau"} <= evaluation[
+        "tuned"
+    ].keys()
+    comparison = command("compare", test, cased)
+    keys = {"aligned_documents", "aligned_codes", "mean_difference", "max_abs_difference", "abs_percentiles",
+            "decisions_flipped", "macro_f1", "micro_f1", "per_code"}  # fmt: skip
+    assert keys <= comparison.keys() and comparison["abs_percentiles"].keys() == {"50", "90", "99"}
+    assert command("compare", test, test)["max_abs_difference"] == 0
+    bound = command("bound", test, "--epsilon", 0)
+    score = evaluation["fixed"]["macro_f1"]
+    assert bound["macro_f1"] == [score, score]
+    assert command("bound", test, "--target-micro-f1", 0)["epsilon"] > 0
+    assert command("bound", test, "--target-macro-f1", 1.0).keys() == {"epsilon"}
+
+
+def test_diagnose_and_replay_find_the_casing(command, predicted, run_directory):
+    test, _ = predicted("--max-length", "512", name="a.safetensors")
+    cased, _ = predicted("--max-length", "512", "--lowercase", "false", name="b.safetensors")
+    diagnosis = command("diagnose", test, cased)
+    assert {"cause", "status", "score", "evidence", "explanation", "how_to_confirm"} <= diagnosis["findings"][
+        0
+    ].keys()
+    assert diagnosis["cause"] == diagnosis["findings"][0]["cause"] != "numerics"
+    result = command("replay", run_directory, "--reference", cased, "--notes", 16, "--depth", 1, "--device", "cpu",
+                     "--only", "lowercase=false", "--only", "max_length=128")  # fmt: skip
+    assert result["best"]["interventions"] == ["lowercase=false"] and result["verdict"] == "confirmed"
+    assert {"explained", "max_abs_residual"} <= result["best"].keys()
+    assert [trial["interventions"] for trial in result["trials"]][0] == ["lowercase=false"]
+
+
+def test_capture_prints_python(command, capsys):
+    compile(command("capture")["snippet"], "snippet", "exec")
+    assert main(["capture"]) == 0
+    compile(capsys.readouterr().out, "snippet", "exec")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["inspect", "nowhere"], "nowhere does not exist"),
+        (["predict", "{run}", "--policy", "fp8"], "no precision policy 'fp8'"),
+        (["predict", "{run}", "--policy", "tf32", "--device", "cpu"], "compute capability"),
+        (["predict", "{run}", "--limit", "0"], "at least 1"),
+        (["predict", "{run}", "--batch-size", "0"], "at least 1"),
+        (["predict", "{run}", "--split", "dev"], "no split"),
+        (["predict", "{run}", "--base-model", "nowhere"], "nowhere"),
+        (["evaluate", "nowhere.npz"], "nowhere.npz"),
+        (["evaluate", "{text}"], "notes.txt"),
+        (["bound", "{text}", "--epsilon", "-1"], ""),
+        (["bound", "{text}"], "required"),
+        (["replay", "{run}", "--reported", "f1=0.3"], "no score"),
+        (["replay", "{run}", "--reported", "macro_f1@0.5=3"], "between 0 and 1"),
+        (["frobnicate"], "invalid choice"),
+    ],
+)
+def test_bad_input_gives_one_line_and_status_2(
+    refused, run_directory, tmp_path, monkeypatch, arguments, says
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("no run")
+    assert says in refused(*(a.format(run=run_directory, text="notes.txt") for a in arguments))
+
+
+def test_runs_of_another_length_are_refused_in_one_line(refused, tmp_path):
+    for documents in (3, 4):
+        write_run_file(
+            Run(np.zeros((documents, 2), np.float32), codes=("A", "B")), tmp_path / f"{documents}.safetensors"
+        )
+    assert (
+        "3" in (line := refused("compare", tmp_path / "3.safetensors", tmp_path / "4.safetensors"))
+        and "4" in line
+    )
+
+
+def test_a_run_with_nan_is_refused_by_evaluate_and_counted_by_compare(command, refused, tmp_path):
+    logits = np.array([[0.5, np.nan], [1.0, -1.0]], np.float32)
+    labels = np.array([[1, 0], [0, 1]], np.uint8)
+    write_run_file(Run(logits, codes=("A", "B"), labels=labels), tmp_path / "nan.safetensors")
+    write_run_file(Run(np.nan_to_num(logits), codes=("A", "B"), labels=labels), tmp_path / "ok.safetensors")
+    assert "1" in refused("evaluate", tmp_path / "nan.safetensors")
+    assert (
+        command("compare", tmp_path / "nan.safetensors", tmp_path / "ok.safetensors")["max_abs_difference"]
+        == 0
+    )
+
+
+def test_evaluate_waits_for_neither_torch_nor_streamlit(tmp_path):
+    write_run_file(
+        Run(np.zeros((2, 2), np.float32), codes=("A", "B"), labels=np.eye(2, dtype=np.uint8)),
+        tmp_path / "r.safetensors",
+    )
+    code = (
+        "import sys; from shifamind_core.cli import main; status = main(['evaluate', sys.argv[1], '--json']);"
+        "print({'torch', 'streamlit'} & set(sys.modules), file=sys.stderr); sys.exit(status)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "r.safetensors")],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 0 and done.stderr.strip() == "set()"
+
+
+def test_every_command_has_help():
+    text = parser().format_help()
+    for name in (
+        "demo",
+        "inspect",
+        "predict",
+        "evaluate",
+        "compare",
+        "bound",
+        "diagnose",
+        "replay",
+        "capture",
+    ):
+        assert name in text
