@@ -82,6 +82,10 @@ def show_next_steps() -> None:
                 st.page_link(str(entry.path), label=entry.question, icon=entry.icon)
 
 
+def look_again() -> None:
+    jobs.submit(workspace.cache, "inspect", workspace.source)
+
+
 st.title("ShifaMind diagnostics")
 directory = show_workspace()
 workspace = state.current_workspace()
@@ -98,10 +102,7 @@ with st.expander("Bring a run from another machine", icon=":material/upload:"):
 if directory is not None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header("What is loaded", width="stretch")
-        again = ("inspect", workspace.source)
-        st.button(
-            "Look again", icon=":material/refresh:", on_click=jobs.submit, args=(workspace.cache, *again)
-        )
+        st.button("Look again", icon=":material/refresh:", on_click=look_again)
     for problem in references_on_offer(workspace)[1]:
         show_error(problem)
     if found is None:
