@@ -37,13 +37,31 @@ BANNER = "[Synthetic note: written by a program about nobody]"
 
 # How often a code that is there leaves a trace in each place, and how often it leaves none anywhere.
 PLACES = {"history": 0.55, "story": 0.35, "course": 0.50, "drugs": 0.55, "diagnosis": 0.80}
-SILENT = 0.14
-# How often a condition is documented but not coded, as a share of the code's prevalence.
-UNCODED = 0.45
-# Casing of list entries: as one author writes them. "plain" keeps only abbreviations in capitals.
+SILENT = 0.16
+# How often a condition is documented but not coded, as a share of the code's prevalence: coders leave out what
+# did not bear on the stay, and do so more with some codes than with others.
+UNCODED = 0.62
+OFTEN_UNCODED = 1.0
+LOOSELY_CODED = frozenset(
+    "F419 D649 E669 Y929 D62 N390 E871 I252 N189 E872 Z8673 Z86718 G8929 K5900 G4700 D696 Y92239 J9601 J189 Z23 Y92230".split()
+)
+# Laboratory values out of range: the codes that mean it, how often with one of them, how often without.
+ABNORMAL = {
+    "anemic": (frozenset({"D62", "D649"}), 0.80, 0.16),
+    "few platelets": (frozenset({"D696"}), 0.75, 0.05),
+    "kidney injury": (frozenset({"N179"}), 0.75, 0.05),
+    "kidney disease": (frozenset({"N189", "N183", "I129", "I130", "E1122"}), 0.80, 0.06),
+    "hyponatremic": (frozenset({"E871"}), 0.75, 0.06),
+    "acidotic": (frozenset({"E872"}), 0.70, 0.06),
+    "hyperglycemic": (frozenset({"E119", "E1122", "Z794"}), 0.75, 0.10),
+}
+# Casing of an author's list entries, drug names and problem titles; "plain" keeps only abbreviations in capitals.
+# No other choice depends on these, so they change no note once it is lower-cased.
 LIST_CASING = {"plain": 0.26, "title": 0.46, "caps": 0.28}
-SHORT = 0.20
+DRUG_CASING = {"plain": 0.16, "title": 0.66, "caps": 0.18}
+COURSE_CASING = {"plain": 0.25, "title": 0.30, "caps": 0.45}
 SHOUTED = 0.10  # authors who dictate the narrative in capitals
+SHORT = 0.20
 
 
 @dataclass(frozen=True)
@@ -67,6 +85,18 @@ def write_note(split: str, index: int) -> SyntheticNote:
     return SyntheticNote(_Writer(stream, codes, "female" in traits).note(), codes)
 
 
+def _listed(phrases: list[str]) -> str:
+    """`a`, `a and b`, `a, b, and c`."""
+    if len(phrases) < 3:
+        return " and ".join(phrases)
+    return f"{', '.join(phrases[:-1])}, and {phrases[-1]}"
+
+
+def _uncoded(code: str) -> float:
+    """Probability that a condition stands in the note of an admission without its code."""
+    return (OFTEN_UNCODED if code in LOOSELY_CODED else UNCODED) * PREVALENCE[code]
+
+
 @dataclass
 class _Writer:
     """One author at one note: the casing habits hold for all of it."""
@@ -79,7 +109,7 @@ class _Writer:
     def note(self) -> str:
         stream = self.stream
         self.casing = stream.weighted(LIST_CASING)
-        self.drug_casing = stream.weighted({"title": 0.66, "plain": 0.16, "caps": 0.18})
+        self.drug_casing = stream.weighted(DRUG_CASING)
         self.shouted = stream.chance(SHOUTED)
         self.heading = stream.weighted({"title": 0.55, "caps": 0.45})
         self.complaint = stream.pick(COMPLAINTS)
@@ -94,7 +124,7 @@ class _Writer:
         self.mentions = {place: [] for place in PLACES}
         for code in CODES:
             evidence = EVIDENCE[code]
-            documented = 1 - SILENT if code in self.codes else UNCODED * PREVALENCE[code]
+            documented = 1 - SILENT if code in self.codes else _uncoded(code)
             if not stream.chance(documented):
                 continue
             for place, share in PLACES.items():
@@ -155,7 +185,7 @@ class _Writer:
         age = stream.pick(("___ yo", "___ year old", "___ y/o"))
         known = [phrase for phrase in self.mentions["history"] if stream.chance(0.45)]
         pronoun = "who presents with" if stream.chance(0.7) else "admitted for"
-        history = f" with a history of {', '.join(known)}" if known else ""
+        history = f" with a history of {_listed(known)}" if known else ""
         opening = f"{age} {self.who}{history} {pronoun} {self.complaint}."
         rest = stream.shuffled([*self.mentions["story"], *stream.some(STORY, min(5, most), most)])
         return self._filled([opening, *rest])
@@ -175,7 +205,7 @@ class _Writer:
 
     def _social(self) -> str:
         stream = self.stream
-        lines = stream.some(SOCIAL, 1, 4)
+        lines = [stream.pick(choices) for choices in SOCIAL if stream.chance(0.6)]
         if "Z87891" in self.codes:
             if stream.chance(0.55):
                 lines.append(
@@ -217,51 +247,49 @@ class _Writer:
 
     def _results(self) -> str:
         stream = self.stream
+        abnormal = {
+            value for value, (codes, seen, otherwise) in ABNORMAL.items()
+            if stream.chance(seen if self.codes & codes else otherwise)
+        }
         blocks = []
         for _ in range(stream.between(1, 2)):
             time = f"___ {stream.between(10, 12)}:{stream.between(10, 59)}{stream.pick(('AM', 'PM'))} BLOOD"
-            blocks += [f"{time} {self._blood_count()}", f"{time} {self._chemistry()}"]
+            blocks += [f"{time} {self._blood_count(abnormal)}", f"{time} {self._chemistry(abnormal)}"]
         return "\n".join([*blocks, self._filled(stream.some(IMAGING, 1, 4), "\n")])
 
-    def _blood_count(self) -> str:
-        stream, codes = self.stream, self.codes
-        low = bool(codes & {"D62", "D649"}) and stream.chance(0.8)
-        hemoglobin = stream.value(7.0, 10.4) if low else stream.value(10.8, 15.2)
-        platelets = (
-            stream.between(41, 128) if "D696" in codes and stream.chance(0.75) else stream.between(140, 390)
-        )
+    def _blood_count(self, abnormal: set[str]) -> str:
+        stream = self.stream
+        hemoglobin = stream.value(7.0, 10.4) if "anemic" in abnormal else stream.value(10.8, 15.2)
+        platelets = stream.between(41, 128) if "few platelets" in abnormal else stream.between(140, 390)
         return (
-            f"WBC-{stream.value(4.1, 16.0)} RBC-{stream.value(2.6, 5.1, 2)} Hgb-{hemoglobin}{'*' if low else ''} "
-            f"MCV-{stream.between(79, 101)} RDW-{stream.value(12.1, 17.5)} Plt {platelets}{'*' if platelets < 130 else ''}"
+            f"WBC-{stream.value(4.1, 16.0)} RBC-{stream.value(2.6, 5.1, 2)} "
+            f"Hgb-{hemoglobin}{'*' * ('anemic' in abnormal)} "
+            f"MCV-{stream.between(79, 101)} RDW-{stream.value(12.1, 17.5)} "
+            f"Plt {platelets}{'*' * ('few platelets' in abnormal)}"
         )
 
-    def _chemistry(self) -> str:
-        stream, codes = self.stream, self.codes
-        if "N179" in codes and stream.chance(0.75):
-            creatinine = stream.value(2.0, 5.5)
-        elif codes & {"N189", "N183", "I129", "I130", "E1122"} and stream.chance(0.8):
-            creatinine = stream.value(1.4, 2.6)
-        else:
-            creatinine = stream.value(0.5, 1.3)
-        sodium = (
-            stream.between(119, 131) if "E871" in codes and stream.chance(0.75) else stream.between(134, 145)
-        )
-        bicarbonate = (
-            stream.between(9, 18) if "E872" in codes and stream.chance(0.7) else stream.between(21, 30)
-        )
-        diabetic = bool(codes & {"E119", "E1122", "Z794"}) and stream.chance(0.75)
-        glucose = stream.between(160, 390) if diabetic else stream.between(78, 150)
+    def _chemistry(self, abnormal: set[str]) -> str:
+        stream = self.stream
+        low, high = (0.5, 1.3)
+        if "kidney injury" in abnormal:
+            low, high = (2.0, 5.5)
+        elif "kidney disease" in abnormal:
+            low, high = (1.4, 2.6)
+        creatinine = stream.value(low, high)
+        glucose = stream.between(160, 390) if "hyperglycemic" in abnormal else stream.between(78, 150)
+        sodium = stream.between(119, 131) if "hyponatremic" in abnormal else stream.between(134, 145)
+        bicarbonate = stream.between(9, 18) if "acidotic" in abnormal else stream.between(21, 30)
         return (
-            f"Glucose-{glucose}{'*' if glucose > 150 else ''} UreaN-{stream.between(9, 48)} "
-            f"Creat-{creatinine}{'*' if float(creatinine) > 1.3 else ''} Na-{sodium}{'*' if sodium < 132 else ''} "
-            f"K-{stream.value(3.3, 5.2)} Cl-{stream.between(95, 110)} HCO3-{bicarbonate}{'*' if bicarbonate < 20 else ''}"
+            f"Glucose-{glucose}{'*' * (glucose > 150)} UreaN-{stream.between(9, 48)} "
+            f"Creat-{creatinine}{'*' * (high > 1.3)} Na-{sodium}{'*' * (sodium < 132)} "
+            f"K-{stream.value(3.3, 5.2)} Cl-{stream.between(95, 110)} HCO3-{bicarbonate}{'*' * (bicarbonate < 20)}"
         )
 
     def _course(self, most: int = 6) -> str:
         stream = self.stream
         opening = stream.pick(COURSE_OPENING).format(who=self.who, complaint=self.complaint)
         problems = stream.shuffled([*self.mentions["course"], *stream.some(OTHER_COURSE, 1, most)])
-        casing = stream.weighted({"caps": 0.45, "title": 0.30, "plain": 0.25})
+        casing = stream.weighted(COURSE_CASING)
         lines = []
         for problem in problems:
             title, colon, rest = problem.partition(":")

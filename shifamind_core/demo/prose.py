@@ -175,23 +175,27 @@ OTHER_DRUGS = [
     "tramadol 50 mg PO Q6H:PRN pain",
     "omeprazole 20 mg PO DAILY",
 ]
-SOCIAL = [
-    "Lives with spouse.",
-    "Lives alone in an apartment.",
-    "Retired teacher.",
-    "Worked as an electrician.",
-    "Two grown children nearby.",
-    "No illicit drugs.",
-    "Drinks a glass of wine on weekends.",
-    "Denies alcohol.",
-    "Walks with a cane.",
-    "Independent in ADLs.",
-    "Resident of a nursing home.",
-    "Divorced, lives with a daughter.",
-    "Came to this country from ___.",
-    "Uses a walker at baseline.",
-    "Past IV drug use, none for years.",
-]
+SOCIAL = (
+    (
+        "Lives with spouse.",
+        "Lives alone in an apartment.",
+        "Resident of a nursing home.",
+        "Divorced, lives with a daughter.",
+    ),
+    (
+        "Retired teacher.",
+        "Worked as an electrician.",
+        "Two grown children nearby.",
+        "Came to this country from ___.",
+    ),
+    (
+        "Drinks a glass of wine on weekends.",
+        "Denies alcohol.",
+        "No illicit drugs.",
+        "Past IV drug use, none for years.",
+    ),
+    ("Walks with a cane.", "Independent in ADLs.", "Uses a walker at baseline."),
+)
 NEVER_SMOKED = ["Never smoked.", "No tobacco.", "Denies smoking.", "Tobacco: never."]
 RELATIVES = ["Mother", "Father", "Brother", "Sister", "Maternal grandmother", "Paternal uncle"]
 OTHER_FAMILY = [

@@ -45,9 +45,9 @@ class Training:
     """One training; the defaults made the shipped checkpoint."""
 
     notes: int = TRAINING_NOTES
-    epochs: int = 12
+    epochs: int = 8
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warmup: float = 0.06
     weight_decay: float = 0.01
     hidden: int = 128
