@@ -188,7 +188,7 @@ def odds_of_rounding(shape: Shape, size: float, limit: float) -> float:
 def shares_of_linked(shape: Shape) -> dict[str, float]:
     """Probabilities of dropout, other input and other weights, if the runs still read the same notes alike."""
     lawful = vote(shape.predicted, PREDICTED)
-    like_notes = vote(shape.along, ALONG) - vote(shape.evenness, EVENNESS)
+    like_notes = float(np.clip(vote(shape.along, ALONG) - vote(shape.evenness, EVENNESS), -3, 3))
     return _softmax(
         {
             "dropout_active": -like_notes - lawful - max(0.0, vote(shape.slope_spread, SLOPE_SPREAD)),
