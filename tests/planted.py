@@ -115,9 +115,13 @@ def plant_document_order(run: Run, seed: int) -> Iterator[Planted]:
     for name, rows in row_orders(run.documents, rng):
         yield Planted("document_order", name, with_logits(run, run.logits[rows]), run)
         noisy = rounding_noise(run, 1e-3, seed)
-        yield Planted("document_order", f"{name}, with noise", with_logits(run, noisy[rows]), run, ("numerics",))
+        yield Planted(
+            "document_order", f"{name}, with noise", with_logits(run, noisy[rows]), run, ("numerics",)
+        )
         coarse = to_bf16(rounding_noise(run, 5e-3, seed))
-        yield Planted("document_order", f"{name}, in BF16", with_logits(run, coarse[rows]), run, ("numerics",))
+        yield Planted(
+            "document_order", f"{name}, in BF16", with_logits(run, coarse[rows]), run, ("numerics",)
+        )
 
 
 def plant_code_order(run: Run, seed: int) -> Iterator[Planted]:
@@ -134,7 +138,9 @@ def plant_code_order(run: Run, seed: int) -> Iterator[Planted]:
     for name, order in orders.items():
         yield Planted("code_order", name, with_logits(run, run.logits[:, order]), run)
         coarse = to_bf16(rounding_noise(run, 5e-3, seed))
-        yield Planted("code_order", f"{name}, in BF16", with_logits(run, coarse[:, order]), run, ("numerics",))
+        yield Planted(
+            "code_order", f"{name}, in BF16", with_logits(run, coarse[:, order]), run, ("numerics",)
+        )
 
 
 def plant_both_orders(run: Run, seed: int) -> Iterator[Planted]:
@@ -144,7 +150,9 @@ def plant_both_orders(run: Run, seed: int) -> Iterator[Planted]:
     for name, rows in row_orders(run.documents, rng):
         if "3 %" not in name:
             moved = run.logits[rows][:, order]
-            yield Planted("document_order", f"{name} and code order", with_logits(run, moved), run, ("code_order",))
+            yield Planted(
+                "document_order", f"{name} and code order", with_logits(run, moved), run, ("code_order",)
+            )
 
 
 def plant_scale(run: Run, seed: int) -> Iterator[Planted]:
@@ -162,7 +170,9 @@ def plant_scale(run: Run, seed: int) -> Iterator[Planted]:
     yield Planted("probabilities_as_logits", "and note order", permuted, run, ("document_order",))
     yield Planted("double_sigmoid", "called logits", with_logits(run, twice), run)
     as_uploaded = logit(twice.astype(np.float64)).astype(np.float32)
-    yield Planted("double_sigmoid", "called probabilities", with_logits(run, as_uploaded, manifest=marked), run)
+    yield Planted(
+        "double_sigmoid", "called probabilities", with_logits(run, as_uploaded, manifest=marked), run
+    )
 
 
 def plant_calibration(run: Run, seed: int) -> Iterator[Planted]:
@@ -202,7 +212,9 @@ def plant_few(run: Run, seed: int) -> Iterator[Planted]:
             logits = rounding_noise(run, floor, seed)
             logits[:, columns] += rng.standard_normal((documents, count)).astype(np.float32) * spread * 0.5
             also = ("numerics",) if floor else ()
-            yield Planted("few_codes_changed", f"{count}, noise {floor:g}", with_logits(run, logits), run, also)
+            yield Planted(
+                "few_codes_changed", f"{count}, noise {floor:g}", with_logits(run, logits), run, also
+            )
     for share in (0.002, 0.02, 0.15):
         count = max(3, int(share * documents))
         rows = rng.choice(documents, count, replace=False)
@@ -210,7 +222,9 @@ def plant_few(run: Run, seed: int) -> Iterator[Planted]:
             logits = rounding_noise(run, floor, seed)
             logits[rows] += rng.standard_normal((count, codes)).astype(np.float32) * spread * 0.5
             also = ("numerics",) if floor else ()
-            yield Planted("few_documents_changed", f"{share:.1%}, noise {floor:g}", with_logits(run, logits), run, also)
+            yield Planted(
+                "few_documents_changed", f"{share:.1%}, noise {floor:g}", with_logits(run, logits), run, also
+            )
 
 
 def plant_other_data(run: Run, other: Run, seed: int) -> Iterator[Planted]:
@@ -221,14 +235,18 @@ def plant_other_data(run: Run, other: Run, seed: int) -> Iterator[Planted]:
     yield Planted("different_documents", "another split", bare, run)
     half = documents // 2
     mixed = np.concatenate([run.logits[half:], other.logits[:half]])
-    yield Planted("different_documents", "half of them", with_logits(run, mixed, labels=None, token_counts=None), run)
+    yield Planted(
+        "different_documents", "half of them", with_logits(run, mixed, labels=None, token_counts=None), run
+    )
     fewer = np.sort(rng.choice(documents, int(0.9 * documents), replace=False))
     part = replace(run.select(rows=fewer), name="candidate", labels=None)
     yield Planted("different_documents", "nine in ten, no ids", part, run)
     ids = np.arange(documents, dtype=np.int64)
     shared = replace(run, document_ids=ids)
     moved = replace(with_logits(run, run.logits), document_ids=ids + documents // 3)
-    overlap = replace(moved.select(rows=np.arange(documents)), logits=np.roll(run.logits, -(documents // 3), axis=0))
+    overlap = replace(
+        moved.select(rows=np.arange(documents)), logits=np.roll(run.logits, -(documents // 3), axis=0)
+    )
     yield Planted("different_documents", "overlapping ids", replace(overlap, labels=None), shared)
     assert run.labels is not None
     for share in (0.001, 0.05):
@@ -236,7 +254,9 @@ def plant_other_data(run: Run, other: Run, seed: int) -> Iterator[Planted]:
         flipped = rng.random(labels.shape) < share
         labels[flipped] ^= 1
         yield Planted("different_labels", f"{share:.1%}", with_logits(run, run.logits, labels=labels), run)
-    yield Planted("different_labels", "rows", with_logits(run, run.logits, labels=np.roll(run.labels, 1, axis=0)), run)
+    yield Planted(
+        "different_labels", "rows", with_logits(run, run.logits, labels=np.roll(run.labels, 1, axis=0)), run
+    )
     renamed = tuple(f"X{code}" if i < 5 else code for i, code in enumerate(run.codes or ()))
     yield Planted("different_codes", "5 other names", with_logits(run, run.logits, codes=renamed), run)
 
@@ -263,7 +283,9 @@ def plant_storage(run: Run, seed: int) -> Iterator[Planted]:
     marked = Manifest(logits_from_probabilities=True)
     yield Planted("numerics", "by way of FP32 probabilities", with_logits(run, back, manifest=marked), run)
     for relative in (3e-7, 1e-6, 2e-4, 1e-3, 4e-3):
-        yield Planted("numerics", f"noise {relative:g}", with_logits(run, rounding_noise(run, relative, seed)), run)
+        yield Planted(
+            "numerics", f"noise {relative:g}", with_logits(run, rounding_noise(run, relative, seed)), run
+        )
     for relative in (5e-3, 2e-2, 5e-2):
         coarse = to_bf16(rounding_noise(run, relative, seed))
         yield Planted("numerics", f"noise {relative:g} in BF16", with_logits(run, coarse), run)

@@ -248,7 +248,8 @@ class _Writer:
     def _results(self) -> str:
         stream = self.stream
         abnormal = {
-            value for value, (codes, seen, otherwise) in ABNORMAL.items()
+            value
+            for value, (codes, seen, otherwise) in ABNORMAL.items()
             if stream.chance(seen if self.codes & codes else otherwise)
         }
         blocks = []

@@ -15,6 +15,7 @@ apart, on real models, is how the change hangs together:
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from jaxtyping import Float64
 
 from shifamind_core.diagnosis.pair import FLAT, Matrix, Pair, standard_scores
 
@@ -125,7 +126,7 @@ def _correlation(scored: Matrix) -> np.ndarray:
     return scored.T @ scored / len(scored)
 
 
-def _directions(matrix: Matrix) -> Matrix:
+def _directions(matrix: Matrix) -> Float64[np.ndarray, "documents directions"]:
     """Principal components of the notes' standard scores, each of unit variance; few where notes are few."""
     scored = standard_scores(matrix)
     values, vectors = np.linalg.eigh(_correlation(scored))
@@ -135,7 +136,9 @@ def _directions(matrix: Matrix) -> Matrix:
     return scored @ (vectors[:, kept] / np.sqrt(values[kept]))
 
 
-def _predicted_share(target: Matrix, directions: Matrix, used: int = 0) -> float:
+def _predicted_share(
+    target: Matrix, directions: Float64[np.ndarray, "documents directions"], used: int = 0
+) -> float:
     """Median over codes of the share of variance that a linear fit explains, adjusted for chance."""
     notes, parameters = directions.shape
     variance = (target**2).mean(axis=0)
