@@ -57,10 +57,10 @@ ABNORMAL = {
 }
 # Casing of an author's list entries, drug names and problem titles; "plain" keeps only abbreviations in capitals.
 # No other choice depends on these, so they change no note once it is lower-cased.
-LIST_CASING = {"plain": 0.26, "title": 0.46, "caps": 0.28}
-DRUG_CASING = {"plain": 0.16, "title": 0.66, "caps": 0.18}
-COURSE_CASING = {"plain": 0.25, "title": 0.30, "caps": 0.45}
-SHOUTED = 0.10  # authors who dictate the narrative in capitals
+LIST_CASING = {"plain": 0.65, "title": 0.22, "caps": 0.13}
+DRUG_CASING = {"plain": 0.56, "title": 0.33, "caps": 0.11}
+COURSE_CASING = {"plain": 0.53, "title": 0.19, "caps": 0.28}
+SHOUTED = 0.04  # authors who dictate the narrative in capitals
 SHORT = 0.20
 
 
