@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shifamind_core.artifacts import _unpickle, unpickling
+from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.artifacts.split_table import plain_columns
 from shifamind_core.artifacts.splits import Split, read_split
-from shifamind_core.runs.run import text_digest
 from tests.builders import refused, split_table
 
 CODES = ["I10", "E785", "K219"]
