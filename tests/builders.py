@@ -113,12 +113,17 @@ def tiny_config(layers: int = 4) -> BertConfig:
 
 
 def tiny_model(
-    architecture: str = "cls_fusion", codes: int = 6, concepts: int = 5, seed: int = 0
+    architecture: str = "cls_fusion",
+    codes: int = 6,
+    concepts: int = 5,
+    seed: int = 0,
+    attention: str = "sdpa",
 ) -> ClsFusion | ConceptAttention:
     """A model of either architecture with random weights, in evaluation mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = tiny_config()
+        config._attn_implementation = attention  # transformers 4.57 cannot change it later
         if architecture == "cls_fusion":
             return ClsFusion(config, codes, concepts).eval()
         model = ConceptAttention(config, codes, concepts, fusion_layers=(1, 3))

@@ -81,8 +81,7 @@ def test_the_built_model_equals_plain_construction_and_loading(
     architecture: str, attention: Any, tmp_path: Path, base_model: Path
 ) -> None:
     """Built on the meta device without random numbers; buffers included, it is the same model bit for bit."""
-    original = tiny_model(architecture)
-    original.base_model.set_attn_implementation(attention)
+    original = tiny_model(architecture, attention=attention)
     state = torch.random.get_rng_state()
     built = build_model(read(tmp_path, tiny_checkpoint(original, CODES[:6], 5)), base_model, attention)
     assert torch.equal(torch.random.get_rng_state(), state)

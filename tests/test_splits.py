@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shifamind_core.artifacts import _unpickle
+from shifamind_core.artifacts import _unpickle, unpickling
+from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.artifacts.split_table import plain_columns
 from shifamind_core.artifacts.splits import Split, read_split
-from shifamind_core.runs.run import text_digest
 from tests.builders import refused, split_table
 
 CODES = ["I10", "E785", "K219"]
@@ -277,6 +277,19 @@ def test_a_pickle_that_never_ends_is_given_up(tmp_path: Path) -> None:
             write(tmp_path, content.replace(b"\x80\x04", b"\x80\x04}", 1) + b"Ns."), time_limit_seconds=3
         )
     assert time.monotonic() - start < 60
+
+
+def test_where_the_system_sets_no_memory_limit_the_parent_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "fake.py"
+    fake.write_text(
+        "import time\nheld = []\nwhile True:\n    held.append(b'x' * 20_000_000)\n    time.sleep(0.02)\n"
+    )
+    monkeypatch.setattr(_unpickle, "__file__", str(fake))
+    monkeypatch.setattr(unpickling, "LIBRARIES_BYTES", 20_000_000)
+    with refused("was refused", "20 MiB allowed"):
+        read_split(write(tmp_path, b"x"), memory_bytes=20 << 20)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ import json
 import os
 import pickle
 import re
-import resource
 import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
+
+if sys.platform != "win32":
+    import resource
 
 # Globals of DataFrame pickles of pandas 1.5 to 3.1 (NumPy 1 and 2, protocols 2 to 5), measured with a logging
 # Unpickler. A value is where the name lives today, if it has moved. No other name is ever looked up.
@@ -138,19 +140,31 @@ def _report(pipe: BinaryIO) -> Callable[..., None]:
 
     def hook(kind: type[BaseException], error: BaseException, _traceback: Any) -> None:
         error.__traceback__ = None
-        _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        if sys.platform == "linux":
+            _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
         pipe.write(json.dumps({"error": kind.__name__, "message": _one_line(str(error))}).encode() + b"\n")
         pipe.flush()
 
     return hook
 
 
+def _limit_files() -> None:
+    """It writes to its pipe and to no file."""
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
 def _limit_memory(allowed_bytes: int) -> None:
-    """Limit the address space to what is in use now plus `allowed_bytes`; 64 MiB more for the last words."""
-    with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123
-        used = int(statm.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + allowed_bytes, used + allowed_bytes + (64 << 20)))
+    """Limit the address space to what is in use now plus `allowed_bytes`; 64 MiB more for the last words.
+
+    Only Linux holds a process to this; elsewhere the parent watches and ends it.
+    """
+    if sys.platform == "linux":
+        with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123
+            used = int(statm.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + allowed_bytes, used + allowed_bytes + (64 << 20)))
 
 
 def main() -> None:
@@ -160,8 +174,7 @@ def main() -> None:
     sys.excepthook = _report(pipe)
     request = json.loads(sys.stdin.buffer.readline())
     sys.path[:] = request["sys_path"]
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # it writes to its pipe and to no file
+    _limit_files()
 
     # Imported before the limit, so that the limit is about the file alone.
     import pandas  # noqa: F401

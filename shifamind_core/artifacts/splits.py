@@ -1,28 +1,20 @@
 """Splits: notes with their labels, from a pickled or a Parquet table."""
 
-import json
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 
 from shifamind_core.arrays import DocumentIds, Labels, frozen
-from shifamind_core.artifacts import _unpickle
 from shifamind_core.artifacts.code_order import Check, compare_codes
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.artifacts.split_table import SplitColumns, plain_columns
+from shifamind_core.artifacts.unpickling import MEBIBYTE, one_line, unpickle_split
 from shifamind_core.errors import ShifamindError
 
-MEBIBYTE = 1 << 20
-HEADER_CAP_BYTES = 64 * MEBIBYTE
 MEMORY_CAP_BYTES = 24 * 1024 * MEBIBYTE
 
 
@@ -137,7 +129,7 @@ def read_split(
     else:
         memory = memory_bytes or min(1024 * MEBIBYTE + 6 * size, MEMORY_CAP_BYTES)
         seconds = time_limit_seconds or min(60 + size / (5 * MEBIBYTE), 900)
-        columns = _Conversion(path, known_codes, memory, seconds).run()
+        columns = unpickle_split(path, known_codes, memory, seconds)
     return _split(columns, name, path.name, known_codes)
 
 
@@ -148,9 +140,7 @@ def _read_parquet(path: Path, known_codes: Sequence[str]) -> SplitColumns:
     try:
         table = pyarrow.parquet.read_table(path).to_pandas(ignore_metadata=True)
     except (pyarrow.lib.ArrowException, OSError, ValueError) as error:
-        raise ShifamindError(
-            f"{path} is no Parquet table, or was cut off: {_one_line(str(error))}"
-        ) from error
+        raise ShifamindError(f"{path} is no Parquet table, or was cut off: {one_line(str(error))}") from error
     return plain_columns(pd.DataFrame(table), known_codes, path.name)
 
 
@@ -195,144 +185,3 @@ def _name_positions(
         f"{rows[0] + 1} at code {names[columns[0]]!r}; the lists are used, as the seed's evaluation does."
     )
     return names, Check(title, "error", message)
-
-
-def _one_line(text: str, length: int = 300) -> str:
-    return " ".join(text.split())[:length]
-
-
-class _Conversion:
-    """One run of `_unpickle.py`. Nothing that comes back is trusted: sizes, values and text are checked again."""
-
-    def __init__(self, path: Path, known_codes: Sequence[str], memory_bytes: int, seconds: float) -> None:
-        self.path = path
-        self.known_codes = tuple(known_codes)
-        self.memory_bytes = memory_bytes
-        self.seconds = seconds
-        self.timed_out = False
-
-    def run(self) -> SplitColumns:
-        if not sys.platform.startswith("linux"):
-            raise ShifamindError(
-                f"{self.path.name}: pickles are opened on Linux only, where memory can be limited. "
-                "Save the table with DataFrame.to_parquet beside it and remove the pickle."
-            )
-        command = [sys.executable, "-I", str(Path(_unpickle.__file__).resolve())]
-        request = {
-            "path": str(self.path.resolve()),
-            "source": self.path.name,
-            "known_codes": self.known_codes,
-            "memory_bytes": self.memory_bytes,
-            "sys_path": [str(Path(place).resolve()) for place in sys.path],
-        }
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_environment(),
-            start_new_session=True,
-        ) as process:
-            assert process.stdin and process.stdout
-            watchdog = threading.Timer(self.seconds, self._stop, [process])
-            watchdog.start()
-            try:
-                process.stdin.write(json.dumps(request).encode() + b"\n")
-                process.stdin.close()
-                return self._receive(process.stdout)
-            except BrokenPipeError as error:
-                raise self._error("the subprocess that opens it ended at once") from error
-            finally:
-                watchdog.cancel()
-                process.kill()
-
-    def _stop(self, process: subprocess.Popen[bytes]) -> None:
-        self.timed_out = True
-        process.kill()
-
-    def _receive(self, pipe: IO[bytes]) -> SplitColumns:
-        header = self._header(pipe)
-        lengths, width, names = header.get("text_bytes"), header.get("label_width"), header.get("code_names")
-        if not (
-            isinstance(lengths, list)
-            and all(type(length) is int and length >= 0 for length in lengths)
-            and sum(lengths) <= self.memory_bytes
-            and (width is None or (type(width) is int and 0 < width <= 100_000))
-            and isinstance(names, list)
-            and all(type(name) is str for name in names)
-            and len(set(names)) == len(names)
-        ):
-            raise self._error("its subprocess gave an answer of another form")
-        texts = [self._text(pipe, length) for length in lengths]
-        labels = None if width is None else self._matrix(pipe, len(texts), width)
-        values = self._matrix(pipe, len(texts), len(names))
-        return SplitColumns(texts, labels, tuple(names), values)
-
-    def _header(self, pipe: IO[bytes]) -> dict[str, Any]:
-        line = pipe.readline(HEADER_CAP_BYTES)
-        if not line.endswith(b"\n"):
-            raise self._error("the subprocess that opens it died, most likely at its memory limit")
-        try:
-            header = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise self._error("its subprocess gave an answer of another form") from error
-        if not isinstance(header, dict):
-            raise self._error("its subprocess gave an answer of another form")
-        if "error" in header:
-            raise self._explain(str(header["error"]), _one_line(str(header.get("message", ""))))
-        return header
-
-    def _text(self, pipe: IO[bytes], length: int) -> str:
-        try:
-            return self._exactly(pipe, length).decode()
-        except UnicodeDecodeError as error:
-            raise self._error("its subprocess gave an answer of another form") from error
-
-    def _exactly(self, pipe: IO[bytes], length: int) -> bytes:
-        content = pipe.read(length)
-        if len(content) != length:
-            raise self._error("the subprocess that opens it died halfway")
-        return content
-
-    def _matrix(self, pipe: IO[bytes], rows: int, columns: int) -> np.ndarray:
-        if rows * columns > self.memory_bytes:
-            raise self._error("its subprocess gave an answer of another form")
-        return np.frombuffer(self._exactly(pipe, rows * columns), dtype=np.uint8).reshape(rows, columns)
-
-    def _explain(self, kind: str, message: str) -> ShifamindError:
-        """One line for each way in which a pickle fails."""
-        name = self.path.name
-        if kind == "ShifamindError":
-            return ShifamindError(message)
-        if kind == "Refused":
-            return ShifamindError(
-                f"{name} was refused: {message} Do not open it by other means; write it again from its source."
-            )
-        if kind in ("MemoryError", "ArrowMemoryError", "_ArrayMemoryError"):
-            return ShifamindError(
-                f"{name} was refused: it needs more than the {self.memory_bytes // MEBIBYTE:,} MiB allowed for a file of its size."
-            )
-        if kind in ("EOFError", "UnpicklingError"):
-            return ShifamindError(f"{name} is no pickle, or was cut off; copy it again.")
-        return ShifamindError(
-            f"{name} cannot be rebuilt under pandas {pd.__version__} ({kind}). If another version of pandas wrote it "
-            "(2.2 cannot read what 3.x writes), save it there with DataFrame.to_parquet."
-        )
-
-    def _error(self, what: str) -> ShifamindError:
-        if self.timed_out:
-            return ShifamindError(
-                f"{self.path.name} was given up: it took longer than the {self.seconds:g} s allowed for a file of its size."
-            )
-        return ShifamindError(f"{self.path.name} cannot be read: {what}.")
-
-
-def _environment() -> dict[str, str]:
-    """What a Python needs to start, and one thread: every thread takes address space."""
-    kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if key in os.environ}
-    return kept | {
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "ARROW_DEFAULT_MEMORY_POOL": "system",
-        "LC_ALL": "C.UTF-8",
-    }

@@ -27,7 +27,8 @@ def build_model(
     base_model : Path
         A folder with `config.json` (`RunDirectory.base_model`). Its weights are not needed: all are in the checkpoint.
     attention : str
-        Which implementation computes attention.
+        Which implementation computes attention. To change it, build again: transformers 4.57 ignores
+        `set_attn_implementation` on a BERT that exists.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -41,8 +42,9 @@ UNREADABLE = (
     OSError,
     EOFError,
     ValueError,
-    KeyError,
-    IndexError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
     TypeError,
     AttributeError,
     AssertionError,
