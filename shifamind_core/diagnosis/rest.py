@@ -16,7 +16,7 @@ from shifamind_core.diagnosis.findings import (
     thinned,
 )
 from shifamind_core.diagnosis.local import Changed, InputLimits
-from shifamind_core.diagnosis.numerics import Ladder, Rounding, rounding
+from shifamind_core.diagnosis.numerics import Rungs, Rounding, rounding
 from shifamind_core.diagnosis.numerics import decimals as decimals_of
 from shifamind_core.diagnosis.numerics import lattice as lattice_of
 from shifamind_core.diagnosis.pair import Pair
@@ -43,11 +43,11 @@ class Known:
 
     lattices: tuple
     written: int | None
-    ladder: Ladder
+    ladder: Rungs
     limits: InputLimits
 
     @classmethod
-    def of(cls, state: State, ladder: Ladder, limits: InputLimits) -> "Known":
+    def of(cls, state: State, ladder: Rungs, limits: InputLimits) -> "Known":
         """Read the lattices off the values as they were stored."""
         runs = (state.candidate.logits, state.reference.logits)
         lattices = tuple(lattice_of(logits) for logits in runs)

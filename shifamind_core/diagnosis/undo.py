@@ -43,6 +43,10 @@ class State:
         """The next state: this finding noted, its share of the difference gone."""
         return replace(self, pair=pair, left=self.left * (1 - share), findings=(*self.findings, finding))
 
+    def has(self, cause: str) -> bool:
+        """Was this cause found, and not merely ruled out?"""
+        return any(finding.cause == cause and finding.score > 0 for finding in self.findings)
+
     def noted(self, *findings: Finding) -> "State":
         """The same state with more findings."""
         return replace(self, findings=(*self.findings, *findings))
@@ -277,10 +281,11 @@ def _document_order_finding(state: State, match: order.RowMatch, after: Pair, sh
         else _scores_once_undone(state, after)
     )
     exact = match.exact or not after.difference.any()
+    score = 0.5 + 0.49 * state.left * share
     return Finding(
         "document_order",
         "confirmed" if exact else "likely",
-        0.5 + 0.49 * state.left * share,
+        min(score, 0.85) if match.found < 0.95 else score,
         f"{match.found:.1%} of the candidate's rows are found among the reference's, {match.moved.mean():.1%} at another "
         f"place: {text}.{told}",
         "Export document ids with the logits, or predict without shuffling, in one process.",
@@ -318,7 +323,7 @@ def _missing_notes_finding(match: order.RowMatch, missing: int) -> Finding:
     return Finding(
         "different_documents",
         "likely",
-        0.5 + 0.45 * missing / len(match.partner),
+        0.9 + 0.09 * missing / len(match.partner),
         f"{missing:,} of the candidate's {len(match.partner):,} notes are not among the reference's; the others are.",
         "Export document ids with the logits: they show which notes both runs hold.",
         {"missing": missing, "found": match.found},
