@@ -8,13 +8,13 @@ from shifamind_core.diagnosis import order, scale
 from shifamind_core.diagnosis.dense import predictability
 from shifamind_core.diagnosis.findings import EvidencePlot, EvidenceTable, Finding, Series, ruled_out, thinned
 from shifamind_core.diagnosis.labels import f1_at
+from shifamind_core.diagnosis.local import changed_items
 from shifamind_core.diagnosis.pair import Matrix, Pair, explained_share
 from shifamind_core.runs.run import Run
 
 # Without doubt in place; fewer rows in place are looked for elsewhere.
 ALL_IN_PLACE = 0.999
-FP32_RESOLUTION = 2.0**-24
-RESOLUTION = {"float16": 2.0**-11, "float32": FP32_RESOLUTION, "float64": 2.0**-53}
+NEGLIGIBLE = 1e-5  # spreads: of FP32's size, and no recalibration worth the name
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def start(candidate: Run, reference: Run) -> State:
 def _tolerance(candidate: Run, reference: Run, values: list[Matrix]) -> Matrix | None:
     """Logits made from stored probabilities are as sharp as those were."""
     parts = [
-        scale.probability_tolerance(matrix, FP32_RESOLUTION)
+        scale.probability_tolerance(matrix)
         for run, matrix in zip((candidate, reference), values, strict=True)
         if run.manifest.logits_from_probabilities
     ]
@@ -120,10 +120,8 @@ def undo_sigmoid(state: State) -> State:
             ruled_out("probabilities_as_logits", reason, lowest=low, highest=high),
             ruled_out("double_sigmoid", reason, lowest=low, highest=high),
         )
-    run = state.candidate if what.side == "candidate" else state.reference
     values = pair.candidate if what.side == "candidate" else pair.reference
-    resolution = RESOLUTION[str(run.logits.dtype)] if not what.marked else 4 * FP32_RESOLUTION
-    logits, tolerance = scale.unsquash(values, what.sigmoids, resolution)
+    logits, tolerance = scale.unsquash(values, what.sigmoids)
     after = pair.changed(**{what.side: logits}, tolerance=tolerance)
     share = explained_share(pair, after) if after.difference.any() else 1.0
     share = max(share, 0.5)
@@ -133,8 +131,9 @@ def undo_sigmoid(state: State) -> State:
 def undo_calibration(state: State) -> State:
     """Take off a shift, temperature or other map that keeps the ranking, if one explains what is left."""
     pair = state.pair
-    if pair.size < 1e-5:
-        return state
+    codes = changed_items(pair.code_size) if pair.size else None
+    if pair.size < NEGLIGIBLE or (codes is not None and codes.share <= 0.5):
+        return state  # nothing, or single codes: those are looked at one by one
     found = scale.calibration(pair)
     if found is None:
         return state
