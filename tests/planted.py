@@ -25,12 +25,15 @@ class Planted:
     also: tuple[str, ...] = ()
 
 
-def synthetic_run(documents: int = 2000, codes: int = 50, seed: int = 0, hidden: int = 24) -> Run:
-    """Logits as a classifier over a few latent features gives them, with labels of long-tailed prevalence."""
-    rng = np.random.default_rng(seed)
-    scales = np.sort(rng.gamma(1.5, 1.0, hidden))[::-1]
+def synthetic_run(documents: int = 2000, codes: int = 50, seed: int = 0, hidden: int = 24, notes: int = 0) -> Run:
+    """Logits as a classifier over a few latent features gives them, with labels of long-tailed prevalence.
+
+    `seed` decides about the model, `notes` about what it reads.
+    """
+    model, rng = np.random.default_rng(seed), np.random.default_rng([seed, notes])
+    scales = np.sort(model.gamma(1.5, 1.0, hidden))[::-1]
     features = rng.standard_normal((documents, hidden)) * scales
-    head = rng.standard_normal((hidden, codes)) / np.sqrt((scales**2).sum())
+    head = model.standard_normal((hidden, codes)) / np.sqrt((scales**2).sum())
     own = rng.standard_normal((documents, codes)) * 0.3
     logits = 2.2 * (features @ head + own) - np.linspace(0.5, 3.5, codes)
     labels = (rng.random(logits.shape) < expit(1.3 * logits)).astype(np.uint8)
@@ -38,7 +41,7 @@ def synthetic_run(documents: int = 2000, codes: int = 50, seed: int = 0, hidden:
         logits=logits.astype(np.float32),
         name="reference",
         labels=labels,
-        codes=tuple(f"{'ABEFIJKNRZ'[i % 10]}{i:03d}" for i in rng.permutation(codes)),
+        codes=tuple(f"{'ABEFIJKNRZ'[i % 10]}{i:03d}" for i in model.permutation(codes)),
         token_counts=np.clip(rng.lognormal(5.6, 0.6, documents), 20, 3000).astype(np.int32),
     )
 

@@ -19,6 +19,8 @@ from jaxtyping import Float64
 
 from shifamind_core.diagnosis.pair import FLAT, Matrix, Pair, standard_scores
 
+SAMPLE = 6000  # notes: a share of variance is then known to ±0.01
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -62,6 +64,7 @@ def shape_of(pair: Pair) -> Shape:
     A clean run predicts a noisy one no better with all codes than with one; the other way round the noise
     averages out over codes, and looks like prediction.
     """
+    pair = pair.sampled(SAMPLE)
     forward, backward = _residual(pair.candidate, pair.reference), _residual(pair.reference, pair.candidate)
     best = min(forward, backward, key=lambda residual: residual.predicted)
     change = pair.difference
@@ -88,6 +91,7 @@ def shape_of(pair: Pair) -> Shape:
 
 def predictability(pair: Pair) -> float:
     """Share of the candidate's variance that all of the reference's codes predict together (adjusted R²)."""
+    pair = pair.sampled(SAMPLE)
     return _predicted_share(pair.candidate - pair.candidate.mean(axis=0), _directions(pair.reference))
 
 

@@ -16,7 +16,7 @@ from shifamind_core.diagnosis import order, undo
 from shifamind_core.diagnosis.findings import CAUSES, Finding, most_likely_first, ruled_out
 from shifamind_core.diagnosis.labels import different_labels_finding, metric_finding
 from shifamind_core.diagnosis.local import InputLimits
-from shifamind_core.diagnosis.numerics import Ladder
+from shifamind_core.diagnosis.numerics import Rungs
 from shifamind_core.diagnosis.rest import Known, examine_rest, sizes_table
 from shifamind_core.diagnosis.undo import State
 from shifamind_core.runs.run import Run
@@ -50,7 +50,7 @@ class Diagnosis:
 def diagnose(
     candidate: Run,
     reference: Run,
-    ladder: Ladder | None = None,
+    ladder: Rungs | None = None,
     reported: Mapping[str, float] | None = None,
 ) -> Diagnosis:
     """Why the two runs differ.
@@ -59,7 +59,7 @@ def diagnose(
     ----------
     candidate, reference : Run
         Need not be aligned: notes are matched by id, codes by name, and where that fails by content.
-    ladder : iterable of LadderRung, optional
+    ladder : rungs, optional
         The error of each precision policy measured on this very model. Without it the largest errors measured
         on other models stand in, and more stays `possible`.
     reported : mapping, optional
@@ -77,7 +77,7 @@ def diagnose(
     return Diagnosis(conclude([*findings, *state.findings], state), aligned.remarks)
 
 
-def examine(candidate: Run, reference: Run, ladder: Ladder = ()) -> State:
+def examine(candidate: Run, reference: Run, ladder: Rungs = ()) -> State:
     """All signatures on two runs that are row by row the same notes, as far as anyone knows."""
     state = undo.start(candidate, reference)
     known = Known.of(state, ladder, input_limits(candidate, reference))
@@ -86,15 +86,17 @@ def examine(candidate: Run, reference: Run, ladder: Ladder = ()) -> State:
     state = undo.undo_sigmoid(state)
     state = undo.undo_code_order(state)
     state = undo.undo_document_order(state)
+    if state.partner is not None and not state.has("code_order"):
+        state = undo.undo_code_order(state)  # codes stand out more clearly once the rows are right
     state = undo.undo_calibration(state)
     return examine_rest(state, known)
 
 
 def conclude(findings: list[Finding], state: State | None) -> tuple[Finding, ...]:
     """Order the findings, one a cause; say `identical` where nothing differs, `unknown` where nothing is found."""
-    if state is not None and not undo.start(state.candidate, state.reference).pair.difference.any():
+    if state is not None and not state.findings and not state.pair.difference.any():
         others = [finding for finding in findings if finding.score >= 0.5]
-        findings = [_identical_finding(state, 0.6 if others else 0.999), *findings]
+        findings = [*_equal_findings(state, 0.6 if others else 0.999), *findings]
     best: dict[str, Finding] = {}
     for finding in findings:
         if finding.cause not in best or finding.score > best[finding.cause].score:
@@ -109,21 +111,33 @@ def conclude(findings: list[Finding], state: State | None) -> tuple[Finding, ...
     return most_likely_first(list(best.values()))
 
 
-def _identical_finding(state: State, score: float) -> Finding:
-    return Finding(
+def _equal_findings(state: State, score: float) -> list[Finding]:
+    """All logits equal; or equal as far as the probabilities tell from which they were made."""
+    pair = state.pair
+    rounded = int((pair.candidate != pair.reference).sum())
+    largest = float(np.abs(pair.candidate - pair.reference).max())
+    evidence = {"documents": pair.documents, "codes": pair.codes, "largest_difference": largest}
+    advice = "If reported scores differ, so do labels, the threshold or the metric's definition."
+    identical = Finding(
         "identical",
-        "confirmed",
-        score,
-        f"All {state.pair.candidate.size:,} logits are equal. If reported scores differ, so do labels, the threshold or "
-        "the metric's definition.",
+        "possible" if rounded else "confirmed",
+        0.45 if rounded else score,
+        f"All {pair.candidate.size:,} logits are equal{', as far as can be told' if rounded else ''}. {advice}",
         "Score both runs with one command and one definition.",
-        {
-            "documents": state.pair.documents,
-            "codes": state.pair.codes,
-            "largest_difference": state.pair.largest,
-        },
-        sizes_table(state.pair),
+        evidence,
+        sizes_table(pair),
     )
+    if not rounded:
+        return [identical]
+    told = (
+        f"{rounded:,} logits differ, none by more than the rounding of the probabilities from which they were "
+        f"made (at most {largest:.2g})."
+    )
+    storage = {"level": "fp32", "stored_as_probabilities": True, **evidence}
+    rounding = Finding(
+        "numerics", "likely", min(score, 0.95), told, "Save logits, not probabilities.", storage
+    )
+    return [rounding, identical]
 
 
 def input_limits(candidate: Run, reference: Run) -> InputLimits:
@@ -196,9 +210,7 @@ def _metric_findings(aligned: AlignedRuns, reported: Mapping[str, float] | None)
     return [finding]
 
 
-def _diagnose_unaligned(
-    candidate: Run, reference: Run, problem: NothingInCommon, ladder: Ladder
-) -> Diagnosis:
+def _diagnose_unaligned(candidate: Run, reference: Run, problem: NothingInCommon, ladder: Rungs) -> Diagnosis:
     """Two runs that neither ids nor names bring together: look for shared content."""
     cause = "different_documents" if problem.what == "documents" else "different_codes"
     finding = Finding(cause, "confirmed", 0.98, str(problem), evidence={"shared": 0})

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -17,18 +17,20 @@ LEVELS: tuple[Level, ...] = ("fp32", "tf32", "fp16", "bf16")
 REACH: Mapping[Level, float] = {"fp32": 5e-5, "tf32": 1e-2, "fp16": 2e-2, "bf16": 0.12}
 
 
-@dataclass(frozen=True)
-class LadderRung:
-    """The measured error of one policy on this very model: absolute differences of logits from FP64."""
+class MeasuredRung(Protocol):
+    """A rung of the precision ladder (`diagnosis.ladder.Rung`), as far as it is needed here.
 
-    policy: str
-    max_abs: float
-    rms: float
-    p99_abs: float | None = None
-    median_abs: float | None = None
+    `rms` is the root mean square difference of logits from FP64 on this very model; `None` if it could not run.
+    """
+
+    @property
+    def policy(self) -> str: ...
+
+    @property
+    def rms(self) -> float | None: ...
 
 
-Ladder = Iterable[LadderRung]
+Rungs: TypeAlias = Iterable[MeasuredRung]
 
 
 def level_of_policy(policy: str) -> Level | None:
@@ -43,12 +45,12 @@ def level_of_policy(policy: str) -> Level | None:
     return "fp32" if policy in ("portable", "fp64") else None
 
 
-def reach(ladder: Ladder | None) -> dict[Level, float]:
+def reach(ladder: Rungs | None) -> dict[Level, float]:
     """Root mean square error per level, in logits, from a measured ladder: the largest rung of each level."""
     sizes: dict[Level, float] = {}
     for rung in ladder or ():
         level = level_of_policy(rung.policy)
-        if level is not None:
+        if level is not None and rung.rms is not None:
             sizes[level] = max(sizes.get(level, 0.0), rung.rms)
     return sizes
 
@@ -111,7 +113,7 @@ def rounding(
     pair: Pair,
     lattices: tuple[Lattice | None, Lattice | None],
     written: int | None,
-    ladder: Ladder | None = None,
+    ladder: Rungs | None = None,
 ) -> Rounding:
     """Read level and limit off the lattice, the ladder and the size."""
     measured = reach(ladder)

@@ -17,8 +17,13 @@ Map: TypeAlias = Int64[np.ndarray, " candidate"]  # position in the reference, -
 RIVALS = 16
 # A partner counts as found if the next best is this much farther (Lowe's ratio).
 DISTINCT = 0.75
+# Beyond this share of equal rows the others need no search.
+ALL_EQUAL = 0.999
 # A code sits on the wrong column if another leaves at most this share of the unexplained variance.
 CLEARLY_BETTER = 1 / 3
+# A partner is no partner if it is this many times as far as partners are in the median.
+STRAY = 5.0
+NEAR = 0.05  # spreads a code: no two notes are that much alike
 NEIGHBOURHOOD = 31  # notes looked at together when noise hides single ones
 
 
@@ -52,36 +57,78 @@ class RowMatch:
 def in_place(candidate: Matrix, reference: Matrix, seed: int = 0) -> Bool[np.ndarray, " documents"]:
     """Which rows resemble their own row of the reference more than `RIVALS` other rows do (standard scores)."""
     documents = len(candidate)
-    own = _cosine(candidate, reference)
+    left, right = _directions(candidate), _directions(reference)
+    own = np.einsum("ij,ij->i", left, right)
     steps = np.random.default_rng(seed).integers(1, max(2, documents), RIVALS)
-    return np.all([own > _cosine(candidate, np.roll(reference, step, axis=0)) for step in steps], axis=0)
+    placed = np.ones(documents, bool)
+    for step in steps:
+        placed &= own > np.einsum("ij,ij->i", left, np.roll(right, step, axis=0))
+    return placed
+
+
+def _directions(matrix: Matrix) -> np.ndarray:
+    """Rows at length 1, in FP32: enough to tell which of two is nearer."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+    return (matrix / np.maximum(lengths, 1e-300)[:, None]).astype(np.float32)
 
 
 def _cosine(left: Matrix, right: Matrix) -> np.ndarray:
-    product = np.einsum("ij,ij->i", left, right)
-    return product / np.sqrt(np.einsum("ij,ij->i", left, left) * np.einsum("ij,ij->i", right, right) + 1e-300)
+    return np.einsum("ij,ij->i", _directions(left), _directions(right))
 
 
 def match_rows(candidate: Matrix, reference: Matrix) -> RowMatch:
-    """Find every row's partner: by equal values, by shifted blocks, then by nearest neighbour.
+    """Find every row's partner: by equal values, where it stands, by shifted blocks, by nearest neighbour.
 
     Columns must correspond. Values are compared exactly first; after that in standard scores a code, so that
-    a shift or temperature of the logits does not hide a permutation.
+    a shift or temperature of the logits does not hide a permutation. A later proposal replaces an earlier one
+    only if it is clearly nearer: among many rows out of place a few resemble their own row by chance.
     """
     exact = match_equal_rows(candidate, reference)
-    same_size = len(candidate) == len(reference)
     scored = standard_scores(candidate), standard_scores(reference)
+    same_size = len(candidate) == len(reference)
     placed = in_place(*scored) if same_size else np.zeros(len(candidate), bool)
-    if (exact >= 0).mean() > 0.999:
+    if (exact >= 0).mean() > ALL_EQUAL:
         return RowMatch(exact, float(placed.mean()), float((exact >= 0).mean()), bool((exact >= 0).all()))
-    partner = np.where(placed, np.arange(len(candidate)), -1) if same_size else np.full(len(candidate), -1)
-    partner[exact >= 0] = exact[exact >= 0]
-    partner = _without_rivals(partner, exact >= 0)
-    if (partner < 0).mean() > 0.02:
-        partner = _fill(partner, match_blocks(*scored))
-    if (partner < 0).any():
-        partner = _fill(partner, match_nearest(*scored, partner))
-    return RowMatch(partner, float(placed.mean()), float((partner >= 0).mean()), False)
+    partners = _Partners(*scored)
+    partners.propose(exact)
+    partners.propose(np.where(placed & (exact < 0), np.arange(len(candidate)), -1))
+    if (partners.partner < 0).mean() > 0.02:
+        partners.propose(match_blocks(*scored))
+    for _ in range(2):  # once more for those whose first choice was another's
+        partners.propose(match_nearest(*scored, partners.doubtful()))
+        partners.settle()
+    return RowMatch(partners.partner, float(placed.mean()), float((partners.partner >= 0).mean()), False)
+
+
+class _Partners:
+    """Partners proposed so far, with their distances; an equal row has distance 0."""
+
+    def __init__(self, candidate: Matrix, reference: Matrix) -> None:
+        self.candidate, self.reference = candidate, reference
+        self.partner = np.full(len(candidate), -1)
+        self.distance = np.full(len(candidate), np.inf)
+
+    def propose(self, proposal: Map) -> None:
+        """Take what is clearly nearer than what a row had."""
+        rows = np.flatnonzero(proposal >= 0)
+        distance = np.linalg.norm(self.candidate[rows] - self.reference[proposal[rows]], axis=1)
+        better = distance < DISTINCT * self.distance[rows]
+        self.partner[rows[better]] = proposal[rows[better]]
+        self.distance[rows[better]] = distance[better]
+
+    def settle(self) -> None:
+        """One row of the reference for one of the candidate: of several the nearest keeps it."""
+        rows = np.flatnonzero(self.partner >= 0)
+        order = rows[np.argsort(self.distance[rows], kind="stable")]
+        _, first = np.unique(self.partner[order], return_index=True)
+        lost = np.setdiff1d(rows, order[first])
+        self.partner[lost], self.distance[lost] = -1, np.inf
+
+    def doubtful(self) -> np.ndarray:
+        """Rows without a partner, and rows much farther from theirs than rows are in the median."""
+        found = self.partner >= 0
+        typical = np.median(self.distance[found]) if found.any() else np.inf
+        return np.flatnonzero(~found | (self.distance > 2 * typical + 1e-9))
 
 
 def match_equal_rows(candidate: Matrix, reference: Matrix) -> Map:
@@ -121,25 +168,6 @@ def _occurrences(ordered: np.ndarray) -> np.ndarray:
     return (place - np.maximum.accumulate(np.where(first, place, 0))).astype(np.uint64)
 
 
-def _fill(partner: Map, proposal: Map) -> Map:
-    """Take proposals for rows without a partner, where nobody else has that one."""
-    taken = np.zeros(max(int(partner.max(initial=0)), int(proposal.max(initial=0))) + 1, bool)
-    taken[partner[partner >= 0]] = True
-    wanted = (partner < 0) & (proposal >= 0)
-    wanted[wanted] = ~taken[proposal[wanted]]
-    return _without_rivals(np.where(wanted, proposal, partner), partner >= 0)
-
-
-def _without_rivals(partner: Map, trusted: np.ndarray) -> Map:
-    """One row of the reference for one of the candidate; of several the trusted, then the first, keeps it."""
-    rows = np.flatnonzero(partner >= 0)
-    order = rows[np.lexsort((rows, ~trusted[rows]))]
-    _, first = np.unique(partner[order], return_index=True)
-    kept = np.full(len(partner), -1)
-    kept[order[first]] = partner[order[first]]
-    return kept
-
-
 def match_blocks(candidate: Matrix, reference: Matrix, most: int = 6) -> Map:
     """Partners where long stretches moved by one offset: found by cross-correlation, whatever the noise.
 
@@ -159,7 +187,7 @@ def match_blocks(candidate: Matrix, reference: Matrix, most: int = 6) -> Map:
     smooth = np.stack([np.convolve(score, np.ones(width) / width, mode="same") for score in scores])
     best = np.argmax(smooth, axis=0)
     partner = rows + offsets[best]
-    clear = (smooth[best, rows] > 0.3) & (scores[best, rows] > -1)
+    clear = (smooth[best, rows] > 0.3) & (scores[best, rows] > 0.3) & (offsets[best] != 0)
     return np.where(clear & (partner >= 0) & (partner < len(reference)), partner, -1)
 
 
@@ -174,29 +202,39 @@ def _offsets(candidate: Matrix, reference: Matrix, most: int) -> np.ndarray:
     return np.where(strongest > length // 2, strongest - length, strongest)
 
 
-def match_nearest(candidate: Matrix, reference: Matrix, partner: Map) -> Map:
-    """Partners by nearest neighbour among the rows still free, in the principal directions of the reference.
+def match_nearest(candidate: Matrix, reference: Matrix, rows: np.ndarray) -> Map:
+    """Partners of these rows by nearest neighbour, in the principal directions of the reference.
 
-    A partner is taken only if it is mutual and clearly nearer than the next.
+    A partner is taken only if it is clearly nearer than the next, and about as near as partners are elsewhere.
     """
-    free_candidate = np.flatnonzero(partner < 0)
-    free_reference = np.setdiff1d(np.arange(len(reference)), partner[partner >= 0])
     proposal = np.full(len(candidate), -1)
-    if len(free_reference) < 2 or not len(free_candidate):
+    if len(reference) < 2 or not len(rows):
         return proposal
-    left, right = candidate[free_candidate], reference[free_reference]
-    nearest, distinct = _nearest_in_tree(left, right)
-    if distinct.mean() < 0.5:
-        nearest, distinct = _nearest_of_all(left, right)
-    proposal[free_candidate[distinct]] = free_reference[nearest[distinct]]
+    left = candidate[rows]
+    nearest, distinct = _nearest_in_tree(left, reference)
+    if distinct.mean() < 0.5 and _promising(left, reference):
+        nearest, distinct = _nearest_of_all(left, reference)
+    if not distinct.any():
+        return proposal
+    distance = np.linalg.norm(left - reference[nearest], axis=1)
+    close = distinct & (
+        distance <= np.maximum(STRAY * np.median(distance[distinct]), NEAR * np.sqrt(left.shape[1]))
+    )
+    proposal[rows[close]] = nearest[close]
     return proposal
+
+
+def _promising(left: Matrix, right: Matrix, sample: int = 400) -> bool:
+    """Does comparing all rows find partners for a sample of them?"""
+    chosen = left[:: max(1, len(left) // sample)]
+    return bool(_nearest_of_all(chosen, right)[1].mean() > 0.1)
 
 
 def _nearest_in_tree(
     left: Matrix, right: Matrix, directions: int = 8, near: int = 6
 ) -> tuple[np.ndarray, np.ndarray]:
-    _, _, axes = np.linalg.svd(right[:: max(1, len(right) // 2000)], full_matrices=False)
-    axes = axes[:directions].T
+    sample = right[:: max(1, len(right) // 4000)]
+    axes = np.linalg.eigh(sample.T @ sample)[1][:, -directions:]
     tree = cKDTree(right @ axes)
     _, shortlist = tree.query(left @ axes, k=min(near, len(right)), workers=2)
     distances = np.linalg.norm(right[shortlist] - left[:, None, :], axis=2)
@@ -262,7 +300,7 @@ def match_columns(pair: Pair) -> ColumnMatch | None:
     partner = linear_sum_assignment(cost)[1]
     best = pair.correlations[np.arange(pair.codes), partner]
     ceiling = np.quantile(np.maximum(own, best), 0.9)  # what a right column reaches in these two runs
-    clear = (ceiling - best < CLEARLY_BETTER * (ceiling - own)) & (best > 0.5) & (ceiling - own > 0.003)
+    clear = (ceiling - best < CLEARLY_BETTER * (ceiling - own)) & (best > 0.3) & (ceiling - own > 0.003)
     partner = _closed(partner, clear)
     if partner is None:
         return None

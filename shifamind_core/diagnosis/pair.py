@@ -130,6 +130,11 @@ class Pair:
             None if self.token_counts is None else self.token_counts[rows],
         )
 
+    def sampled(self, most: int) -> "Pair":
+        """At most so many notes, evenly spaced: enough where only a few numbers are estimated."""
+        step = -(-self.documents // most)
+        return self if step <= 1 else self.select(notes=np.arange(0, self.documents, step))
+
     def changed(self, **arrays: np.ndarray | None) -> "Pair":
         """A pair with some arrays replaced; everything derived is computed anew."""
         return replace(self, **arrays)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shifamind_core.diagnosis import dense, local
+from shifamind_core.diagnosis import dense, local, scale
 from shifamind_core.diagnosis.dense import Shape
 from shifamind_core.diagnosis.findings import (
     Cause,
@@ -16,7 +16,7 @@ from shifamind_core.diagnosis.findings import (
     thinned,
 )
 from shifamind_core.diagnosis.local import Changed, InputLimits
-from shifamind_core.diagnosis.numerics import Ladder, Rounding, rounding
+from shifamind_core.diagnosis.numerics import Rounding, Rungs, rounding
 from shifamind_core.diagnosis.numerics import decimals as decimals_of
 from shifamind_core.diagnosis.numerics import lattice as lattice_of
 from shifamind_core.diagnosis.pair import Pair
@@ -43,11 +43,11 @@ class Known:
 
     lattices: tuple
     written: int | None
-    ladder: Ladder
+    ladder: Rungs
     limits: InputLimits
 
     @classmethod
-    def of(cls, state: State, ladder: Ladder, limits: InputLimits) -> "Known":
+    def of(cls, state: State, ladder: Rungs, limits: InputLimits) -> "Known":
         """Read the lattices off the values as they were stored."""
         runs = (state.candidate.logits, state.reference.logits)
         lattices = tuple(lattice_of(logits) for logits in runs)
@@ -77,14 +77,21 @@ def examine_rest(state: State, known: Known) -> State:
 
 
 def _some_codes(state: State, found: Changed, known: Known) -> State:
-    share = _share_of(state.pair, found.changed, axis=0)
+    pair = state.pair
+    share = _share_of(pair, found.changed, axis=0)
     names = state.reference.codes or state.candidate.codes
-    state = state.found(
-        state.pair.select(codes=~found.changed),
-        local.few_codes_finding(state.pair, found, names, state.left * share),
-        share,
-    )
-    return _look_again(state, known)
+    finding = local.few_codes_finding(pair, found, names, state.left * share)
+    recalibrated = _recalibrated(pair.select(codes=found.changed), state.left * share)
+    state = state.found(pair.select(codes=~found.changed), finding, share)
+    return _look_again(state.noted(*recalibrated), known)
+
+
+def _recalibrated(changed: Pair, share: float) -> list[Finding]:
+    """Whether the codes that changed kept their ranking."""
+    found = scale.calibration(changed)
+    if found is None:
+        return []
+    return [scale.calibration_finding(found, changed, share).changed(score=0.5 + 0.3 * share)]
 
 
 def _some_notes(state: State, found: Changed, known: Known) -> State:

@@ -1,22 +1,26 @@
 """The output's scale: probabilities instead of logits, a sigmoid too many, or a recalibration that keeps ranking."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy.special import expit, logit
 
 from shifamind_core.diagnosis.findings import EvidencePlot, Finding, Series, thinned
+from shifamind_core.diagnosis.numerics import decimals
 from shifamind_core.diagnosis.pair import FLAT, Matrix, Pair
 
 Side = Literal["candidate", "reference"]
 # sigmoid(1): no sigmoid of a probability is larger. A little slack for values stored in BF16.
 SECOND_SIGMOID = (0.5, 0.7310586)
 SLACK = 0.004
+SATURATED = 15.0  # beyond this logit an FP32 probability holds next to nothing
+AFFINE: tuple["Kind", ...] = ("shift", "temperature", "affine", "per_code_shift", "per_code_affine")
 # A map explains the difference if at most this share of its square is left.
 LEFT_OVER = 0.05
-KNOTS = 33
+BINS = 132  # of the monotone curve
+SAMPLE = 4000  # notes a map is fitted on
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,9 @@ def _sigmoids(values: Matrix) -> int:
     return 2 if low >= SECOND_SIGMOID[0] - SLACK and high <= SECOND_SIGMOID[1] + SLACK else 1
 
 
-def unsquash(values: Matrix, sigmoids: int, resolution: float) -> tuple[Matrix, Matrix]:
+def unsquash(values: Matrix, sigmoids: int) -> tuple[Matrix, Matrix]:
     """Logits before the sigmoids, and how much each of them leaves open at the precision it was stored in."""
+    resolution = stored_resolution(values)
     slope = np.ones_like(values)
     for _ in range(sigmoids):
         inside = np.clip(values, 1e-30, 1 - 1e-7)
@@ -62,7 +67,7 @@ def unsquash(values: Matrix, sigmoids: int, resolution: float) -> tuple[Matrix, 
         values = logit(inside)
     tolerance = 4 * resolution * slope
     # A stored 0 or 1 says only that the logit was beyond what the format holds.
-    return values, np.where((values > 15) | (values < -60), np.inf, tolerance)
+    return values, np.where((values > SATURATED) | (values < -60), np.inf, tolerance)
 
 
 def squashed_finding(what: Squashed, before: Pair, after: Pair, share: float) -> Finding:
@@ -104,23 +109,28 @@ def _against(pair: Pair, title: str) -> EvidencePlot:
     return EvidencePlot("scatter", title, "reference", "candidate", (Series("cells", x, y),))
 
 
+Kind: TypeAlias = Literal["shift", "temperature", "affine", "per_code_shift", "per_code_affine", "monotone"]
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """A map of the reference's logits to the candidate's that keeps the ranking of notes within every code.
 
-    `kind` is the simplest that explains the difference; `slope` and `offset` hold one value, or one a code.
+    `kind` is the simplest that explains the difference; `slope` and `offset` hold one value, or one a code;
+    a monotone curve is given by its `knots` [points, 2] instead.
     """
 
-    kind: Literal["shift", "temperature", "affine", "per_code_shift", "per_code_affine", "monotone"]
-    mapped: Matrix
+    kind: Kind
     slope: np.ndarray
     offset: np.ndarray
-    left_over: float
+    left_over: float = 1.0
+    knots: np.ndarray | None = None
 
-    @property
-    def per_code(self) -> bool:
-        """Does every code have its own?"""
-        return len(self.slope) > 1 or len(self.offset) > 1
+    def map(self, logits: Matrix) -> Matrix:
+        """Logits of the reference as the candidate would have them."""
+        if self.knots is None:
+            return self.slope * logits + self.offset
+        return np.interp(logits, self.knots[:, 0], self.knots[:, 1])
 
 
 def calibration(pair: Pair) -> Calibration | None:
@@ -130,10 +140,11 @@ def calibration(pair: Pair) -> Calibration | None:
     least squares, twice, the second time without the cells that fit worst, so that a few changed notes do not
     spoil it.
     """
+    pair = pair.sampled(SAMPLE)
     if not pair.size or np.median(pair.correlation) < 0.9:
         return None
     best: Calibration | None = None
-    for kind in ("shift", "temperature", "affine", "per_code_shift", "per_code_affine"):
+    for kind in AFFINE:
         fitted = _fit(pair, kind)
         # A richer map must leave a third of what the simpler one does.
         if fitted is not None and (best is None or fitted.left_over < best.left_over / 3):
@@ -144,41 +155,37 @@ def calibration(pair: Pair) -> Calibration | None:
     return curve if curve is not None and curve.left_over < LEFT_OVER else None
 
 
-def _fit(
-    pair: Pair, kind: Literal["shift", "temperature", "affine", "per_code_shift", "per_code_affine"]
-) -> Calibration | None:
+def _fit(pair: Pair, kind: Kind) -> Calibration | None:
     axis = 0 if kind.startswith("per_code") else None
-    slope, offset = _least_squares(pair, np.ones_like(pair.reference), kind, axis)
-    residual = np.abs(slope * pair.reference + offset - pair.candidate) / pair.spread
+    first = _least_squares(pair, np.ones_like(pair.reference), kind, axis)
+    residual = np.abs(first.map(pair.reference) - pair.candidate) / pair.spread
     kept = (residual <= 4 * np.median(residual, axis=axis) + 1e-12).astype(float)
-    slope, offset = _least_squares(pair, kept, kind, axis)
-    if (slope <= 0).any():
-        return None
-    mapped = slope * pair.reference + offset
-    return Calibration(kind, mapped, slope, offset, _left_over(pair, mapped))
+    second = _least_squares(pair, kept, kind, axis)
+    return None if (second.slope <= 0).any() else replace(second, left_over=_left_over(pair, second))
 
 
-def _least_squares(pair: Pair, weight: Matrix, kind: str, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _least_squares(pair: Pair, weight: Matrix, kind: Kind, axis: int | None) -> Calibration:
     total = weight.sum(axis)
     x = (weight * pair.reference).sum(axis) / total
     y = (weight * pair.candidate).sum(axis) / total
     if kind == "temperature":
         products = (weight * pair.reference * pair.candidate).sum(axis)
-        return np.atleast_1d(products / (weight * pair.reference**2).sum(axis)), np.zeros(1)
+        return Calibration(
+            kind, np.atleast_1d(products / (weight * pair.reference**2).sum(axis)), np.zeros(1)
+        )
     if kind.endswith("shift"):
-        return np.ones(1), np.atleast_1d(y - x)
+        return Calibration(kind, np.ones(1), np.atleast_1d(y - x))
     centred = pair.reference - x
     variance = (weight * centred**2).sum(axis)
     slope = (weight * centred * pair.candidate).sum(axis) / np.where(variance > 0, variance, 1)
     slope = np.where(variance > 0, slope, 1.0)
-    return np.atleast_1d(slope), np.atleast_1d(y - slope * x)
+    return Calibration(kind, np.atleast_1d(slope), np.atleast_1d(y - slope * x))
 
 
-def _left_over(pair: Pair, mapped: Matrix) -> float:
+def _left_over(pair: Pair, found: Calibration) -> float:
     """Share of the squared difference that a map leaves, without the worst hundredth of the cells."""
-    left = ((pair.candidate - mapped) / pair.spread) ** 2
-    cut = np.quantile(left, 0.99)
-    kept = left <= cut
+    left = ((pair.candidate - found.map(pair.reference)) / pair.spread) ** 2
+    kept = left <= np.quantile(left, 0.99)
     total = float(pair.squares[kept].sum())
     return float(left[kept].sum()) / total if total else 1.0
 
@@ -187,20 +194,19 @@ def _monotone(pair: Pair) -> Calibration | None:
     """One increasing curve for all cells: straight between the medians of equally filled bins."""
     order = np.argsort(pair.reference, axis=None)
     x, y = pair.reference.ravel()[order], pair.candidate.ravel()[order]
-    edges = np.linspace(0, len(x), KNOTS * 4 + 1).astype(int)
-    middles = [(np.median(x[a:b]), np.median(y[a:b])) for a, b in pairwise(edges) if b > a]
+    edges = np.unique(np.linspace(0, len(x), BINS + 1).astype(int))
+    middles = [(np.median(x[a:b]), np.median(y[a:b])) for a, b in pairwise(edges)]
     knots = np.array([(x[0], y[0]), *middles, (x[-1], y[-1])])
-    rises = np.append(True, np.diff(knots[:, 0]) > 0)
-    knots = knots[rises]
+    knots = knots[np.append(True, np.diff(knots[:, 0]) > 0)]
     if len(knots) < 3 or (np.diff(knots[:, 1]) < 0).any():
         return None
-    mapped = np.interp(pair.reference, knots[:, 0], knots[:, 1])
-    return Calibration("monotone", mapped, np.array([np.nan]), np.array([np.nan]), _left_over(pair, mapped))
+    curve = Calibration("monotone", np.array([np.nan]), np.array([np.nan]), knots=knots)
+    return replace(curve, left_over=_left_over(pair, curve))
 
 
 def apply_calibration(pair: Pair, found: Calibration) -> Pair:
     """The pair with the reference brought to the candidate's calibration: what is left is not calibration."""
-    return pair.changed(reference=found.mapped)
+    return pair.changed(reference=found.map(pair.reference))
 
 
 def calibration_finding(found: Calibration, pair: Pair, share: float) -> Finding:
@@ -237,9 +243,22 @@ def calibration_finding(found: Calibration, pair: Pair, share: float) -> Finding
     )
 
 
-def probability_tolerance(logits: Matrix, resolution: float) -> Matrix:
-    """What a logit made from a stored probability leaves open: its rounding over p (1 − p)."""
+def probability_tolerance(logits: Matrix) -> Matrix:
+    """What logits made from stored probabilities leave open: the probabilities' rounding over p (1 − p)."""
     probability = expit(logits)
-    slope = 1 / np.maximum(probability * (1 - probability), 1e-12)
-    relative = resolution * np.minimum(probability, 1.0)
-    return np.where(np.abs(logits) > 15, np.inf, 2 * relative * slope)
+    tolerance = 2 * stored_resolution(probability) / np.maximum(probability * (1 - probability), 1e-300)
+    return np.where(np.abs(logits) > SATURATED, np.inf, tolerance)
+
+
+def stored_resolution(probability: Matrix) -> np.ndarray:
+    """By how much a stored probability may be off: half its last decimal, or half its last place.
+
+    >>> stored_resolution(np.array([[0.25, 0.3071, 0.9512]])).tolist()
+    [[5e-05, 5e-05, 5e-05]]
+    """
+    places = decimals(probability, 5)
+    if places is not None:
+        return np.full(probability.shape, 0.5 * 10.0**-places)
+    half = probability.astype(np.float16).astype(np.float64)
+    coarse = np.allclose(half, probability, rtol=2.0**-20, atol=1e-9)
+    return probability * 2.0 ** (-11 if coarse else -24)

@@ -8,13 +8,13 @@ from shifamind_core.diagnosis import order, scale
 from shifamind_core.diagnosis.dense import predictability
 from shifamind_core.diagnosis.findings import EvidencePlot, EvidenceTable, Finding, Series, ruled_out, thinned
 from shifamind_core.diagnosis.labels import f1_at
+from shifamind_core.diagnosis.local import changed_items
 from shifamind_core.diagnosis.pair import Matrix, Pair, explained_share
 from shifamind_core.runs.run import Run
 
 # Without doubt in place; fewer rows in place are looked for elsewhere.
 ALL_IN_PLACE = 0.999
-FP32_RESOLUTION = 2.0**-24
-RESOLUTION = {"float16": 2.0**-11, "float32": FP32_RESOLUTION, "float64": 2.0**-53}
+NEGLIGIBLE = 1e-5  # spreads: of FP32's size, and no recalibration worth the name
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,10 @@ class State:
         """The next state: this finding noted, its share of the difference gone."""
         return replace(self, pair=pair, left=self.left * (1 - share), findings=(*self.findings, finding))
 
+    def has(self, cause: str) -> bool:
+        """Was this cause found, and not merely ruled out?"""
+        return any(finding.cause == cause and finding.score > 0 for finding in self.findings)
+
     def noted(self, *findings: Finding) -> "State":
         """The same state with more findings."""
         return replace(self, findings=(*self.findings, *findings))
@@ -63,7 +67,7 @@ def start(candidate: Run, reference: Run) -> State:
 def _tolerance(candidate: Run, reference: Run, values: list[Matrix]) -> Matrix | None:
     """Logits made from stored probabilities are as sharp as those were."""
     parts = [
-        scale.probability_tolerance(matrix, FP32_RESOLUTION)
+        scale.probability_tolerance(matrix)
         for run, matrix in zip((candidate, reference), values, strict=True)
         if run.manifest.logits_from_probabilities
     ]
@@ -116,10 +120,8 @@ def undo_sigmoid(state: State) -> State:
             ruled_out("probabilities_as_logits", reason, lowest=low, highest=high),
             ruled_out("double_sigmoid", reason, lowest=low, highest=high),
         )
-    run = state.candidate if what.side == "candidate" else state.reference
     values = pair.candidate if what.side == "candidate" else pair.reference
-    resolution = RESOLUTION[str(run.logits.dtype)] if not what.marked else 4 * FP32_RESOLUTION
-    logits, tolerance = scale.unsquash(values, what.sigmoids, resolution)
+    logits, tolerance = scale.unsquash(values, what.sigmoids)
     after = pair.changed(**{what.side: logits}, tolerance=tolerance)
     share = explained_share(pair, after) if after.difference.any() else 1.0
     share = max(share, 0.5)
@@ -129,8 +131,9 @@ def undo_sigmoid(state: State) -> State:
 def undo_calibration(state: State) -> State:
     """Take off a shift, temperature or other map that keeps the ranking, if one explains what is left."""
     pair = state.pair
-    if pair.size < 1e-5:
-        return state
+    codes = changed_items(pair.code_size) if pair.size else None
+    if pair.size < NEGLIGIBLE or (codes is not None and codes.share <= 0.5):
+        return state  # nothing, or single codes: those are looked at one by one
     found = scale.calibration(pair)
     if found is None:
         return state
@@ -277,10 +280,11 @@ def _document_order_finding(state: State, match: order.RowMatch, after: Pair, sh
         else _scores_once_undone(state, after)
     )
     exact = match.exact or not after.difference.any()
+    score = 0.5 + 0.49 * state.left * share
     return Finding(
         "document_order",
         "confirmed" if exact else "likely",
-        0.5 + 0.49 * state.left * share,
+        min(score, 0.85) if match.found < 0.95 else score,
         f"{match.found:.1%} of the candidate's rows are found among the reference's, {match.moved.mean():.1%} at another "
         f"place: {text}.{told}",
         "Export document ids with the logits, or predict without shuffling, in one process.",
@@ -318,7 +322,7 @@ def _missing_notes_finding(match: order.RowMatch, missing: int) -> Finding:
     return Finding(
         "different_documents",
         "likely",
-        0.5 + 0.45 * missing / len(match.partner),
+        0.9 + 0.09 * missing / len(match.partner),
         f"{missing:,} of the candidate's {len(match.partner):,} notes are not among the reference's; the others are.",
         "Export document ids with the logits: they show which notes both runs hold.",
         {"missing": missing, "found": match.found},
