@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float64
 
-from shifamind_core.analysis.flip_bound import F1Ranges, MinMax, Range, flip_bound
+from shifamind_core.analysis.flip_bound import F1Ranges, FlipBound, MinMax, flip_bound
 from shifamind_core.analysis.thresholds import SEED_GRID
 from shifamind_core.analysis.tuned_bound import TunedFlipBound
 from shifamind_core.arrays import Thresholds
@@ -116,7 +115,7 @@ def prove_tuned(
     needs = tuple(_need(bound, name, here[name], there, reported) for name, there in targets.items())
     largest = float(np.abs(test.logits).max())
     epsilons = _axis(measured.values(), [need.epsilon for need in needs], largest, points=TUNED_POINTS)
-    ranges = [bound.f1_range(epsilon) for epsilon in epsilons]
+    ranges = [bound.f1_range(float(epsilon)) for epsilon in epsilons]
     curve = TunedCurve(
         epsilons, np.array([r.macro_f1 for r in ranges]), np.array([r.micro_f1 for r in ranges])
     )
@@ -127,30 +126,14 @@ def prove_tuned(
     return Proof(None, curve, policies, needs, excluded, _sentence(needs, measured, excluded, "Tuned "))
 
 
-class _Ranges(Protocol):
-    @property
-    def macro_f1(self) -> Range: ...
-    @property
-    def micro_f1(self) -> Range: ...
-
-
-class _Bound(Protocol):
-    """A `FlipBound` or a `TunedFlipBound`."""
-
-    def f1_range(self, epsilon: float) -> _Ranges: ...
-    def smallest_epsilon(
-        self, *, macro_f1: float | None = None, micro_f1: float | None = None
-    ) -> float | None: ...
-
-
-def _need(bound: _Bound, name: str, here: float, there: float, reported: bool) -> Need:
+def _need(bound: FlipBound | TunedFlipBound, name: str, here: float, there: float, reported: bool) -> Need:
     slack = ROUNDING if reported else 0.0
     nearest = min(max(here, there - slack), there + slack)
     epsilon = 0.0 if nearest == here else bound.smallest_epsilon(**{name: nearest})
     return Need(name, here, there, epsilon)
 
 
-def _policy_range(bound: _Bound, name: str, epsilon: float) -> PolicyRange:
+def _policy_range(bound: FlipBound | TunedFlipBound, name: str, epsilon: float) -> PolicyRange:
     found = bound.f1_range(epsilon)
     return PolicyRange(name, epsilon, found.macro_f1, found.micro_f1)
 

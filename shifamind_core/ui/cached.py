@@ -84,16 +84,16 @@ def sampled(run: Run, policy_run: Run, referee: Run) -> SampledRange:
 
 def gap_split(candidate: Run, reference: Run, thresholds: tuple[float, float]) -> GapSplit:
     """`split_gap` of the two runs, aligned, each at its threshold."""
-    aligned = comparison(candidate, reference, FIXED_THRESHOLD)
-    return _gap_split(_key(candidate, reference), thresholds, aligned)
+    compared = comparison(candidate, reference, FIXED_THRESHOLD)
+    return _gap_split(_key(candidate, reference), thresholds, compared)
 
 
 def claims(
-    run: Run, evaluation: Evaluation, reported: Mapping[str, float], fixed: Proof, tuned: Proof | None
+    run: Run, validation: Run | None, reported: Mapping[str, float], fixed: Proof, tuned: Proof | None
 ) -> tuple[ScoreAgainstClaim, ...]:
     """`against_claims`."""
-    asked = digest_of([dict(reported), fixed.sentence, None if tuned is None else tuned.sentence])
-    return _claims(_key(run), asked, run, evaluation, reported, fixed, tuned)
+    own = evaluation(run, validation, "seed")
+    return _claims(_key(run, validation), digest_of(dict(reported)), run, own, reported, fixed, tuned)
 
 
 def whole_report(selection: Selection) -> Report:
@@ -142,7 +142,9 @@ def _report(key: str, grid: GridName, threshold: float, _selection: Selection) -
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _diagnosis(key: str, measured: str, _candidate: Run, _reference: Run, _ladder: Ladder | None) -> Diagnosis:
+def _diagnosis(
+    key: str, measured: str, _candidate: Run, _reference: Run, _ladder: Ladder | None
+) -> Diagnosis:
     return diagnose(_candidate, _reference, None if _ladder is None else _ladder.errors())
 
 
