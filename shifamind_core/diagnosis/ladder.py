@@ -1,13 +1,14 @@
 """The precision ladder: what each policy does to this model's logits, measured against FP64 on the same notes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from shifamind_core.analysis.counts import decisions
 from shifamind_core.analysis.thresholds import run_counts, score
+from shifamind_core.diagnosis.rungs import Ladder, Rung
 from shifamind_core.errors import PolicyRefused
 from shifamind_core.inference.pipeline import Pipeline, Setting
 from shifamind_core.inference.tokenization import Progress
@@ -19,50 +20,6 @@ from shifamind_core.runs.run import Run
 LADDER = ("fp64", "fp32", "tf32", "fp16-autocast", "fp16", "bf16-autocast", "bf16")
 PREDICTED = {"tf32": "emulated-tf32"}  # where the device cannot, what it would do is predicted
 THRESHOLD = 0.5
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One policy against FP64: differences of logits, decisions flipped at 0.5, scores.
-
-    `refused` holds the reason where the device cannot honour the policy; all numbers are then `None`.
-    `seconds` is the forward passes' time, of this machine and moment.
-    """
-
-    policy: str
-    refused: str | None = None
-    max_abs: float | None = None
-    p99_abs: float | None = None
-    median_abs: float | None = None
-    rms: float | None = None
-    flips: int | None = None
-    decisions: int | None = None
-    macro_f1: float | None = None
-    micro_f1: float | None = None
-    seconds: float | None = None
-    non_finite: int = 0
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """All rungs, and what they were measured on."""
-
-    rungs: tuple[Rung, ...]
-    documents: int
-    checkpoint: str
-    device: str
-    run_digests: dict[str, str]
-
-    def measured(self) -> dict[str, float]:
-        """Largest difference from FP64 by policy, for those that ran."""
-        return {
-            rung.policy: rung.max_abs
-            for rung in self.rungs
-            if rung.max_abs is not None and rung.policy != "fp64"
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        return to_json(self)
 
 
 def climb(

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from shifamind_core.analysis.flip_bound import F1Ranges, FlipBound, flip_bound
+from shifamind_core.analysis.flip_bound import F1Ranges, FlipBound, MinMax, flip_bound
+from shifamind_core.analysis.thresholds import SEED_GRID
+from shifamind_core.analysis.tuned_bound import TunedFlipBound
+from shifamind_core.arrays import Thresholds
 from shifamind_core.runs.run import Run
 
 ROUNDING = 5e-5  # a score reported with four decimals may be this much nearer than it reads
+POINTS, TUNED_POINTS = 160, 32  # of the curves
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,23 @@ class PolicyRange:
 
 
 @dataclass(frozen=True, eq=False)
-class Proof:
-    """Curves of the exact F1 range against ε, the measured errors, the needed ε and the verdict in one sentence."""
+class TunedCurve:
+    """F1 ranges of the tuned protocol for several ε; the last axis is (minimum, maximum)."""
 
-    threshold: float
-    curve: F1Ranges
+    epsilons: Float64[np.ndarray, " epsilons"]
+    macro_f1: MinMax
+    micro_f1: MinMax
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """Curves of the F1 range against ε, the measured errors, the needed ε and the verdict in one sentence.
+
+    `threshold` is `None` where it is tuned on validation, and so may itself move.
+    """
+
+    threshold: float | None
+    curve: F1Ranges | TunedCurve
     policies: tuple[PolicyRange, ...]
     needs: tuple[Need, ...]
     excluded: bool | None
@@ -77,26 +93,59 @@ def prove(
     )
 
 
-def _need(bound: FlipBound, name: str, here: float, there: float, reported: bool) -> Need:
+def prove_tuned(
+    validation: Run,
+    test: Run,
+    targets: Mapping[str, float],
+    measured: Mapping[str, float],
+    grid: Thresholds = SEED_GRID,
+    reported: bool = True,
+) -> Proof:
+    """The same for scores at the threshold that `validation` tunes: ε moves the logits of both runs, and with them
+    the threshold. The ranges are sound, and exact while 2ε is less than the spacing of the grid in logits.
+
+    Parameters
+    ----------
+    targets : mapping
+        `macro_f1` and/or `micro_f1` of the other run at its own tuned threshold.
+    """
+    bound = TunedFlipBound(validation, test, grid)
+    now = bound.f1_range(0.0)
+    here = {"macro_f1": now.macro_f1[0], "micro_f1": now.micro_f1[0]}
+    needs = tuple(_need(bound, name, here[name], there, reported) for name, there in targets.items())
+    largest = float(np.abs(test.logits).max())
+    epsilons = _axis(measured.values(), [need.epsilon for need in needs], largest, points=TUNED_POINTS)
+    ranges = [bound.f1_range(float(epsilon)) for epsilon in epsilons]
+    curve = TunedCurve(
+        epsilons, np.array([r.macro_f1 for r in ranges]), np.array([r.micro_f1 for r in ranges])
+    )
+    policies = tuple(
+        _policy_range(bound, name, epsilon) for name, epsilon in sorted(measured.items(), key=lambda m: m[1])
+    )
+    excluded = _excluded(needs, measured)
+    return Proof(None, curve, policies, needs, excluded, _sentence(needs, measured, excluded, "Tuned "))
+
+
+def _need(bound: FlipBound | TunedFlipBound, name: str, here: float, there: float, reported: bool) -> Need:
     slack = ROUNDING if reported else 0.0
     nearest = min(max(here, there - slack), there + slack)
     epsilon = 0.0 if nearest == here else bound.smallest_epsilon(**{name: nearest})
     return Need(name, here, there, epsilon)
 
 
-def _policy_range(bound: FlipBound, name: str, epsilon: float) -> PolicyRange:
+def _policy_range(bound: FlipBound | TunedFlipBound, name: str, epsilon: float) -> PolicyRange:
     found = bound.f1_range(epsilon)
     return PolicyRange(name, epsilon, found.macro_f1, found.micro_f1)
 
 
 def _axis(
-    measured: Iterable[float], needed: Iterable[float | None], largest: float
+    measured: Iterable[float], needed: Iterable[float | None], largest: float, points: int = POINTS
 ) -> Float64[np.ndarray, " epsilons"]:
     """Logarithmic, from below the smallest error to beyond what is needed."""
     marks = [value for value in (*measured, *needed) if value]
     low = min([*marks, 1e-3]) / 10
     high = min(max([*marks, 0.1]) * 4, max(largest, 0.1))
-    return np.geomspace(low, max(high, low * 10), 160)
+    return np.geomspace(low, max(high, low * 10), points)
 
 
 def _excluded(needs: Sequence[Need], measured: Mapping[str, float]) -> bool | None:
@@ -107,11 +156,13 @@ def _excluded(needs: Sequence[Need], measured: Mapping[str, float]) -> bool | No
     return any(need.epsilon is None or need.epsilon > largest for need in needs)
 
 
-def _sentence(needs: Sequence[Need], measured: Mapping[str, float], excluded: bool | None) -> str:
+def _sentence(
+    needs: Sequence[Need], measured: Mapping[str, float], excluded: bool | None, protocol: str = ""
+) -> str:
     if not needs:
         return "Give a reference run or the scores reported elsewhere: then this says which error a logit would need."
     hardest = max(needs, key=lambda need: np.inf if need.epsilon is None else need.epsilon)
-    step = f"{hardest.metric.replace('_f1', ' F1')} {hardest.here:.4f} → {hardest.there:.4f}"
+    step = f"{protocol}{hardest.metric.replace('_f1', ' F1')} {hardest.here:.4f} → {hardest.there:.4f}"
     if hardest.epsilon == 0:
         return f"{step}: the scores agree within their rounding, there is no gap to explain."
     if hardest.epsilon is None:

@@ -126,11 +126,16 @@ class RunCache:
         where these arrays are stored already with another manifest, both are kept and the later one's id
         is the digest of both.
         """
-        id = run.digest
-        if self._place(id).exists() and self._header(self._place(id)).manifest != run.manifest:
-            id = digest_of([run.digest, run.manifest])
+        id = self.upload_id(run)
         self._store(id, run, KeyRecord("uploaded", run.name, run.digest, _now()))
         return id
+
+    def upload_id(self, run: Run) -> str:
+        """The id that this run has, or would have, as an upload."""
+        taken = self._place(run.digest).exists()
+        if taken and self._header(self._place(run.digest)).manifest != run.manifest:
+            return digest_of([run.digest, run.manifest])
+        return run.digest
 
     def remove(self, id: str) -> None:
         """Delete an entry, damaged or not; nothing happens if there is none."""

@@ -6,11 +6,17 @@ name and the manifest are part of the key because results carry them. Results ar
 changes one.
 """
 
+from collections.abc import Mapping
+
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from shifamind_core.analysis.comparison import RunComparison, compare
+from shifamind_core.analysis.flip_bound import SampledRange, flip_bound
+from shifamind_core.analysis.gap_split import GapSplit, split_gap
 from shifamind_core.analysis.thresholds import (
+    FIXED_THRESHOLD,
     GRIDS,
     Evaluation,
     GridName,
@@ -18,6 +24,10 @@ from shifamind_core.analysis.thresholds import (
     evaluate,
     threshold_curve,
 )
+from shifamind_core.diagnosis.claims import ScoreAgainstClaim, against_claims
+from shifamind_core.diagnosis.diagnose import Diagnosis, diagnose
+from shifamind_core.diagnosis.proof import Proof, prove, prove_tuned
+from shifamind_core.diagnosis.rungs import Ladder
 from shifamind_core.figures.differences import BinnedDifferences, bin_differences
 from shifamind_core.report.files import Report, Selection, report
 from shifamind_core.report.tables import codes_table
@@ -48,6 +58,42 @@ def differences(candidate: Run, reference: Run, threshold: float) -> BinnedDiffe
 def codes(candidate: Run, reference: Run, threshold: float) -> pd.DataFrame:
     """`codes_table` of two aligned runs."""
     return _codes(_key(candidate, reference), threshold, candidate, reference)
+
+
+def diagnosis(candidate: Run, reference: Run, ladder: Ladder | None) -> Diagnosis:
+    """`diagnose` with the errors that a ladder measured."""
+    return _diagnosis(_key(candidate, reference), digest_of(ladder), candidate, reference, ladder)
+
+
+def proof(
+    run: Run,
+    targets: Mapping[str, float],
+    measured: Mapping[str, float],
+    validation: Run | None = None,
+    reported: bool = False,
+) -> Proof:
+    """`prove`; with a validation run `prove_tuned`."""
+    asked = digest_of([dict(targets), dict(measured), reported])
+    return _proof(_key(run, validation), asked, run, validation, targets, measured, reported)
+
+
+def sampled(run: Run, policy_run: Run, referee: Run) -> SampledRange:
+    """F1 at 0.5 of `run` when each logit moves by an error drawn from those of the policy's run against the referee's."""
+    return _sampled(_key(run, policy_run, referee), run, policy_run, referee)
+
+
+def gap_split(candidate: Run, reference: Run, thresholds: tuple[float, float]) -> GapSplit:
+    """`split_gap` of the two runs, aligned, each at its threshold."""
+    compared = comparison(candidate, reference, FIXED_THRESHOLD)
+    return _gap_split(_key(candidate, reference), thresholds, compared)
+
+
+def claims(
+    run: Run, validation: Run | None, reported: Mapping[str, float], fixed: Proof, tuned: Proof | None
+) -> tuple[ScoreAgainstClaim, ...]:
+    """`against_claims`."""
+    own = evaluation(run, validation, "seed")
+    return _claims(_key(run, validation), digest_of(dict(reported)), run, own, reported, fixed, tuned)
 
 
 def whole_report(selection: Selection) -> Report:
@@ -93,3 +139,49 @@ def _codes(key: str, threshold: float, _candidate: Run, _reference: Run) -> pd.D
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _report(key: str, grid: GridName, threshold: float, _selection: Selection) -> Report:
     return report(_selection)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _diagnosis(
+    key: str, measured: str, _candidate: Run, _reference: Run, _ladder: Ladder | None
+) -> Diagnosis:
+    return diagnose(_candidate, _reference, None if _ladder is None else _ladder.errors())
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _proof(
+    key: str,
+    asked: str,
+    _run: Run,
+    _validation: Run | None,
+    _targets: Mapping[str, float],
+    _measured: Mapping[str, float],
+    _reported: bool,
+) -> Proof:
+    if _validation is None:
+        return prove(_run, _targets, _measured, FIXED_THRESHOLD, _reported)
+    return prove_tuned(_validation, _run, _targets, _measured, reported=_reported)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _sampled(key: str, _run: Run, _policy_run: Run, _referee: Run) -> SampledRange:
+    errors = (_policy_run.logits.astype(np.float64) - _referee.logits).ravel()
+    return flip_bound(_run, FIXED_THRESHOLD).sampled_range(errors[np.isfinite(errors)])
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _gap_split(key: str, thresholds: tuple[float, float], _comparison: RunComparison) -> GapSplit:
+    return split_gap(_comparison.aligned, *thresholds)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _claims(
+    key: str,
+    asked: str,
+    _run: Run,
+    _evaluation: Evaluation,
+    _reported: Mapping[str, float],
+    _fixed: Proof,
+    _tuned: Proof | None,
+) -> tuple[ScoreAgainstClaim, ...]:
+    return against_claims(_run, _evaluation, _reported, _fixed, _tuned)

@@ -12,14 +12,20 @@ from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets import show_error
 
 CASING = {"true": "lower-cased", "false": "cased", "auto": "the library's casing"}
+TITLES = {"ladder": "Precision ladder of", "replay": "Replay on"}
 
 
-def show_jobs(workspace: Workspace) -> list[JobState]:
-    """Every active job with its progress, looked at each second for as long as there is one; returns them."""
-    active = [job for job in jobs.list_jobs(workspace.cache) if job.active]
+def show_jobs(workspace: Workspace, kinds: tuple[str, ...] = ()) -> list[JobState]:
+    """Every active job (of these kinds) with its progress, looked at each second for as long as there is one."""
+    active = active_jobs(workspace.cache, kinds)
     known = tuple(job.id for job in active)
-    st.fragment(_panel, run_every="1s" if known else None)(workspace.cache, known)
+    st.fragment(_panel, run_every="1s" if known else None)(workspace.cache, known, kinds)
     return active
+
+
+def active_jobs(cache: Path, kinds: tuple[str, ...] = ()) -> list[JobState]:
+    """Jobs that something may still happen to, of any run directory; all kinds where none is named."""
+    return [job for job in jobs.list_jobs(cache) if job.active and (not kinds or job.kind in kinds)]
 
 
 def show_failure(workspace: Workspace, kind: str) -> None:
@@ -46,7 +52,7 @@ def job_title(job: JobState) -> str:
     if job.kind == "predict":
         casing = CASING.get(str(job.spec.get("lowercase", "auto")), "")
         return f"{job.spec.get('split', 'test')} split of {name} under {job.spec.get('policy', 'fp32')}, {casing}"
-    return f"{job.kind.capitalize()} {name}"
+    return f"{TITLES.get(job.kind, job.kind.capitalize())} {name}"
 
 
 def progress_text(job: JobState) -> str:
@@ -81,8 +87,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _panel(cache: Path, known: tuple[str, ...]) -> None:
-    active = [job for job in jobs.list_jobs(cache) if job.active]
+def _panel(cache: Path, known: tuple[str, ...], kinds: tuple[str, ...]) -> None:
+    active = active_jobs(cache, kinds)
     if {job.id for job in active} != set(known):
         st.rerun()  # one ended, and the whole page may show what it found; or another tab began one
     for job in sorted(active, key=lambda job: job.status == "queued"):

@@ -27,7 +27,7 @@ def _column(name: str) -> Any:
     return st.column_config.NumberColumn(label, format=form, help=help)
 
 
-WIDE = ("run", "title")
+WIDE = ("run", "title", "interventions")
 F1, GAP, SMALL, THRESHOLD = "%.4f", "%+.4f", "%.2e", "%.2f"
 # Column → title, number format (None: as it is), help.
 COLUMNS: dict[str, tuple[str, str | None, str | None]] = {
@@ -67,5 +67,24 @@ COLUMNS: dict[str, tuple[str, str | None, str | None]] = {
     "decisions_gained": ("Gained", None, "Only the candidate assigns the code."),
     "decisions_lost": ("Lost", None, "Only the reference assigns the code."),
     "correlation": ("r", "%.6f", "Correlation of the code's logits between the runs."),
+    "policy": ("Policy", None, None),
+    "max_abs": ("Largest", SMALL, "Largest |difference| from FP64, in logits."),
+    "p99_abs": ("p99", SMALL, "99 % of |difference| are below."),
+    "median_abs": ("Median", SMALL, None),
+    "rms": ("rms", SMALL, "Root mean square difference."),
+    "flips": ("Flips", None, "Decisions at 0.5 that are not FP64's."),
+    "interventions": ("Interventions", None, "What was changed in the pipeline here."),
+    "explained": ("Explained", "percent", "Share of the squared difference that is gone."),
+    "max_abs_residual": ("Largest residual", SMALL, "Largest |difference| that remains, in logits."),
+    "rms_residual": ("rms residual", SMALL, None),
+    "distance": ("Distance", "%.2f", "From the reported scores, in sampling errors (root mean square)."),
+    "notes": ("Notes", None, None),
+    "macro_f1@0.5": ("Macro F1 @0.5", F1, None),
+    "micro_f1@0.5": ("Micro F1 @0.5", F1, None),
+    "best_threshold": ("Best threshold", THRESHOLD, None),
+    "tuned_macro_f1": ("Macro F1, tuned", F1, None),
+    "tuned_micro_f1": ("Micro F1, tuned", F1, None),
+    "seconds": ("Seconds", "%.1f", "Of the forward passes, on this machine."),
+    "non_finite": ("Not finite", None, "Logits that are NaN or infinite; left out of the differences."),
     "non_finite_cells": ("Not finite", None, "NaN or infinite in either run; left out of the statistics."),
 }

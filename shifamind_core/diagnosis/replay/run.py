@@ -9,6 +9,7 @@ import numpy as np
 
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import Split
+from shifamind_core.diagnosis.replay.before_after import before_after
 from shifamind_core.diagnosis.replay.interventions import interventions
 from shifamind_core.diagnosis.replay.recipe import Intervention, Recipe
 from shifamind_core.diagnosis.replay.reported import ReportedScores, ScoreSearch, parse_reported
@@ -134,7 +135,8 @@ def _from_logits(setup: _Setup, reference: Run, watch: Watch | None) -> dict[str
     bench = setup.bench(reference, {str(name): split for name, split in splits.items()})
     search = Search(bench, setup.base, setup.interventions(), spec.notes or SCREENED, spec.depth, watch)
     search.remarks += setup.remarks
-    return search.run().to_json()
+    result = search.run()
+    return result.to_json() | {"before_after": before_after(bench, search, result, reference)}
 
 
 def _from_scores(setup: _Setup, reported: ReportedScores, watch: Watch | None) -> dict[str, Any]:

@@ -315,7 +315,7 @@ def fit(values: Values, target: Target, rows: Rows, base_squares: float, reorder
     direct = _fit(values, wanted, base_squares)
     if not reorder or direct.explained > 0.9 or len(rows) < 8:
         return direct
-    order = _match_rows(values.mean(axis=0), target.values, rows)
+    order = match_rows(values.mean(axis=0), target.values, rows)
     if order is None:
         return direct
     moved, name = order
@@ -379,7 +379,7 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other) + 1e-300))
 
 
-def _match_rows(
+def match_rows(
     mean: Float64[np.ndarray, "notes codes"], every: Float64[np.ndarray, "all codes"], rows: Rows
 ) -> tuple[Rows, str] | None:
     """The target's row nearest to each note, if the notes find rows of their own and mostly not those of their place."""

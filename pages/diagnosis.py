@@ -1,0 +1,61 @@
+"""What caused the gap?"""
+
+import streamlit as st
+
+from shifamind_core.artifacts.run_directory import RunDirectory
+from shifamind_core.errors import ShifamindError
+from shifamind_core.ui import cached, state
+from shifamind_core.ui.diagnosis_question import ask_question, told
+from shifamind_core.ui.findings_panel import show_findings
+from shifamind_core.ui.gap_panel import show_gap_split
+from shifamind_core.ui.ladder_panel import last_ladder, show_ladder
+from shifamind_core.ui.proof_panel import show_proof
+from shifamind_core.ui.provenance_panel import show_provenance
+from shifamind_core.ui.replay_panel import last_replay, show_replay
+from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.verdict_panel import show_verdict
+
+
+def can_run() -> bool:
+    """Whether there is a checkpoint here to run; if not, one line why."""
+    try:
+        RunDirectory(workspace.run_directory)
+    except ShifamindError as error:
+        st.caption(f"Nothing can be run here: {safe_text(error)}")
+        return False
+    return True
+
+
+st.title("Diagnosis")
+workspace = state.current_workspace()
+question = ask_question()
+if question is None:
+    st.stop()
+ladder = last_ladder(workspace)
+other = question.reference.digest[:8] if question.reference is not None else "reported"
+stem = f"{question.candidate.digest[:8]}-{other}"
+
+with st.spinner("Comparing the runs", show_time=False):
+    diagnosis = cached.diagnosis(*question.whole, ladder) if question.whole is not None else None
+show_verdict(question, diagnosis, ladder, last_replay(workspace, question))
+
+st.header("Could rounding do it?")
+with told():
+    show_proof(question, ladder, workspace)
+st.subheader("Precision ladder")
+openable = can_run()
+show_ladder(workspace, question.candidate.manifest.split or "test", ladder, openable)
+
+if diagnosis is not None and question.whole is not None:
+    st.header("What it looks like")
+    show_findings(diagnosis, stem)
+    with st.expander("Provenance: both manifests side by side", icon=":material/compare:"):
+        show_provenance(*question.whole)
+    st.header("What the gap is made of")
+    with told():
+        show_gap_split(question)
+
+st.header("Replay: which change reproduces it?")
+show_replay(question, workspace, openable, stem)
+for remark in question.remarks:
+    st.caption(safe_text(remark))

@@ -1,0 +1,75 @@
+"""A diagnosis and a replay as tables."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from shifamind_core.diagnosis.diagnose import Diagnosis
+from shifamind_core.runs.manifest import flatten
+from shifamind_core.runs.run import Run
+
+AGREEMENTS = ("differs", "known of one only", "same")
+
+
+def findings_table(diagnosis: Diagnosis) -> pd.DataFrame:
+    """One row a cause, most likely first.
+
+    Columns: `cause`, `status` (confirmed, likely, possible, ruled_out), `score` (0 to 1), `explanation`,
+    `how_to_confirm`, `evidence` (its numbers as JSON).
+    """
+    rows = [finding.to_json() for finding in diagnosis.findings]
+    columns = ("cause", "status", "score", "explanation", "how_to_confirm", "evidence")
+    table = pd.DataFrame(rows, columns=list(columns))
+    return table.assign(evidence=[json.dumps(row["evidence"], sort_keys=True) for row in rows])
+
+
+def trials_table(replay: Mapping[str, Any]) -> pd.DataFrame:
+    """One row a trial of a replay's JSON, best first.
+
+    Columns: `interventions` (joined by " + "; "none" for the pipeline as it is), `explained` (share of the squared
+    difference, 0 to 1), `max_abs_residual` and `rms_residual` (logits; empty where only scores were known), `distance`
+    (from the reported scores, in sampling errors), `notes`, then the scores where they were computed.
+    """
+    rows = [
+        {
+            "interventions": " + ".join(trial["interventions"]) or "none",
+            **{
+                name: trial.get(name)
+                for name in ("explained", "max_abs_residual", "rms_residual", "distance")
+            },
+            "notes": trial["notes"],
+            **trial.get("scores", {}),
+        }
+        for trial in replay.get("trials", [])
+    ]
+    columns = ["interventions", "explained", "max_abs_residual", "rms_residual", "distance", "notes"]
+    scored = [name for name in (rows[0] if rows else {}) if name not in columns]
+    table = pd.DataFrame(rows, columns=columns + scored)
+    return table.dropna(axis=1, how="all") if rows else table
+
+
+def manifests_table(candidate: Run, reference: Run) -> pd.DataFrame:
+    """One row a field that either manifest knows, those that differ first.
+
+    Columns: `field` (dotted), `candidate`, `reference` (as text; empty where it is not known), `agreement`
+    (one of `AGREEMENTS`).
+    """
+    ours, theirs = flatten(candidate.manifest), flatten(reference.manifest)
+    rows = [
+        (name, _text(ours.get(name)), _text(theirs.get(name)), _agreement(name, ours, theirs))
+        for name in dict.fromkeys([*ours, *theirs])
+    ]
+    rows.sort(key=lambda row: AGREEMENTS.index(row[-1]))
+    return pd.DataFrame(rows, columns=["field", "candidate", "reference", "agreement"])
+
+
+def _agreement(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    if name not in ours or name not in theirs:
+        return "known of one only"
+    return "same" if ours[name] == theirs[name] else "differs"
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,62 @@
+"""The parts of a gap on a page."""
+
+import pandas as pd
+import streamlit as st
+
+from shifamind_core.analysis.gap_split import GapParts, GapSplit
+from shifamind_core.analysis.thresholds import FIXED_THRESHOLD
+from shifamind_core.figures.findings import PARTS, gap_split_figure
+from shifamind_core.ui import cached
+from shifamind_core.ui.charts import show_figure
+from shifamind_core.ui.diagnosis_question import Question
+
+PROTOCOLS = {"fixed": "Both at 0.5", "tuned": "Each at its tuned threshold"}
+
+
+def show_gap_split(question: Question) -> None:
+    """What threshold, calibration and ranking account for, with intervals.
+
+    Raises
+    ------
+    ShifamindError
+        A run without labels or with logits that are not finite.
+    """
+    thresholds = (FIXED_THRESHOLD, FIXED_THRESHOLD)
+    if question.thresholds is not None:
+        protocol = st.segmented_control(
+            "Thresholds", list(PROTOCOLS), default="fixed", format_func=PROTOCOLS.__getitem__, key="gap.protocol", required=True
+        )  # fmt: skip
+        thresholds = thresholds if protocol == "fixed" else question.thresholds
+    assert question.whole is not None
+    split = cached.gap_split(*question.whole, thresholds)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        show_figure(
+            gap_split_figure(split),
+            "gap",
+            "Parts of the macro and micro F1 gap as bars, with 95 percent intervals.",
+        )
+    with right:
+        st.dataframe(gap_table(split), hide_index=True, placeholder="")
+    st.caption(
+        "The candidate is turned into the reference step by step: its labels and threshold, one stretch and shift of all its "
+        "logits (calibration of the run), one for each code (calibration of codes); what is left is a different order of "
+        "notes, the ranking. The parts add up to the gap. Bars show the central 95 % of a paired bootstrap over notes "
+        f"({split.draws:,} draws)."
+    )
+
+
+def gap_table(split: GapSplit) -> pd.DataFrame:
+    """One row a part: macro and micro F1 with their 95 % intervals."""
+    return pd.DataFrame(
+        {
+            "Part": [title[0].upper() + title[1:] for title in PARTS.values()],
+            "Macro F1": _column(split.macro_f1),
+            "Micro F1": _column(split.micro_f1),
+        }
+    )
+
+
+def _column(parts: GapParts) -> list[str]:
+    found = [parts.gap, *(parts.parts[name] for name in PARTS if name != "gap")]
+    return [f"{one.value:+.4f}  [{one.low:+.4f}, {one.high:+.4f}]" for one in found]

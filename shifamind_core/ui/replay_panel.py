@@ -1,0 +1,197 @@
+"""Replay on a page: start it, watch its trials, read the winner."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from shifamind_core import jobs
+from shifamind_core.errors import ShifamindError
+from shifamind_core.figures.replay import before_after_figure
+from shifamind_core.jobs import JobState
+from shifamind_core.report.csv_text import csv_text
+from shifamind_core.report.diagnosis import trials_table
+from shifamind_core.runs.cache import RunCache
+from shifamind_core.ui.charts import show_figure
+from shifamind_core.ui.diagnosis_question import Question
+from shifamind_core.ui.job_panel import active_jobs, show_jobs
+from shifamind_core.ui.state import Workspace
+from shifamind_core.ui.tables import show_table
+from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets import load_run, show_error
+
+CASINGS = ("lowercase=true", "lowercase=false")
+VERDICTS = {
+    "identical": ("green", ":material/drag_handle:", "Identical"),
+    "numerics": ("green", ":material/calculate:", "Numerics"),
+    "confirmed": ("green", ":material/verified:", "Reproduced"),
+    "likely": ("blue", ":material/trending_up:", "Likely"),
+    "unexplained": ("orange", ":material/help:", "Unexplained"),
+    "ranked": ("blue", ":material/format_list_numbered:", "Nearest to the reported scores"),
+}
+SHOWN = 12
+TITLES = {"macro_f1": "Macro F1 @0.5", "micro_f1": "Micro F1 @0.5"}
+
+
+def last_replay(workspace: Workspace, question: Question) -> JobState | None:
+    """The newest finished replay of this very question on the selected run directory."""
+    asked = _asked(workspace, question)
+    if asked is None:
+        return None
+    for job in jobs.list_jobs(workspace.cache):
+        if job.kind == "replay" and job.status == "done" and job.result and _is_about(job, asked):
+            return job
+    return None
+
+
+def verdict_badge(result: dict[str, Any]) -> str:
+    """The replay's verdict as Markdown: icon, word, colour."""
+    colour, icon, word = VERDICTS.get(
+        str(result.get("verdict")), ("gray", ":material/help:", safe_text(result.get("verdict")))
+    )
+    return f":{colour}-badge[{icon} {word}]"
+
+
+def show_replay(question: Question, workspace: Workspace, openable: bool, stem: str) -> None:
+    """The buttons, the running search with its trials, and the last one's result."""
+    asked = _asked(workspace, question)
+    if question.reference is None and not question.reported:
+        st.info(
+            "Fill in at least one reported score above, or a row of the seed's table.", icon=":material/info:"
+        )
+        return
+    st.caption(
+        "Changes the pipeline here in the ways such pipelines go wrong (casing, length, padding, weights, order, …), one by one "
+        "and then together, until the checkpoint gives the other side's "
+        + ("logits." if question.reference is not None else "scores.")
+    )
+    _start(question, workspace, openable)
+    running = show_jobs(workspace, kinds=("replay",))
+    if running:
+        st.fragment(_live, run_every="1s")(workspace.cache)
+        return
+    _show_failure(workspace, asked)
+    last = last_replay(workspace, question)
+    if last is not None and last.result is not None:
+        show_result(last.result, stem)
+
+
+def show_result(result: dict[str, Any], stem: str) -> None:
+    """The verdict's sentence, before and after, and every trial."""
+    st.markdown(f"{verdict_badge(result)} {safe_text(result.get('sentence', ''), 1200)}")
+    compared = result.get("before_after")
+    if compared:
+        left, right = st.columns([3, 2], gap="large")
+        with left:
+            show_figure(
+                before_after_figure(compared),
+                "replay",
+                "Histogram of absolute logit differences from the reference, before and after the change.",
+            )
+        with right:
+            st.dataframe(before_after_table(result), hide_index=True, placeholder="–")
+    table = trials_table(result)
+    show_table(table, list(table.columns), height=min(40 + 35 * len(table), 460))
+    for remark in result.get("remarks", []):
+        st.caption(safe_text(remark))
+    st.download_button(
+        "Trials as CSV",
+        lambda: csv_text(table),
+        f"shifamind-trials-{stem}.csv",
+        "text/csv",
+        on_click="ignore",
+        icon=":material/download:",
+    )
+
+
+def before_after_table(result: dict[str, Any]) -> pd.DataFrame:
+    """What the winner changed: residuals and F1, before, after, and of the reference."""
+    before, after = result["base"], result["best"]
+    rows: list[tuple[str | None, ...]] = [
+        (title, *(f"{trial[name]:.3g}" for trial in (before, after)), None)
+        for title, name in (("Largest |difference|", "max_abs_residual"), ("rms difference", "rms_residual"))
+    ]
+    for name, values in (result["before_after"].get("scores") or {}).items():
+        rows.append((TITLES[name], *(f"{values[side]:.4f}" for side in ("before", "after", "reference"))))
+    return pd.DataFrame(rows, columns=["", "Before", "After", "Reference"])
+
+
+def _start(question: Question, workspace: Workspace, openable: bool) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if question.reference is None:
+            if st.button(
+                "Casing on, casing off",
+                type="primary",
+                icon=":material/balance:",
+                disabled=not openable,
+                help="The decisive pair: the whole split lower-cased, then cased, against the reported scores. 0.2934 with "
+                "lower-casing and 0.19 to 0.22 without would settle the seed's case.",
+            ):
+                _submit(question, workspace, only=list(CASINGS))
+            if st.button("All interventions", icon=":material/manage_search:", disabled=not openable):
+                _submit(question, workspace)
+            return
+        notes = st.number_input(
+            "Notes", min_value=8, max_value=4096, value=64, step=8, key="replay.notes", width=140
+        )
+        depth = st.number_input(
+            "Together", min_value=1, max_value=3, value=3, key="replay.depth", width=140,
+            help="How many changes may be combined.",
+        )  # fmt: skip
+        if st.button("Start the replay", type="primary", icon=":material/replay:", disabled=not openable):
+            _submit(question, workspace, notes=int(notes), depth=int(depth))
+
+
+def _submit(question: Question, workspace: Workspace, **more: Any) -> None:
+    try:
+        asked = _asked(workspace, question, store=True)
+    except ShifamindError as error:
+        show_error(error)
+        return
+    if asked is not None:
+        jobs.submit(workspace.cache, "replay", {**asked, **more})
+
+
+def _asked(workspace: Workspace, question: Question, store: bool = False) -> dict[str, Any] | None:
+    """The part of a replay's specification that says what it is about.
+
+    A worker reads runs from the cache alone, so that with `store` a reference beside the run directory is copied there.
+    """
+    split = question.candidate.manifest.split or "test"
+    if question.reference_offer is None:
+        written = ",".join(f"{name}={value:g}" for name, value in question.reported.items())
+        return {**workspace.source, "split": split, "reported": written} if written else None
+    source = question.reference_offer.source
+    if isinstance(source, Path):
+        cache = RunCache(workspace.cache)
+        run = load_run(question.reference_offer)
+        source = cache.store_upload(run) if store else cache.upload_id(run)
+    return {**workspace.source, "split": split, "reference": source}
+
+
+def _is_about(job: JobState, asked: dict[str, Any]) -> bool:
+    return all(job.spec.get(name) == value for name, value in asked.items())
+
+
+def _live(cache: Path) -> None:
+    """The running replay's best trials so far."""
+    for job in active_jobs(cache, ("replay",)):
+        if job.partial and job.partial.get("trials"):
+            table = trials_table({"trials": job.partial["trials"][:SHOWN]})
+            show_table(table, list(table.columns))
+
+
+def _show_failure(workspace: Workspace, asked: dict[str, Any] | None) -> None:
+    about = [
+        job
+        for job in jobs.list_jobs(workspace.cache)
+        if job.kind == "replay" and asked and _is_about(job, asked)
+    ]
+    if not about:
+        return
+    last = about[0]
+    if last.status in ("failed", "lost"):
+        show_error(f"Replay: {last.error or last.message or 'it ended without a word.'}")
+    elif last.status == "cancelled":
+        st.info("The last replay was cancelled.", icon=":material/cancel:")

@@ -1,0 +1,51 @@
+"""The answer in a few lines, before the evidence."""
+
+import streamlit as st
+
+from shifamind_core.diagnosis.claims import ranking_remark
+from shifamind_core.diagnosis.diagnose import Diagnosis
+from shifamind_core.diagnosis.rungs import Ladder
+from shifamind_core.jobs import JobState
+from shifamind_core.ui import cached
+from shifamind_core.ui.diagnosis_question import Question, told
+from shifamind_core.ui.findings_panel import cause_title, status_badge
+from shifamind_core.ui.proof_panel import claims_table, proof_of
+from shifamind_core.ui.replay_panel import verdict_badge
+from shifamind_core.ui.text import safe_text
+
+
+def show_verdict(
+    question: Question, diagnosis: Diagnosis | None, ladder: Ladder | None, replay: JobState | None
+) -> None:
+    """The best cause, what rounding can do, and what a replay found."""
+    with st.container(border=True):
+        if diagnosis is not None:
+            best = diagnosis.findings[0]
+            st.subheader(cause_title(best.cause), anchor=False)
+            st.markdown(f"{status_badge(best.status)} {safe_text(best.explanation, 900)}")
+        with told():
+            proof = proof_of(question, ladder)
+            if question.targets:
+                st.markdown(f":gray-badge[:material/straighten: Rounding] {safe_text(proof.sentence)}")
+        if replay is not None and replay.result is not None:
+            st.markdown(f"{verdict_badge(replay.result)} {safe_text(replay.result.get('sentence', ''), 900)}")
+        if question.reference is None:
+            _show_claims(question, ladder)
+
+
+def _show_claims(question: Question, ladder: Ladder | None) -> None:
+    if not question.reported:
+        st.markdown("Type the scores that were reported, or fill in a row of the seed's table.")
+        return
+    with told():
+        fixed = proof_of(question, ladder)
+        tuned = proof_of(question, ladder, tuned=True) if question.validation is not None else None
+        claims = cached.claims(question.candidate, question.validation, question.reported, fixed, tuned)
+        config = {
+            name: st.column_config.NumberColumn(format="%+.4f" if name == "Gap" else "%.4f")
+            for name in ("Here", "Reported", "Gap", "Sampling ±")
+        }
+        st.dataframe(claims_table(claims), hide_index=True, placeholder="–", column_config=config)
+        remark = ranking_remark(claims)
+        if remark:
+            st.markdown(remark)
