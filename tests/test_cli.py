@@ -115,7 +115,7 @@ def test_diagnose_and_replay_find_the_casing(command, predicted, run_directory):
                      "--only", "lowercase=false", "--only", "max_length=128")  # fmt: skip
     assert result["best"]["interventions"] == ["lowercase=false"] and result["verdict"] == "confirmed"
     assert {"explained", "max_abs_residual"} <= result["best"].keys()
-    assert [trial["interventions"] for trial in result["trials"]][0] == ["lowercase=false"]
+    assert result["trials"][0]["interventions"] == ["lowercase=false"]
 
 
 def test_capture_prints_python(command, capsys):

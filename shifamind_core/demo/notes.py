@@ -43,7 +43,29 @@ SILENT = 0.16
 UNCODED = 0.62
 OFTEN_UNCODED = 1.0
 LOOSELY_CODED = frozenset(
-    "F419 D649 E669 Y929 D62 N390 E871 I252 N189 E872 Z8673 Z86718 G8929 K5900 G4700 D696 Y92239 J9601 J189 Z23 Y92230".split()
+    [
+        "F419",
+        "D649",
+        "E669",
+        "Y929",
+        "D62",
+        "N390",
+        "E871",
+        "I252",
+        "N189",
+        "E872",
+        "Z8673",
+        "Z86718",
+        "G8929",
+        "K5900",
+        "G4700",
+        "D696",
+        "Y92239",
+        "J9601",
+        "J189",
+        "Z23",
+        "Y92230",
+    ]
 )
 # Laboratory values out of range: the codes that mean it, how often with one of them, how often without.
 ABNORMAL = {
