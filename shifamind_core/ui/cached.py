@@ -61,7 +61,7 @@ def codes(candidate: Run, reference: Run, threshold: float) -> pd.DataFrame:
 
 
 def diagnosis(candidate: Run, reference: Run, ladder: Ladder | None) -> Diagnosis:
-    """`diagnose` with the errors that a ladder measured."""
+    """`diagnose` with what a ladder measured."""
     return _diagnosis(_key(candidate, reference), digest_of(ladder), candidate, reference, ladder)
 
 
@@ -145,7 +145,7 @@ def _report(key: str, grid: GridName, threshold: float, _selection: Selection) -
 def _diagnosis(
     key: str, measured: str, _candidate: Run, _reference: Run, _ladder: Ladder | None
 ) -> Diagnosis:
-    return diagnose(_candidate, _reference, None if _ladder is None else _ladder.errors())
+    return diagnose(_candidate, _reference, None if _ladder is None else _ladder.rungs)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
