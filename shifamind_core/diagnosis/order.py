@@ -1,5 +1,6 @@
 """Rows or columns out of order: find who is who, undo it, and say what kind of order it was."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -7,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from shifamind_core.diagnosis.pair import Matrix, Pair, standard_scores
 
@@ -211,9 +212,10 @@ def match_nearest(candidate: Matrix, reference: Matrix, rows: np.ndarray) -> Map
     if len(reference) < 2 or not len(rows):
         return proposal
     left = candidate[rows]
-    nearest, distinct = _nearest_in_tree(left, reference)
-    if distinct.mean() < 0.5 and _promising(left, reference):
-        nearest, distinct = _nearest_of_all(left, reference)
+    search = _search_for(left, reference)
+    if search is None:
+        return proposal
+    nearest, distinct = search(left, reference)
     if not distinct.any():
         return proposal
     distance = np.linalg.norm(left - reference[nearest], axis=1)
@@ -224,10 +226,17 @@ def match_nearest(candidate: Matrix, reference: Matrix, rows: np.ndarray) -> Map
     return proposal
 
 
-def _promising(left: Matrix, right: Matrix, sample: int = 400) -> bool:
-    """Does comparing all rows find partners for a sample of them?"""
+Search: TypeAlias = Callable[[Matrix, Matrix], tuple[np.ndarray, np.ndarray]]
+
+
+def _search_for(left: Matrix, right: Matrix, sample: int = 400) -> Search | None:
+    """The cheaper search that finds partners for a sample of the rows; `None` if neither does."""
     chosen = left[:: max(1, len(left) // sample)]
-    return bool(_nearest_of_all(chosen, right)[1].mean() > 0.1)
+    found = [(search, search(chosen, right)[1].mean()) for search in (_nearest_in_tree, _nearest_of_all)]
+    tree, thorough = found[0][1], found[1][1]
+    if max(tree, thorough) < 0.1:
+        return None
+    return _nearest_in_tree if tree > 0.9 * thorough else _nearest_of_all
 
 
 def _nearest_in_tree(
@@ -235,7 +244,7 @@ def _nearest_in_tree(
 ) -> tuple[np.ndarray, np.ndarray]:
     sample = right[:: max(1, len(right) // 4000)]
     axes = np.linalg.eigh(sample.T @ sample)[1][:, -directions:]
-    tree = cKDTree(right @ axes)
+    tree = KDTree(right @ axes)
     _, shortlist = tree.query(left @ axes, k=min(near, len(right)), workers=2)
     distances = np.linalg.norm(right[shortlist] - left[:, None, :], axis=2)
     order = np.argsort(distances, axis=1)
