@@ -8,8 +8,9 @@ from shifamind_core.ui import cached, state
 from shifamind_core.ui.diagnosis_question import ask_question, told
 from shifamind_core.ui.findings_panel import show_findings
 from shifamind_core.ui.gap_panel import show_gap_split
+from shifamind_core.ui.hypotheses_panel import hypotheses_of, show_hypotheses
 from shifamind_core.ui.ladder_panel import last_ladder, show_ladder
-from shifamind_core.ui.proof_panel import show_proof
+from shifamind_core.ui.proof_panel import show_proof, try_proof
 from shifamind_core.ui.provenance_panel import show_provenance
 from shifamind_core.ui.replay_panel import asked_about, last_replay, show_replay
 from shifamind_core.ui.text import safe_text
@@ -53,7 +54,11 @@ if diagnosis is not None and question.whole is not None:
     st.header("What it looks like")
     show_findings(diagnosis, stem)
     with st.expander("Provenance: both manifests side by side", icon=":material/compare:"):
-        show_provenance(*question.whole)
+        show_provenance(*question.whole, diagnosis.provenance)
+if diagnosis is not None or question.targets:
+    st.subheader("Is it the GPU? Five hypotheses")
+    show_hypotheses(hypotheses_of(diagnosis, try_proof(question, ladder), ladder))
+if diagnosis is not None and question.whole is not None:
     st.header("What the gap is made of")
     with told():
         show_gap_split(question)
