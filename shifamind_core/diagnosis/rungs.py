@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from shifamind_core.diagnosis.numerics import LadderRung
 from shifamind_core.records import to_json
 
 
@@ -49,11 +48,3 @@ class Ladder:
 
     def to_json(self) -> dict[str, Any]:
         return to_json(self)
-
-    def errors(self) -> tuple[LadderRung, ...]:
-        """The measured errors as `diagnose` takes them."""
-        return tuple(
-            LadderRung(rung.policy, rung.max_abs, rung.rms, rung.p99_abs, rung.median_abs)
-            for rung in self.rungs
-            if rung.max_abs is not None and rung.rms is not None and rung.policy != "fp64"
-        )
