@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,7 @@ LEVELS: tuple[Level, ...] = ("fp32", "tf32", "fp16", "bf16")
 REACH: Mapping[Level, float] = {"fp32": 5e-5, "tf32": 1e-2, "fp16": 2e-2, "bf16": 0.12}
 
 
+@runtime_checkable
 class MeasuredRung(Protocol):
     """A rung of the precision ladder (`diagnosis.ladder.Rung`), as far as it is needed here.
 
