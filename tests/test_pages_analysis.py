@@ -282,6 +282,7 @@ def test_every_file_of_the_report_can_be_downloaded(filled: Dashboard) -> None:
         "codes.csv",
         "comparison.csv",
         "thresholds.csv",
+        "findings.csv",
         "All of them in one archive",
     ]
     preview = app.dataframe[0].value
@@ -297,6 +298,7 @@ def test_runs_without_labels_still_give_the_comparison(dashboard: Dashboard) -> 
     assert not app.exception
     assert [one.label for one in app.get("download_button")] == [
         "comparison.csv",
+        "findings.csv",
         "All of them in one archive",
     ]
     assert "Neither run has labels" in captions(app)
