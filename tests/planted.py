@@ -25,7 +25,9 @@ class Planted:
     also: tuple[str, ...] = ()
 
 
-def synthetic_run(documents: int = 2000, codes: int = 50, seed: int = 0, hidden: int = 24, notes: int = 0) -> Run:
+def synthetic_run(
+    documents: int = 2000, codes: int = 50, seed: int = 0, hidden: int = 24, notes: int = 0
+) -> Run:
     """Logits as a classifier over a few latent features gives them, with labels of long-tailed prevalence.
 
     `seed` decides about the model, `notes` about what it reads.
