@@ -5,7 +5,7 @@ scale, then the order of columns and rows, then calibration; what remains is loc
 and, where it is everywhere, told apart by its shape.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,20 +13,36 @@ import numpy as np
 
 from shifamind_core.analysis.alignment import AlignedRuns, NothingInCommon, align
 from shifamind_core.diagnosis import order, undo
-from shifamind_core.diagnosis.findings import CAUSES, Finding, most_likely_first, ruled_out
+from shifamind_core.diagnosis.findings import CAUSES, Finding, json_value, most_likely_first, ruled_out
+from shifamind_core.diagnosis.hypotheses import Hypothesis, Observed, judge
 from shifamind_core.diagnosis.labels import different_labels_finding, metric_finding
 from shifamind_core.diagnosis.local import InputLimits
-from shifamind_core.diagnosis.numerics import Rungs
-from shifamind_core.diagnosis.rest import Known, examine_rest, sizes_table
+from shifamind_core.diagnosis.narrow import compare_tokens, narrow
+from shifamind_core.diagnosis.numerics import REACH, Rungs
+from shifamind_core.diagnosis.provenance import Provenance, compare_manifests
+from shifamind_core.diagnosis.rest import CONFIRM, Known, examine_rest, sizes_table
 from shifamind_core.diagnosis.undo import State
+from shifamind_core.records import to_json
 from shifamind_core.runs.run import Run
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """The findings, most likely first, and what was assumed to reach them."""
+    """The findings, most likely first, and what stands beside them.
+
+    Attributes
+    ----------
+    findings : one a cause
+    provenance : the manifests, compared
+    hypotheses : a verdict on each way in which a GPU is said to change a score
+    observed : how far the runs are apart; `None` where they could not be put side by side
+    remarks : what was assumed to put them side by side
+    """
 
     findings: tuple[Finding, ...]
+    provenance: Provenance
+    hypotheses: tuple[Hypothesis, ...]
+    observed: Observed | None = None
     remarks: tuple[str, ...] = ()
 
     @property
@@ -43,6 +59,12 @@ class Diagnosis:
         return {
             "cause": self.cause,
             "findings": [finding.to_json() for finding in self.findings],
+            "differences": [
+                {**json_value(to_json(difference)), "sentence": difference.sentence}
+                for difference in self.provenance.differences
+            ],
+            "hypotheses": [to_json(hypothesis) for hypothesis in self.hypotheses],
+            "observed": None if self.observed is None else to_json(self.observed),
             "remarks": list(self.remarks),
         }
 
@@ -60,21 +82,43 @@ def diagnose(
     candidate, reference : Run
         Need not be aligned: notes are matched by id, codes by name, and where that fails by content.
     ladder : rungs, optional
-        The error of each precision policy measured on this very model. Without it the largest errors measured
-        on other models stand in, and more stays `possible`.
+        The error of each precision policy measured on this very model (`Ladder.rungs`). Without it the largest
+        errors measured on other models stand in, and more stays `possible`.
     reported : mapping, optional
         Scores said to be the reference's, e.g. ``{"macro_f1@0.5": 0.2934}``; compared with what its logits and
         labels give.
     """
+    rungs = tuple(ladder or ())
+    provenance = compare_manifests(candidate.manifest, reference.manifest)
     try:
         aligned = align(candidate, reference)
     except NothingInCommon as problem:
-        return _diagnose_unaligned(candidate, reference, problem, tuple(ladder or ()))
-    findings = _matching_findings(aligned)
-    state = examine(aligned.candidate, aligned.reference, tuple(ladder or ()))
-    findings += _label_findings(aligned, state)
-    findings += _metric_findings(aligned, reported)
-    return Diagnosis(conclude([*findings, *state.findings], state), aligned.remarks)
+        findings = conclude(_unaligned_findings(candidate, reference, problem, rungs))
+        return Diagnosis(findings, provenance, judge(None, None, "", provenance), remarks=(str(problem),))
+    state = examine(aligned.candidate, aligned.reference, rungs)
+    findings = [*_matching_findings(aligned), *_label_findings(aligned, state)]
+    findings += [*_metric_findings(aligned, reported), *state.findings]
+    if not state.findings and not state.pair.difference.any():
+        findings = [*_equal_findings(state, any(finding.score >= 0.5 for finding in findings)), *findings]
+    tokens = compare_tokens(aligned.candidate, aligned.reference, _changed_notes(state))
+    concluded = conclude(narrow(best_of_each(findings), provenance, tokens))
+    observed = _observed(aligned)
+    numerics = next((finding for finding in concluded if finding.cause == "numerics"), None)
+    hypotheses = judge(observed, numerics, concluded[0].cause, provenance, rungs)
+    return Diagnosis(concluded, provenance, hypotheses, observed, aligned.remarks)
+
+
+def _observed(aligned: AlignedRuns) -> Observed:
+    pair = undo.start(aligned.candidate, aligned.reference).pair
+    return Observed(pair.size, pair.largest, float(np.sqrt(np.mean(pair.spread**2))))
+
+
+def _changed_notes(state: State) -> np.ndarray | None:
+    """Which notes changed beyond rounding, if the rows stayed where they were."""
+    if state.partner is not None:
+        return None
+    pair = undo.start(state.candidate, state.reference).pair
+    return pair.note_size > REACH["tf32"]
 
 
 def examine(candidate: Run, reference: Run, ladder: Rungs = ()) -> State:
@@ -92,27 +136,33 @@ def examine(candidate: Run, reference: Run, ladder: Rungs = ()) -> State:
     return examine_rest(state, known)
 
 
-def conclude(findings: list[Finding], state: State | None) -> tuple[Finding, ...]:
-    """Order the findings, one a cause; say `identical` where nothing differs, `unknown` where nothing is found."""
-    if state is not None and not state.findings and not state.pair.difference.any():
-        others = [finding for finding in findings if finding.score >= 0.5]
-        findings = [*_equal_findings(state, 0.6 if others else 0.999), *findings]
+def best_of_each(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding a cause: the one that scores highest."""
     best: dict[str, Finding] = {}
     for finding in findings:
         if finding.cause not in best or finding.score > best[finding.cause].score:
             best[finding.cause] = finding
-    if not any(finding.score > 0 for finding in best.values()):
-        best["unknown"] = Finding("unknown", "possible", 0.1, "Nothing found explains the difference.")
-    if "non_finite" in best and all(
-        finding.cause in ("non_finite", "numerics", "identical") or finding.score < 0.5
-        for finding in best.values()
-    ):
-        best["non_finite"] = best["non_finite"].changed(score=0.995)
-    return most_likely_first(list(best.values()))
+    return list(best.values())
 
 
-def _equal_findings(state: State, score: float) -> list[Finding]:
-    """All logits equal; or equal as far as the probabilities tell from which they were made."""
+def conclude(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Most likely first; `non_finite` first where nothing but rounding stands beside it, `unknown` if nothing does."""
+    found = best_of_each(findings)
+    if not any(finding.score > 0 for finding in found):
+        found.append(
+            Finding("unknown", "possible", 0.1, "Nothing found explains the difference.", CONFIRM["unknown"])
+        )
+    beside = [finding for finding in found if finding.cause not in ("non_finite", "numerics", "identical")]
+    if all(finding.score < 0.5 for finding in beside):
+        found = [
+            finding.changed(score=0.995) if finding.cause == "non_finite" else finding for finding in found
+        ]
+    return most_likely_first(found)
+
+
+def _equal_findings(state: State, others: bool) -> list[Finding]:
+    """All logits equal, or as far as stored probabilities tell; `others` says that labels or scores do differ."""
+    score = 0.6 if others else 0.999
     pair = state.pair
     rounded = int((pair.candidate != pair.reference).sum())
     largest = float(np.abs(pair.candidate - pair.reference).max())
@@ -210,26 +260,28 @@ def _metric_findings(aligned: AlignedRuns, reported: Mapping[str, float] | None)
     return [finding]
 
 
-def _diagnose_unaligned(candidate: Run, reference: Run, problem: NothingInCommon, ladder: Rungs) -> Diagnosis:
+def _unaligned_findings(
+    candidate: Run, reference: Run, problem: NothingInCommon, ladder: Rungs
+) -> list[Finding]:
     """Two runs that neither ids nor names bring together: look for shared content."""
     cause = "different_documents" if problem.what == "documents" else "different_codes"
     finding = Finding(cause, "confirmed", 0.98, str(problem), evidence={"shared": 0})
-    same_codes = candidate.logits.shape[1] == reference.logits.shape[1]
-    if problem.what != "documents" or not same_codes:
-        return Diagnosis((finding,), (str(problem),))
+    if problem.what != "documents" or candidate.logits.shape[1] != reference.logits.shape[1]:
+        return [finding]
     match = order.match_rows(*(undo.start(run, run).pair.candidate for run in (candidate, reference)))
     if match.found < 0.1:
-        return Diagnosis((finding,), (str(problem),))
+        return [finding]
     rows = np.flatnonzero(match.partner >= 0)
-    shared = f"{len(rows):,} of the candidate's {candidate.documents:,} notes are among the reference's {reference.documents:,}"
     finding = finding.changed(
-        explanation=f"The runs hold other notes: by their logits, {shared}.",
+        explanation=(
+            f"The runs hold other notes: by their logits, {len(rows):,} of the candidate's {candidate.documents:,} notes "
+            f"are among the reference's {reference.documents:,}."
+        ),
         how_to_confirm="Export document ids with the logits.",
         evidence={"shared": len(rows), "exact": match.exact},
     )
     common = [run.select(rows=part) for run, part in ((candidate, rows), (reference, match.partner[rows]))]
-    state = examine(common[0], common[1], ladder)
-    return Diagnosis(conclude([finding, *state.findings], None), (str(problem),))
+    return [finding, *examine(common[0], common[1], ladder).findings]
 
 
 __all__ = ["CAUSES", "Diagnosis", "diagnose", "examine"]
