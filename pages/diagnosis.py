@@ -8,10 +8,11 @@ from shifamind_core.ui import cached, state
 from shifamind_core.ui.diagnosis_question import ask_question, told
 from shifamind_core.ui.findings_panel import show_findings
 from shifamind_core.ui.gap_panel import show_gap_split
+from shifamind_core.ui.hypotheses_panel import hypotheses_of, show_hypotheses
 from shifamind_core.ui.ladder_panel import last_ladder, show_ladder
-from shifamind_core.ui.proof_panel import show_proof
+from shifamind_core.ui.proof_panel import show_proof, try_proof
 from shifamind_core.ui.provenance_panel import show_provenance
-from shifamind_core.ui.replay_panel import last_replay, show_replay
+from shifamind_core.ui.replay_panel import asked_about, last_replay, show_replay
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.verdict_panel import show_verdict
 
@@ -35,9 +36,12 @@ ladder = last_ladder(workspace)
 other = question.reference.digest[:8] if question.reference is not None else "reported"
 stem = f"{question.candidate.digest[:8]}-{other}"
 
-with st.spinner("Comparing the runs", show_time=False):
-    diagnosis = cached.diagnosis(*question.whole, ladder) if question.whole is not None else None
-show_verdict(question, diagnosis, ladder, last_replay(workspace, question))
+diagnosis = None
+if question.whole is not None:
+    with told(), st.spinner("Comparing the runs", show_time=False):
+        diagnosis = cached.diagnosis(*question.whole, ladder)
+asked = asked_about(workspace, question.candidate, question.reference_offer, question.reported)
+show_verdict(question, diagnosis, ladder, last_replay(workspace, asked))
 
 st.header("Could rounding do it?")
 with told():
@@ -50,12 +54,16 @@ if diagnosis is not None and question.whole is not None:
     st.header("What it looks like")
     show_findings(diagnosis, stem)
     with st.expander("Provenance: both manifests side by side", icon=":material/compare:"):
-        show_provenance(*question.whole)
+        show_provenance(*question.whole, diagnosis.provenance)
+if diagnosis is not None or question.targets:
+    st.subheader("Is it the GPU? Five hypotheses")
+    show_hypotheses(hypotheses_of(diagnosis, try_proof(question, ladder), ladder))
+if diagnosis is not None and question.whole is not None:
     st.header("What the gap is made of")
     with told():
         show_gap_split(question)
 
 st.header("Replay: which change reproduces it?")
 show_replay(question, workspace, openable, stem)
-for remark in question.remarks:
-    st.caption(safe_text(remark))
+remarks = question.remarks or (() if diagnosis is None else diagnosis.remarks)
+st.caption("  \n".join(safe_text(remark) for remark in remarks))

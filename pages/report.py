@@ -8,6 +8,9 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.files import Selection, csv_files, zipped
 from shifamind_core.ui import cached
+from shifamind_core.ui.ladder_panel import last_ladder
+from shifamind_core.ui.replay_panel import asked_about, last_replay
+from shifamind_core.ui.state import current_workspace
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.validation import validation_of
 from shifamind_core.ui.widgets import load_run, pick_pair, show_error
@@ -17,16 +20,26 @@ CONTENTS: dict[str, str] = {
     "codes": "F1, precision and recall of every code.",
     "comparison": "Logit differences, flips and F1 gaps, for all codes together and for each.",
     "thresholds": "Micro and macro F1 at every threshold, on test and validation notes.",
+    "findings": "What the difference looks like: causes with status, score, evidence and how to confirm them.",
+    "trials": "What a replay tried, and how much of the difference each change explains.",
 }
 
 st.title("Report")
+workspace = current_workspace()
 pair = pick_pair()
 if pair is None:
     st.stop()
 try:
     candidate, reference = load_run(pair[0]), load_run(pair[1])
     made = cached.whole_report(
-        Selection(candidate, reference, validation_of(candidate), validation_of(reference))
+        Selection(
+            candidate,
+            reference,
+            validation_of(candidate),
+            validation_of(reference),
+            diagnosis=cached.diagnosis(candidate, reference, last_ladder(workspace)),
+            replay=last_replay(workspace, asked_about(workspace, candidate, pair[1])),
+        )
     )
 except ShifamindError as error:
     show_error(error)

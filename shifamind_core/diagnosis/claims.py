@@ -1,10 +1,14 @@
 """Scores that somebody reported from elsewhere: what is known without the other run's logits."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from shifamind_core.analysis.bootstrap import score_intervals
 from shifamind_core.analysis.thresholds import Evaluation
+from shifamind_core.diagnosis.hypotheses import KINDS, Hypothesis
+from shifamind_core.diagnosis.numerics import level_of_policy
 from shifamind_core.diagnosis.proof import Proof
 from shifamind_core.runs.run import Run
 
@@ -102,6 +106,42 @@ def ranking_remark(claims: Iterable[ScoreAgainstClaim], slack: float = 0.01) -> 
         f"The best micro F1 over thresholds is {best.here:.4f} here and {best.there:.4f} there. One monotone change of all "
         "scores cannot move it: the order of notes and codes differs, not only their calibration."
     )
+
+
+def judge_by_bound(proof: Proof) -> tuple[Hypothesis, ...]:
+    """The five hypotheses where only scores are known: ruled out by the flip bound, or not."""
+    needed = hardest(proof)
+    return tuple(
+        Hypothesis(kind.name, kind.title, *_verdict(kind.levels, kind.how, proof, needed)) for kind in KINDS
+    )
+
+
+def hardest(proof: Proof) -> float | None:
+    """The largest ε that one of the targets needs: any smaller error cannot explain all of them. `None` is not known
+    or, where no ε reaches a target, infinite."""
+    epsilons = [math.inf if need.epsilon is None else need.epsilon for need in proof.needs]
+    return max(epsilons, default=None)
+
+
+def _verdict(
+    levels: Sequence[str], how: str, proof: Proof, needed: float | None
+) -> tuple[Literal["ruled_out", "possible"], str]:
+    measured = {one.policy: one.epsilon for one in proof.policies if level_of_policy(one.policy) in levels}
+    if not measured:
+        return (
+            "possible",
+            f"It {how}. How far that moves a logit of this model, the precision ladder measures.",
+        )
+    policy, largest = max(measured.items(), key=lambda item: item[1])
+    told = f"It {how}: at most {largest:.2g} in a logit, measured on this model ({policy})."
+    if not needed:
+        return "possible", f"{told} There is no gap to explain, or none was given."
+    if math.isinf(needed):
+        return "ruled_out", f"{told} No change of the logits whatever gives the reported scores."
+    need = f"The gap needs {needed:.2g} in every decision at once"
+    if largest < needed:
+        return "ruled_out", f"{told} {need}, {needed / largest:,.0f} times that."
+    return "possible", f"{told} {need}: the bound alone does not rule it out."
 
 
 def _needs(names: Mapping[str, str], proof: Proof | None) -> dict[str, float | None]:

@@ -51,7 +51,7 @@ KINDS: tuple[_Kind, ...] = (
         "cuDNN and CUDA versions",
         ("fp32",),
         ("environment.cudnn", "environment.cuda", "environment.torch"),
-        "choose other kernels, which add in another order",
+        "chooses other kernels, which add in another order",
     ),
     _Kind(
         "matmul_default",
@@ -65,7 +65,7 @@ KINDS: tuple[_Kind, ...] = (
         "Non-deterministic operations",
         ("fp32",),
         ("flags.deterministic_algorithms", "flags.cudnn_benchmark"),
-        "add in an order that changes from run to run",
+        "adds in an order that changes from run to run",
     ),
     _Kind(
         "memory_layout",

@@ -1,11 +1,11 @@
-"""The report: four tables about a candidate and, where there is one, its reference."""
+"""The report: tables about a candidate and, where there is one, its reference."""
 
 import io
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -17,8 +17,10 @@ from shifamind_core.analysis.thresholds import (
     evaluate,
     threshold_curve,
 )
+from shifamind_core.diagnosis.diagnose import Diagnosis
 from shifamind_core.errors import ShifamindError
 from shifamind_core.report.csv_text import csv_text
+from shifamind_core.report.diagnosis import findings_table, trials_table
 from shifamind_core.report.provenance import with_provenance
 from shifamind_core.report.tables import codes_table, comparison_table, curve_table, metrics_table
 from shifamind_core.runs.run import Run
@@ -28,7 +30,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What a report is about. A validation run is the one its run was tuned on, if any."""
+    """What a report is about. A validation run is the one its run was tuned on, if any.
+
+    `diagnosis` and `replay` (its JSON) are of these two runs, where they were made.
+    """
 
     candidate: Run
     reference: Run | None = None
@@ -36,6 +41,8 @@ class Selection:
     reference_validation: Run | None = None
     grid: GridName = "seed"
     threshold: float = FIXED_THRESHOLD
+    diagnosis: Diagnosis | None = None
+    replay: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +86,12 @@ def report(selection: Selection) -> Report:
     tables: dict[str, pd.DataFrame | None] = {
         "metrics": _stacked([attempt(partial(_metrics, part, selection.grid)) for part in parts]),
         "codes": attempt(lambda: _codes(selection, comparison)),
-        "comparison": None if comparison is None else _comparison(selection, comparison),
+        "comparison": None if comparison is None else _of_both(selection, comparison_table(comparison)),
         "thresholds": _stacked([attempt(partial(_curves, part, selection.grid)) for part in parts]),
+        "findings": None
+        if selection.diagnosis is None
+        else _of_both(selection, findings_table(selection.diagnosis)),
+        "trials": None if selection.replay is None else _of_both(selection, trials_table(selection.replay)),
     }
     remarks = [*(() if comparison is None else comparison.remarks), *refusals]
     return Report(
@@ -152,18 +163,13 @@ def _codes(selection: Selection, comparison: RunComparison | None) -> pd.DataFra
         return with_provenance(table.assign(threshold=selection.threshold), candidate=selection.candidate)
     aligned = comparison.aligned
     table = codes_table(aligned.candidate, aligned.reference, selection.threshold)
-    return with_provenance(
-        table.assign(threshold=selection.threshold),
-        candidate=selection.candidate,
-        reference=selection.reference,
-    )
+    return _of_both(selection, table.assign(threshold=selection.threshold))
 
 
-def _comparison(selection: Selection, comparison: RunComparison) -> pd.DataFrame:
+def _of_both(selection: Selection, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the provenance of candidate and reference."""
     assert selection.reference is not None
-    return with_provenance(
-        comparison_table(comparison), candidate=selection.candidate, reference=selection.reference
-    )
+    return with_provenance(table, candidate=selection.candidate, reference=selection.reference)
 
 
 def _with_part(part: _Part, run: Run, table: pd.DataFrame, grid: GridName) -> pd.DataFrame:

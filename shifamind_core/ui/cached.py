@@ -61,7 +61,7 @@ def codes(candidate: Run, reference: Run, threshold: float) -> pd.DataFrame:
 
 
 def diagnosis(candidate: Run, reference: Run, ladder: Ladder | None) -> Diagnosis:
-    """`diagnose` with the errors that a ladder measured."""
+    """`diagnose` with what a ladder measured."""
     return _diagnosis(_key(candidate, reference), digest_of(ladder), candidate, reference, ladder)
 
 
@@ -104,7 +104,8 @@ def whole_report(selection: Selection) -> Report:
         selection.candidate_validation,
         selection.reference_validation,
     )
-    return _report(key, selection.grid, selection.threshold, selection)
+    found = digest_of([selection.diagnosis and selection.diagnosis.to_json(), selection.replay])
+    return _report(key, selection.grid, selection.threshold, found, selection)
 
 
 def _key(*runs: Run | None) -> str:
@@ -137,7 +138,7 @@ def _codes(key: str, threshold: float, _candidate: Run, _reference: Run) -> pd.D
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _report(key: str, grid: GridName, threshold: float, _selection: Selection) -> Report:
+def _report(key: str, grid: GridName, threshold: float, found: str, _selection: Selection) -> Report:
     return report(_selection)
 
 

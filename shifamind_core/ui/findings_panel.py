@@ -66,14 +66,17 @@ def show_findings(diagnosis: Diagnosis, stem: str) -> None:
     refuted = [finding for finding in diagnosis.findings if finding.status == "ruled_out"]
     for position, finding in enumerate(held):
         label = f"{status_badge(finding.status)} **{cause_title(finding.cause)}** · score {finding.score:.2f}"
-        with st.expander(label, expanded=position == 0):
-            show_finding(finding)
+        # Drawn when it is opened: a figure in a closed box would travel all the same.
+        box = st.expander(
+            label, expanded=position == 0, on_change="rerun", key=f"finding.{stem}.{finding.cause}"
+        )
+        if box.open:
+            with box:
+                show_finding(finding)
     if refuted:
         with st.expander(f"{status_badge('ruled_out')} {len(refuted)} other causes"):
             for finding in refuted:
                 st.markdown(f"**{cause_title(finding.cause)}.** {safe_text(finding.explanation, 900)}")
-    for remark in diagnosis.remarks:
-        st.caption(safe_text(remark))
     st.download_button(
         "Findings as CSV",
         lambda: csv_text(findings_table(diagnosis)),
@@ -89,6 +92,28 @@ def show_finding(finding: Finding) -> None:
     st.markdown(safe_text(finding.explanation, 1200))
     if finding.how_to_confirm:
         st.markdown(f":material/science: **To confirm:** {safe_text(finding.how_to_confirm, 600)}")
+    if finding.view is not None and finding.evidence:
+        left, right = st.columns([5, 3])
+    else:
+        left = right = st.container()
+    with left:
+        _show_view(finding)
+    if finding.evidence:
+        with right:
+            st.dataframe(evidence_table(finding), hide_index=True, placeholder="")
+
+
+def evidence_table(finding: Finding) -> pd.DataFrame:
+    """Its numbers, one row each: columns Evidence and Value, both text."""
+    return pd.DataFrame(
+        {
+            "Evidence": [name.replace("_", " ") for name in finding.evidence],
+            "Value": [_short(value) for value in finding.evidence.values()],
+        }
+    )
+
+
+def _show_view(finding: Finding) -> None:
     view = finding.view
     if isinstance(view, EvidencePlot):
         st.caption(safe_text(view.title))
@@ -98,15 +123,7 @@ def show_finding(finding: Finding) -> None:
     elif isinstance(view, EvidenceTable):
         st.caption(safe_text(view.title))
         st.dataframe(pd.DataFrame(view.rows, columns=list(view.columns)), hide_index=True, placeholder="")
-    if finding.evidence:
-        numbers = pd.DataFrame(
-            {
-                "Evidence": list(finding.evidence),
-                "Value": [_short(value) for value in finding.evidence.values()],
-            }
-        )
-        st.dataframe(numbers, hide_index=True, placeholder="")
 
 
 def _short(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else plain_text(value, 300)
+    return f"{value:.4g}" if isinstance(value, float) else plain_text(value, 300)

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from shifamind_core.analysis.gap_split import GapParts, GapSplit
+from shifamind_core.analysis.gap_split import GapSplit
 from shifamind_core.analysis.thresholds import FIXED_THRESHOLD
 from shifamind_core.figures.findings import PARTS, gap_split_figure
 from shifamind_core.ui import cached
@@ -29,34 +29,25 @@ def show_gap_split(question: Question) -> None:
         thresholds = thresholds if protocol == "fixed" else question.thresholds
     assert question.whole is not None
     split = cached.gap_split(*question.whole, thresholds)
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        show_figure(
-            gap_split_figure(split),
-            "gap",
-            "Parts of the macro and micro F1 gap as bars, with 95 percent intervals.",
-        )
-    with right:
-        st.dataframe(gap_table(split), hide_index=True, placeholder="")
+    show_figure(
+        gap_split_figure(split),
+        "gap",
+        "Parts of the macro and micro F1 gap as bars, with 95 percent intervals.",
+    )
     st.caption(
         "The candidate is turned into the reference step by step: its labels and threshold, one stretch and shift of all its "
         "logits (calibration of the run), one for each code (calibration of codes); what is left is a different order of "
         "notes, the ranking. The parts add up to the gap. Bars show the central 95 % of a paired bootstrap over notes "
         f"({split.draws:,} draws)."
     )
+    st.dataframe(gap_table(split), hide_index=True, placeholder="")
 
 
 def gap_table(split: GapSplit) -> pd.DataFrame:
-    """One row a part: macro and micro F1 with their 95 % intervals."""
-    return pd.DataFrame(
-        {
-            "Part": [title[0].upper() + title[1:] for title in PARTS.values()],
-            "Macro F1": _column(split.macro_f1),
-            "Micro F1": _column(split.micro_f1),
-        }
-    )
-
-
-def _column(parts: GapParts) -> list[str]:
-    found = [parts.gap, *(parts.parts[name] for name in PARTS if name != "gap")]
-    return [f"{one.value:+.4f}  [{one.low:+.4f}, {one.high:+.4f}]" for one in found]
+    """One row a part: macro and micro F1, each with its 95 % interval, as text."""
+    columns = {"Part": [title[0].upper() + title[1:] for title in PARTS.values()]}
+    for name, parts in (("Macro F1", split.macro_f1), ("Micro F1", split.micro_f1)):
+        found = [parts.gap, *(parts.parts[part] for part in PARTS if part != "gap")]
+        columns[name] = [f"{one.value:+.4f}" for one in found]
+        columns[f"{name}, 95 %"] = [f"{one.low:+.4f} to {one.high:+.4f}" for one in found]
+    return pd.DataFrame(columns)

@@ -62,6 +62,9 @@ def runs_on_offer(workspace: Workspace) -> list[Offer]:
         )
         (computed if entry.kind == "computed" else uploaded).append(offer)
     references, _ = references_on_offer(workspace)
+    # A replay copies the reference that it is about into the cache; it is offered once.
+    beside = [(offer.digest, offer.manifest) for offer in references]
+    uploaded = [offer for offer in uploaded if (offer.digest, offer.manifest) not in beside]
     return _distinct([*computed, *references, *uploaded])
 
 

@@ -10,6 +10,7 @@ from shifamind_core.analysis.flip_bound import SampledRange
 from shifamind_core.diagnosis.claims import SCORES, ScoreAgainstClaim
 from shifamind_core.diagnosis.proof import Proof
 from shifamind_core.diagnosis.rungs import Ladder
+from shifamind_core.errors import ShifamindError
 from shifamind_core.figures.proof import TITLES, Metric, proof_figure
 from shifamind_core.ui import cached
 from shifamind_core.ui.charts import show_figure
@@ -44,6 +45,14 @@ def proof_of(question: Question, ladder: Ladder | None, tuned: bool = False) -> 
             question.candidate, question.tuned_targets, measured, question.validation, elsewhere
         )
     return cached.proof(question.candidate, question.targets, measured, reported=elsewhere)
+
+
+def try_proof(question: Question, ladder: Ladder | None) -> Proof | None:
+    """`proof_of` at 0.5, or `None` for a candidate that cannot be scored."""
+    try:
+        return proof_of(question, ladder)
+    except ShifamindError:
+        return None
 
 
 def show_proof(question: Question, ladder: Ladder | None, workspace: Workspace) -> None:

@@ -1,6 +1,8 @@
 """Replay on a page: start it, watch its trials, read the winner."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -13,9 +15,11 @@ from shifamind_core.jobs import JobState
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.diagnosis import trials_table
 from shifamind_core.runs.cache import RunCache
+from shifamind_core.runs.run import Run
 from shifamind_core.ui.charts import show_figure
 from shifamind_core.ui.diagnosis_question import Question
 from shifamind_core.ui.job_panel import active_jobs, show_jobs
+from shifamind_core.ui.offers import Offer
 from shifamind_core.ui.state import Workspace
 from shifamind_core.ui.tables import show_table
 from shifamind_core.ui.text import safe_text
@@ -31,18 +35,31 @@ VERDICTS = {
     "ranked": ("blue", ":material/format_list_numbered:", "Nearest to the reported scores"),
 }
 SHOWN = 12
+NOTHING: Mapping[str, float] = MappingProxyType({})
 TITLES = {"macro_f1": "Macro F1 @0.5", "micro_f1": "Micro F1 @0.5"}
 
 
-def last_replay(workspace: Workspace, question: Question) -> JobState | None:
-    """The newest finished replay of this very question on the selected run directory."""
-    asked = _asked(workspace, question)
-    if asked is None:
-        return None
-    for job in jobs.list_jobs(workspace.cache):
-        if job.kind == "replay" and job.status == "done" and job.result and _is_about(job, asked):
-            return job
-    return None
+def last_replay(workspace: Workspace, asked: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The JSON of the newest finished replay of this very question (`asked_about`) on the selected run directory."""
+    finished = [job for job in _jobs_about(workspace, asked) if job.status == "done"]
+    return finished[0].result if finished else None
+
+
+def asked_about(
+    workspace: Workspace, candidate: Run, reference: Offer | None, reported: Mapping[str, float] = NOTHING
+) -> dict[str, Any] | None:
+    """The part of a replay's specification that says what it is about; `None` while nothing is given.
+
+    A reference beside the run directory is named by the id that it has, or would have, in the cache.
+    """
+    about = {**workspace.source, "split": candidate.manifest.split or "test"}
+    if reference is not None:
+        source = reference.source
+        if isinstance(source, Path):
+            source = RunCache(workspace.cache).upload_id(load_run(reference))
+        return {**about, "reference": source}
+    written = ",".join(f"{name}={value:g}" for name, value in reported.items())
+    return {**about, "reported": written} if written else None
 
 
 def verdict_badge(result: dict[str, Any]) -> str:
@@ -55,8 +72,8 @@ def verdict_badge(result: dict[str, Any]) -> str:
 
 def show_replay(question: Question, workspace: Workspace, openable: bool, stem: str) -> None:
     """The buttons, the running search with its trials, and the last one's result."""
-    asked = _asked(workspace, question)
-    if question.reference is None and not question.reported:
+    asked = asked_about(workspace, question.candidate, question.reference_offer, question.reported)
+    if asked is None:
         st.info(
             "Fill in at least one reported score above, or a row of the seed's table.", icon=":material/info:"
         )
@@ -66,15 +83,14 @@ def show_replay(question: Question, workspace: Workspace, openable: bool, stem: 
         "and then together, until the checkpoint gives the other side's "
         + ("logits." if question.reference is not None else "scores.")
     )
-    _start(question, workspace, openable)
-    running = show_jobs(workspace, kinds=("replay",))
-    if running:
+    _start(question, workspace, asked, openable)
+    if show_jobs(workspace, kinds=("replay",)):
         st.fragment(_live, run_every="1s")(workspace.cache)
         return
-    _show_failure(workspace, asked)
-    last = last_replay(workspace, question)
-    if last is not None and last.result is not None:
-        show_result(last.result, stem)
+    _show_failure(_jobs_about(workspace, asked))
+    result = last_replay(workspace, asked)
+    if result is not None:
+        show_result(result, stem)
 
 
 def show_result(result: dict[str, Any], stem: str) -> None:
@@ -117,7 +133,7 @@ def before_after_table(result: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["", "Before", "After", "Reference"])
 
 
-def _start(question: Question, workspace: Workspace, openable: bool) -> None:
+def _start(question: Question, workspace: Workspace, asked: dict[str, Any], openable: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if question.reference is None:
             if st.button(
@@ -128,9 +144,9 @@ def _start(question: Question, workspace: Workspace, openable: bool) -> None:
                 help="The decisive pair: the whole split lower-cased, then cased, against the reported scores. 0.2934 with "
                 "lower-casing and 0.19 to 0.22 without would settle the seed's case.",
             ):
-                _submit(question, workspace, only=list(CASINGS))
+                _submit(question, workspace, asked, only=list(CASINGS))
             if st.button("All interventions", icon=":material/manage_search:", disabled=not openable):
-                _submit(question, workspace)
+                _submit(question, workspace, asked)
             return
         notes = st.number_input(
             "Notes", min_value=8, max_value=4096, value=64, step=8, key="replay.notes", width=140
@@ -140,38 +156,30 @@ def _start(question: Question, workspace: Workspace, openable: bool) -> None:
             help="How many changes may be combined.",
         )  # fmt: skip
         if st.button("Start the replay", type="primary", icon=":material/replay:", disabled=not openable):
-            _submit(question, workspace, notes=int(notes), depth=int(depth))
+            _submit(question, workspace, asked, notes=int(notes), depth=int(depth))
 
 
-def _submit(question: Question, workspace: Workspace, **more: Any) -> None:
+def _submit(question: Question, workspace: Workspace, asked: dict[str, Any], **more: Any) -> None:
+    """Start a worker. It reads runs from the cache alone, so a reference beside the run directory is copied there."""
+    offer = question.reference_offer
     try:
-        asked = _asked(workspace, question, store=True)
+        if offer is not None and isinstance(offer.source, Path):
+            RunCache(workspace.cache).store_upload(load_run(offer))
     except ShifamindError as error:
         show_error(error)
         return
-    if asked is not None:
-        jobs.submit(workspace.cache, "replay", {**asked, **more})
+    jobs.submit(workspace.cache, "replay", {**asked, **more})
 
 
-def _asked(workspace: Workspace, question: Question, store: bool = False) -> dict[str, Any] | None:
-    """The part of a replay's specification that says what it is about.
-
-    A worker reads runs from the cache alone, so that with `store` a reference beside the run directory is copied there.
-    """
-    split = question.candidate.manifest.split or "test"
-    if question.reference_offer is None:
-        written = ",".join(f"{name}={value:g}" for name, value in question.reported.items())
-        return {**workspace.source, "split": split, "reported": written} if written else None
-    source = question.reference_offer.source
-    if isinstance(source, Path):
-        cache = RunCache(workspace.cache)
-        run = load_run(question.reference_offer)
-        source = cache.store_upload(run) if store else cache.upload_id(run)
-    return {**workspace.source, "split": split, "reference": source}
-
-
-def _is_about(job: JobState, asked: dict[str, Any]) -> bool:
-    return all(job.spec.get(name) == value for name, value in asked.items())
+def _jobs_about(workspace: Workspace, asked: dict[str, Any] | None) -> list[JobState]:
+    """Replays of this question, newest first."""
+    if asked is None:
+        return []
+    return [
+        job
+        for job in jobs.list_jobs(workspace.cache)
+        if job.kind == "replay" and all(job.spec.get(name) == value for name, value in asked.items())
+    ]
 
 
 def _live(cache: Path) -> None:
@@ -182,12 +190,8 @@ def _live(cache: Path) -> None:
             show_table(table, list(table.columns))
 
 
-def _show_failure(workspace: Workspace, asked: dict[str, Any] | None) -> None:
-    about = [
-        job
-        for job in jobs.list_jobs(workspace.cache)
-        if job.kind == "replay" and asked and _is_about(job, asked)
-    ]
+def _show_failure(about: list[JobState]) -> None:
+    """What the newest of them ended with, where that was no good end."""
     if not about:
         return
     last = about[0]

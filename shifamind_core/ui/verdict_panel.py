@@ -1,11 +1,12 @@
 """The answer in a few lines, before the evidence."""
 
+from typing import Any
+
 import streamlit as st
 
 from shifamind_core.diagnosis.claims import ranking_remark
 from shifamind_core.diagnosis.diagnose import Diagnosis
 from shifamind_core.diagnosis.rungs import Ladder
-from shifamind_core.jobs import JobState
 from shifamind_core.ui import cached
 from shifamind_core.ui.diagnosis_question import Question, told
 from shifamind_core.ui.findings_panel import cause_title, status_badge
@@ -15,20 +16,26 @@ from shifamind_core.ui.text import safe_text
 
 
 def show_verdict(
-    question: Question, diagnosis: Diagnosis | None, ladder: Ladder | None, replay: JobState | None
+    question: Question, diagnosis: Diagnosis | None, ladder: Ladder | None, result: dict[str, Any] | None
 ) -> None:
-    """The best cause, what rounding can do, and what a replay found."""
+    """What a replay found, the best cause by the logits, and what rounding can do; a proof stands first."""
     with st.container(border=True):
+        if result is not None and result.get("verdict") == "confirmed":
+            names = " + ".join(result["best"]["interventions"])
+            st.subheader(f"Reproduced by {safe_text(names, 120)}", anchor=False)
+        elif diagnosis is not None:
+            st.subheader(cause_title(diagnosis.cause), anchor=False)
+        if result is not None:
+            st.markdown(f"{verdict_badge(result)} {safe_text(result.get('sentence', ''), 900)}")
         if diagnosis is not None:
             best = diagnosis.findings[0]
-            st.subheader(cause_title(best.cause), anchor=False)
-            st.markdown(f"{status_badge(best.status)} {safe_text(best.explanation, 900)}")
+            st.markdown(
+                f"{status_badge(best.status)} **{cause_title(best.cause)}** by the logits. {safe_text(best.explanation, 900)}"
+            )
         with told():
             proof = proof_of(question, ladder)
             if question.targets:
                 st.markdown(f":gray-badge[:material/straighten: Rounding] {safe_text(proof.sentence)}")
-        if replay is not None and replay.result is not None:
-            st.markdown(f"{verdict_badge(replay.result)} {safe_text(replay.result.get('sentence', ''), 900)}")
         if question.reference is None:
             _show_claims(question, ladder)
 

@@ -22,8 +22,8 @@ def before_after(bench: Bench, search: Search, result: Replay, reference: Run) -
     Returns
     -------
     dict
-        `exponents` (edges of log10 |difference|; smaller ones, zero too, are in the lowest bin), `before`, `after`
-        (counts), `scores` (`macro_f1` and `micro_f1` at 0.5: `before`, `after`, `reference`; or `None`). Of a random
+        `exponents` (edges of log10 |difference|; smaller ones are in the lowest bin), `before`, `after` (counts),
+        `zeros` (how many logits are exactly equal: `before`, `after`), `scores` (`macro_f1` and `micro_f1` at 0.5: `before`, `after`, `reference`; or `None`). Of a random
         change one draw is shown.
     """
     rows = search.confirming
@@ -35,12 +35,16 @@ def before_after(bench: Bench, search: Search, result: Replay, reference: Run) -
         labels = None  # whose labels moved with its rows is not known
     edges = np.arange(LOWEST * BINS_PER_DECADE, HIGHEST * BINS_PER_DECADE + 1) / BINS_PER_DECADE
     counts = [_histogram(d, edges) for d in (before - target, after - restored)]
-    used = np.flatnonzero(np.sum(counts, axis=0))
-    first, last = max(used[0] - 1, 0), min(used[-1] + 2, len(edges) - 1)
+    used = np.append(np.flatnonzero(np.sum(counts, axis=0)), -LOWEST * BINS_PER_DECADE)  # 1 is always shown
+    first, last = int(used.min()), int(used.max()) + 1
     return {
         "exponents": edges[first : last + 1].tolist(),
         "before": counts[0][first:last].tolist(),
         "after": counts[1][first:last].tolist(),
+        "zeros": {
+            "before": int(np.count_nonzero(before == target)),
+            "after": int(np.count_nonzero(after == restored)),
+        },
         "scores": None
         if labels is None
         else {
@@ -63,6 +67,6 @@ def _labels(reference: Run, bench: Bench, rows: np.ndarray) -> Labels | None:
 
 
 def _histogram(difference: Logits, edges: np.ndarray) -> np.ndarray:
-    size = np.abs(difference[np.isfinite(difference)])
+    size = np.abs(difference[np.isfinite(difference) & (difference != 0)])
     exponent = np.log10(np.maximum(size, 10.0 ** edges[0]))
     return np.histogram(np.minimum(exponent, edges[-1]), edges)[0]
