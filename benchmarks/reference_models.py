@@ -12,7 +12,9 @@ import torch
 from torch import nn
 from transformers import BertConfig
 
+from shifamind_core.inference.tokenization import ModelInput
 from shifamind_core.model.architectures import ClsFusion, ConceptAttention
+from shifamind_core.runs.manifest import TokenizationRecord
 
 Architecture = Literal["cls_fusion", "concept_attention"]
 Conditioning = Literal["plain", "ill"]
@@ -40,7 +42,10 @@ SMALL = Size()
 
 
 def reference_model(
-    architecture: Architecture, conditioning: Conditioning, size: Size = SMALL
+    architecture: Architecture,
+    conditioning: Conditioning,
+    size: Size = SMALL,
+    attention: Literal["sdpa", "eager"] = "sdpa",
 ) -> ClsFusion | ConceptAttention:
     """In evaluation mode, FP32; NumPy's generator fills it, so that every machine and torch version gets the same bits."""
     config = BertConfig(
@@ -51,14 +56,14 @@ def reference_model(
         intermediate_size=4 * size.hidden,
         max_position_embeddings=size.tokens,
     )
-    config._attn_implementation = "sdpa"
+    config._attn_implementation = attention
     with torch.random.fork_rng(devices=[]):  # what torch draws here is overwritten
         if architecture == "cls_fusion":
             model: ClsFusion | ConceptAttention = ClsFusion(config, CODES, CONCEPTS)
         else:
             last = size.layers - 1
             model = ConceptAttention(config, CODES, CONCEPTS, fusion_layers=(last - 2, last))
-    _fill(model, SHARPNESS[conditioning], seed=len(architecture) + 100 * len(conditioning))
+    fill(model, SHARPNESS[conditioning], seed=len(architecture) + 100 * len(conditioning))
     _spread(model, size)
     return model.eval().requires_grad_(False)
 
@@ -72,8 +77,16 @@ def reference_notes(size: Size = SMALL) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(np.where(mask, ids, 0)), torch.from_numpy(mask.astype(np.int64))
 
 
-def _fill(model: nn.Module, sharpness: float, seed: int) -> None:
-    """Weights that keep activations near unit size, in the order of their names."""
+def reference_input(size: Size = SMALL) -> ModelInput:
+    """The same notes as `predict` takes them."""
+    ids, mask = (tensor.numpy().astype(np.int32) for tensor in reference_notes(size))
+    lengths = mask.sum(axis=1).astype(np.int32)
+    digests = np.arange(len(ids), dtype=np.int64)
+    return ModelInput(ids, lengths, lengths, digests, digests, TokenizationRecord(), longest=False)
+
+
+def fill(model: nn.Module, sharpness: float, seed: int) -> None:
+    """Random weights that keep activations near unit size, in the order of their names."""
     random = np.random.default_rng(seed)
     for name, parameter in sorted(model.named_parameters()):
         if "LayerNorm" in name or "layer_norm" in name:

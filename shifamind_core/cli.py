@@ -132,6 +132,39 @@ def parser() -> Parser:
     )
 
     command = add(
+        "layers", _layers, "How far two policies are apart after each layer, and which parts first."
+    )
+    _run_directory(command)
+    command.add_argument("--policy", default="fp32", metavar="A", help=f"one of {', '.join(POLICIES)}")
+    command.add_argument("--against", default="fp64", metavar="B", help="another policy (default: fp64)")
+    command.add_argument("--attention", choices=("sdpa", "eager"), default="sdpa", help="of A")
+    command.add_argument("--against-attention", choices=("sdpa", "eager"), default="sdpa", help="of B")
+    command.add_argument("--notes", type=int, default=8, metavar="N")
+    command.add_argument("--split", default="test")
+    command.add_argument("--max-length", type=int, default=512, metavar="N")
+    command.add_argument("--lowercase", choices=("auto", "true", "false"), default="auto")
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+
+    command = add(
+        "probe", _probe, "Small experiments with the checkpoint here: repeatability, padding, TF32, …"
+    )
+    _run_directory(command)
+    command.add_argument("--notes", type=int, default=8, metavar="N")
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+
+    command = add("certify", _certify, "How many decisions could differ on another machine under `portable`.")
+    _run_directory(command)
+    command.add_argument("--split", default="test")
+    command.add_argument("--limit", type=int, metavar="N", help="only the first N notes")
+    command.add_argument(
+        "--referee-notes", type=int, default=64, metavar="N", help="notes also scored in FP64"
+    )
+    command.add_argument("--threshold", type=float, default=0.5)
+    command.add_argument("--max-length", type=int, default=512, metavar="N")
+    command.add_argument("--lowercase", choices=("auto", "true", "false"), default="auto")
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+
+    command = add(
         "capture", _capture, "Print the few lines that save a run file from one's own evaluation loop."
     )
     command.set_defaults(show=lambda result: result["snippet"])
@@ -230,6 +263,38 @@ def _replay(options: argparse.Namespace) -> dict[str, Any]:
     return replay(
         spec, reference, cache_folder(), lambda trials, done, total: _progress("Trying", done, total)
     )
+
+
+def _layers(options: argparse.Namespace) -> dict[str, Any]:
+    from shifamind_core.settings import cache_folder
+    from shifamind_core.tasks import LayersSpec, run_layers
+
+    spec = LayersSpec(policies=(options.policy,), **_named(options, "run_directory", "base_model", "against", "attention",
+        "against_attention", "split", "notes", "lowercase", "max_length", "device"))  # fmt: skip
+    result = run_layers(spec, cache_folder(), _progress)
+    (profile,) = result.pop("profiles")
+    return result | profile
+
+
+def _probe(options: argparse.Namespace) -> dict[str, Any]:
+    from shifamind_core.settings import cache_folder
+    from shifamind_core.tasks import ProbeSpec, run_probe
+
+    spec = ProbeSpec(**_named(options, "run_directory", "base_model", "device", "notes"))
+    return run_probe(spec, cache_folder(), _progress)
+
+
+def _certify(options: argparse.Namespace) -> dict[str, Any]:
+    from shifamind_core.settings import cache_folder
+    from shifamind_core.tasks import CertifySpec, run_certify
+
+    spec = CertifySpec(**_named(options, "run_directory", "base_model", "split", "limit", "referee_notes", "threshold",
+        "lowercase", "max_length", "device"))  # fmt: skip
+    return run_certify(spec, cache_folder(), _progress)
+
+
+def _named(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}
 
 
 def _capture(options: argparse.Namespace) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from shifamind_core.artifacts.run_directory import RunDirectory
+from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.pipeline import Outcome, Pipeline, Setting
 from shifamind_core.inference.tokenization import Progress, Tokenization
 from shifamind_core.precision.policy import Attention, policy_named
@@ -13,6 +14,7 @@ from shifamind_core.records import from_json
 from shifamind_core.runs.manifest import Padding
 
 Casing = Literal["auto", "true", "false"]
+Partial = Callable[[dict[str, Any]], None]
 LOWERCASE: dict[str, bool | None] = {"auto": None, "true": True, "false": False}
 
 
@@ -84,6 +86,137 @@ def predict_summary(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class LayersSpec:
+    """What `layers` is asked for: every policy against one and the same, on the first notes of a split."""
+
+    run_directory: str
+    base_model: str | None = None
+    policies: tuple[str, ...] = ("fp32",)
+    against: str = "fp64"
+    attention: Attention = "sdpa"
+    against_attention: Attention = "sdpa"
+    split: str = "test"
+    notes: int = 8
+    lowercase: Casing = "auto"
+    max_length: int = 512
+    device: str = "auto"
+
+
+def run_layers(
+    spec: LayersSpec, cache: Path | None, progress: Progress | None = None, partial: Partial | None = None
+) -> dict[str, Any]:
+    """Layer profiles of `spec`'s policies, and the model and notes that they were measured on."""
+    from shifamind_core.analysis.layer_divergence import profile_json
+    from shifamind_core.inference.activations import LayerSetting, profile_layers
+    from shifamind_core.precision.apply import check_honoured, resolve_device
+
+    if spec.notes < 1:
+        raise ShifamindError(f"Layers were asked for on {spec.notes} notes; at least 1 is needed.")
+    pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
+    reference = LayerSetting(policy_named(spec.against), spec.against_attention)
+    candidates = [LayerSetting(policy_named(name), spec.attention) for name in spec.policies]
+    device = resolve_device(spec.device)
+    for setting in (reference, *candidates):
+        check_honoured(setting.policy, device)
+    split = pipeline.split(spec.split).head(spec.notes)
+    tokens = pipeline.tokens(split, LOWERCASE[spec.lowercase], progress)
+    notes = tokens.prepare(Tokenization(max_length=spec.max_length))
+    result: dict[str, Any] = {
+        "model": {
+            "run_directory": pipeline.directory.name,
+            "architecture": pipeline.checkpoint.architecture,
+            "parameters": pipeline.checkpoint.record.parameters,
+        },
+        "split": spec.split,
+        "tokens": int(notes.ids.shape[1]),
+        "device": device.type,
+        "profiles": [],
+    }
+    for candidate in candidates:
+        profile = profile_layers(
+            pipeline.model, notes, candidate, reference, device, progress=_named(candidate.name, progress)
+        )
+        result["profiles"].append(profile_json(profile))
+        if partial:
+            partial(result)
+    return result
+
+
+def _named(name: str, progress: Progress | None) -> Progress | None:
+    return (
+        None if progress is None else lambda message, done, total: progress(f"{message}: {name}", done, total)
+    )
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    """What `probe` is asked for."""
+
+    run_directory: str
+    base_model: str | None = None
+    device: str = "auto"
+    notes: int = 8
+
+
+def run_probe(
+    spec: ProbeSpec, cache: Path | None, progress: Progress | None = None, partial: Partial | None = None
+) -> dict[str, Any]:
+    """The probes of `diagnosis.probes` on a run directory."""
+    from shifamind_core.diagnosis.probes import probes_json, run_probes
+
+    pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
+    return probes_json(
+        run_probes(
+            pipeline,
+            spec.device,
+            spec.notes,
+            progress,
+            (lambda sofar: partial(probes_json(sofar))) if partial else None,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class CertifySpec:
+    """What `certify` is asked for: the portable policy on a split, and FP64 on its first notes."""
+
+    run_directory: str
+    base_model: str | None = None
+    split: str = "test"
+    limit: int | None = None
+    referee_notes: int = 64
+    threshold: float = 0.5
+    lowercase: Casing = "auto"
+    max_length: int = 512
+    device: str = "auto"
+
+
+def run_certify(spec: CertifySpec, cache: Path | None, progress: Progress | None = None) -> dict[str, Any]:
+    """How many decisions could differ on another machine under the portable policy."""
+    from shifamind_core.analysis.certificate import certificate, certificate_json
+
+    if spec.referee_notes < 1:
+        raise ShifamindError(f"FP64 was asked for on {spec.referee_notes} notes; at least 1 is needed.")
+    asked = PredictSpec(
+        run_directory=spec.run_directory,
+        base_model=spec.base_model,
+        split=spec.split,
+        policy="portable",
+        lowercase=spec.lowercase,
+        max_length=spec.max_length,
+        limit=spec.limit,
+        device=spec.device,
+    )
+    pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
+    run = pipeline.score(spec.split, asked.setting(), spec.limit, progress).run
+    count = min(spec.referee_notes, run.documents)
+    referee = replace(asked, policy="fp64").setting()
+    exact = pipeline.score(spec.split, referee, count, progress).run
+    found = certificate(run, run.logits[:count], exact.logits, spec.threshold)
+    return certificate_json(found) | {"run_digest": run.digest, "documents": run.documents}
+
+
 def _predict(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any]:
     return predict_summary(run_predict(from_json(PredictSpec, spec, "spec"), cache, report.progress))
 
@@ -120,9 +253,24 @@ def _replay(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any]
     return replay(asked, reference, cache, watch)
 
 
+def _layers(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any]:
+    return run_layers(from_json(LayersSpec, spec, "spec"), cache, report.progress, report.partial)
+
+
+def _probe(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any]:
+    return run_probe(from_json(ProbeSpec, spec, "spec"), cache, report.progress, report.partial)
+
+
+def _certify(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any]:
+    return run_certify(from_json(CertifySpec, spec, "spec"), cache, report.progress)
+
+
 TASKS: dict[str, Callable[[dict[str, Any], Path, Report], dict[str, Any]]] = {
     "predict": _predict,
     "inspect": _inspect,
     "ladder": _ladder,
     "replay": _replay,
+    "layers": _layers,
+    "probe": _probe,
+    "certify": _certify,
 }

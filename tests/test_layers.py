@@ -66,6 +66,16 @@ def test_nothing_planted_is_nothing_found(pipeline, notes, policy):
     assert 0 < found.relative_error[-1] < 0.2
 
 
+@pytest.mark.parametrize("policy", ["bf16-autocast", "emulated-tf32"])
+def test_the_module_where_the_coarser_format_first_shows_is_named(pipeline, notes, policy):
+    found = profile_json(profile(pipeline, notes, LayerSetting(POLICIES[policy]), FP32))
+    names = {row["name"]: row for row in found["layers"]}
+    first = found["first_rounding"]
+    assert names[first]["kind"] in ("Linear", "LayerNorm")  # autocast on a CPU rounds layer norms too
+    assert first in found["explanation"]
+    assert profile_json(profile(pipeline, notes, FP32, FP32))["first_rounding"] is None
+
+
 def test_two_attention_implementations_differ_by_rounding_alone(pipeline, notes):
     found = profile(pipeline, notes, replace(FP32, attention="eager"), FP32)
     assert found.candidate == "fp32 · eager"
@@ -219,7 +229,7 @@ def made(own, inherited, given, roundoff=1e-7):
         candidate="a", reference="b", names=tuple("abcdefgh"[:size]), kinds=("Linear",) * size,
         mean=zeros, std=zeros, absmax=zeros, non_finite=zeros.astype(np.int64), reference_std=zeros,
         relative_error=np.hypot(own, inherited), input_error=np.array(given), inherited_error=np.array(inherited),
-        own_error=np.array(own), unit_roundoff=roundoff, notes=1, activation_bytes=0,
+        own_error=np.array(own), unit_roundoff=roundoff, finer_roundoff=roundoff, notes=1, activation_bytes=0,
     )  # fmt: skip
 
 

@@ -82,6 +82,13 @@ def first_divergence(profile: LayerProfile) -> Divergence | None:
     )
 
 
+def first_rounding(profile: LayerProfile) -> str | None:
+    """The first module in which the coarser format shows: it adds clearly more than the finer one explains."""
+    allowed = expected_error(profile) * profile.finer_roundoff / profile.unit_roundoff
+    found = np.flatnonzero(profile.own_error > CLEAR_FACTOR * allowed)
+    return profile.names[int(found[0])] if found.size else None
+
+
 def main_line(names: Sequence[str], kinds: Sequence[str]) -> Bool[np.ndarray, " modules"]:
     """The modules that a curve against depth shows: those that contain none of the others, and attention.
 
@@ -130,6 +137,7 @@ def profile_json(profile: LayerProfile) -> dict[str, Any]:
         "activation_bytes": profile.activation_bytes,
         "layers": [{key: _finite(value) for key, value in zip(columns, row, strict=True)} for row in rows],
         "first_divergence": None if first is None else first.name,
+        "first_rounding": first_rounding(profile),
         "explanation": explanation(profile),
     }
 
@@ -138,10 +146,12 @@ def explanation(profile: LayerProfile) -> str:
     """One sentence on what the profile shows."""
     first = first_divergence(profile)
     if first is None:
-        over = excess(profile)
+        over, shows = excess(profile), first_rounding(profile)
         return (
             f"No module adds more than rounding explains: at most {np.nanmax(over):.1f} times the unit roundoff of "
-            f"{profile.unit_roundoff:.1e}, as each amplifies it ({profile.names[int(np.nanargmax(over))]}). What grows with depth is inherited."
+            f"{profile.unit_roundoff:.1e}, as each amplifies it ({profile.names[int(np.nanargmax(over))]}). "
+            + (f"The coarser format shows first in {shows}; what" if shows else "What")
+            + " grows from there with depth is inherited."
         )
     if not np.isfinite(first.excess):
         return f"{first.name} makes NaN or infinity of finite inputs; everything after it inherits that."

@@ -102,11 +102,10 @@ def draw_codes(stream: Stream, traits: frozenset[str]) -> frozenset[str]:
     """The codes of one admission; `traits` are those of `TRAITS` that the patient has."""
     present = set(traits)
     for link in LINKS:
-        left = stream.unit()
-        for code, probability in zip(
-            link.codes, link.probabilities(bool(present & set(link.parent))), strict=True
-        ):
-            if 0 <= left < probability:
+        point, reached = stream.unit(), 0.0
+        probabilities = link.probabilities(bool(present & set(link.parent)))
+        for code, probability in zip(link.codes, probabilities, strict=True):
+            if reached <= point < reached + probability:
                 present.add(code)
-            left -= probability
+            reached += probability
     return frozenset(present - set(TRAITS))

@@ -6,7 +6,7 @@ diagnoses for the end. Evidence for a code is varied, sometimes missing, sometim
 """
 
 import string
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from shifamind_core.demo.evidence import EVIDENCE, PATIENTS_DENY, RELATIVES_HAVE
 from shifamind_core.demo.labels import CODES, PREVALENCE, TRAITS, draw_codes
@@ -27,6 +27,8 @@ from shifamind_core.demo.prose import (
     PROCEDURES,
     RELATIVES,
     SERVICES,
+    SMOKED,
+    SMOKES,
     SOCIAL,
     STORY,
     TRANSITION,
@@ -43,30 +45,11 @@ SILENT = 0.16
 UNCODED = 0.62
 OFTEN_UNCODED = 1.0
 LOOSELY_CODED = frozenset(
-    [
-        "F419",
-        "D649",
-        "E669",
-        "Y929",
-        "D62",
-        "N390",
-        "E871",
-        "I252",
-        "N189",
-        "E872",
-        "Z8673",
-        "Z86718",
-        "G8929",
-        "K5900",
-        "G4700",
-        "D696",
-        "Y92239",
-        "J9601",
-        "J189",
-        "Z23",
-        "Y92230",
-    ]
-)
+    {
+        "F419", "D649", "E669", "Y929", "D62", "N390", "E871", "I252", "N189", "E872", "Z8673", "Z86718", "G8929",
+        "K5900", "G4700", "D696", "Y92239", "J9601", "J189", "Z23", "Y92230",
+    }
+)  # fmt: skip
 # Laboratory values out of range: the codes that mean it, how often with one of them, how often without.
 ABNORMAL = {
     "anemic": (frozenset({"D62", "D649"}), 0.80, 0.16),
@@ -107,6 +90,19 @@ def write_note(split: str, index: int) -> SyntheticNote:
     return SyntheticNote(_Writer(stream, codes, "female" in traits).note(), codes)
 
 
+def _cased(text: str, casing: str) -> str:
+    """The text in capitals, with capitals at its words' beginnings, or as it is."""
+    if casing == "caps":
+        return text.upper()
+    if casing == "title":
+        return " ".join(_sentence(word) for word in text.split(" "))
+    return text
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _listed(phrases: list[str]) -> str:
     """`a`, `a and b`, `a, b, and c`."""
     if len(phrases) < 3:
@@ -119,49 +115,43 @@ def _uncoded(code: str) -> float:
     return (OFTEN_UNCODED if code in LOOSELY_CODED else UNCODED) * PREVALENCE[code]
 
 
-@dataclass
 class _Writer:
-    """One author at one note: the casing habits hold for all of it."""
+    """One author at one note: the casing habits hold for all of it. The order of the draws is part of the text."""
 
-    stream: Stream
-    codes: frozenset[str]
-    female: bool
-    mentions: dict[str, list[str]] = field(default_factory=dict)  # place -> phrases
-
-    def note(self) -> str:
-        stream = self.stream
+    def __init__(self, stream: Stream, codes: frozenset[str], female: bool) -> None:
+        self.stream, self.codes, self.female = stream, codes, female
         self.casing = stream.weighted(LIST_CASING)
         self.drug_casing = stream.weighted(DRUG_CASING)
         self.shouted = stream.chance(SHOUTED)
         self.heading = stream.weighted({"title": 0.55, "caps": 0.45})
         self.complaint = stream.pick(COMPLAINTS)
-        self.who = "woman" if self.female else "man"
-        self._choose_mentions()
-        short = stream.chance(SHORT)
-        sections = self._short_sections() if short else self._sections()
+        self.who = "woman" if female else "man"
+        self.mentions = self._mentions()
+
+    def note(self) -> str:
+        """The whole text."""
+        sections = self._short_sections() if self.stream.chance(SHORT) else self._sections()
         return "\n".join([BANNER, self._header(), *(self._section(*section) for section in sections)]) + "\n"
 
-    def _choose_mentions(self) -> None:
+    def _mentions(self) -> dict[str, list[str]]:
+        """What this note says of the codes' conditions, by place: of coded ones mostly, of others sometimes."""
         stream = self.stream
-        self.mentions = {place: [] for place in PLACES}
-        for code in CODES:
-            evidence = EVIDENCE[code]
-            documented = 1 - SILENT if code in self.codes else _uncoded(code)
-            if not stream.chance(documented):
+        mentions: dict[str, list[str]] = {place: [] for place in PLACES}
+        for code, evidence in EVIDENCE.items():
+            if not stream.chance(1 - SILENT if code in self.codes else _uncoded(code)):
                 continue
             for place, share in PLACES.items():
                 phrases = getattr(evidence, place)
                 if phrases and stream.chance(share):
-                    self.mentions[place].append(stream.pick(phrases))
-        for place, phrases in self.mentions.items():
-            self.mentions[place] = stream.shuffled(phrases)
+                    mentions[place].append(stream.pick(phrases))
+        return {place: stream.shuffled(phrases) for place, phrases in mentions.items()}
 
     # Sections, in the order in which they stand
 
     def _sections(self) -> list[tuple[str, str]]:
         front = [
-            ("chief complaint", self._sentence(self.complaint)),
-            ("major surgical or invasive procedure", self._cased(self.stream.pick(PROCEDURES), "title")),
+            ("chief complaint", _sentence(self.complaint)),
+            ("major surgical or invasive procedure", _cased(self.stream.pick(PROCEDURES), "title")),
             ("history of present illness", self._story()),
             ("past medical history", self._history()),
         ]
@@ -183,7 +173,7 @@ class _Writer:
 
     def _short_sections(self) -> list[tuple[str, str]]:
         return [
-            ("chief complaint", self._sentence(self.complaint)),
+            ("chief complaint", _sentence(self.complaint)),
             ("history of present illness", self._story(most=4)),
             ("past medical history", self._history()),
             ("brief hospital course", self._course(most=2)),
@@ -192,7 +182,7 @@ class _Writer:
         ]
 
     def _section(self, heading: str, body: str) -> str:
-        return f"\n{self._cased(heading, self.heading)}:\n{body}"
+        return f"\n{_cased(heading, self.heading)}:\n{body}"
 
     def _header(self) -> str:
         stream = self.stream
@@ -206,9 +196,9 @@ class _Writer:
         stream = self.stream
         age = stream.pick(("___ yo", "___ year old", "___ y/o"))
         known = [phrase for phrase in self.mentions["history"] if stream.chance(0.45)]
-        pronoun = "who presents with" if stream.chance(0.7) else "admitted for"
+        arrival = "who presents with" if stream.chance(0.7) else "admitted for"
         history = f" with a history of {_listed(known)}" if known else ""
-        opening = f"{age} {self.who}{history} {pronoun} {self.complaint}."
+        opening = f"{age} {self.who}{history} {arrival} {self.complaint}."
         rest = stream.shuffled([*self.mentions["story"], *stream.some(STORY, min(5, most), most)])
         return self._filled([opening, *rest])
 
@@ -218,30 +208,24 @@ class _Writer:
         if not entries:
             return "None."
         if stream.chance(0.25):
-            return self._cased(", ".join(entries), self.casing)
+            return _cased(", ".join(entries), self.casing)
         marks = stream.pick(("- ", "# ", "", "number"))
         return "\n".join(
-            f"{f'{number}. ' if marks == 'number' else marks}{self._cased(entry, self.casing)}"
+            f"{f'{number}. ' if marks == 'number' else marks}{_cased(entry, self.casing)}"
             for number, entry in enumerate(entries, 1)
         )
 
     def _social(self) -> str:
         stream = self.stream
         lines = [stream.pick(choices) for choices in SOCIAL if stream.chance(0.6)]
+        # Said or not, by chance; a former smoker never has the code of a present one (`labels.LINKS`).
+        smoking, said = NEVER_SMOKED, 0.50
         if "Z87891" in self.codes:
-            if stream.chance(0.55):
-                lines.append(
-                    stream.pick(
-                        ("Quit smoking ___.", "Former smoker.", "Ex-smoker, 30 pack years.", "Tobacco: quit.")
-                    )
-                )
+            smoking, said = SMOKED, 0.55
         elif "F17210" in self.codes:
-            if stream.chance(0.60):
-                lines.append(
-                    stream.pick(("Smokes 1 ppd.", "Current smoker.", "Tobacco: active, half a pack a day."))
-                )
-        elif stream.chance(0.5):
-            lines.append(stream.pick(NEVER_SMOKED))
+            smoking, said = SMOKES, 0.60
+        if stream.chance(said):
+            lines.append(stream.pick(smoking))
         return " ".join(stream.shuffled(lines))
 
     def _family(self) -> str:
@@ -263,9 +247,7 @@ class _Writer:
 
     def _exam(self) -> str:
         lines = [self.stream.pick(line.split("|")) for line in EXAM if self.stream.chance(0.85)]
-        return "\n".join(
-            [f"{self._cased('admission', self.heading)}:", *(self._filled([line]) for line in lines)]
-        )
+        return "\n".join([f"{_cased('admission', self.heading)}:", *(self._filled([line]) for line in lines)])
 
     def _results(self) -> str:
         stream = self.stream
@@ -316,9 +298,7 @@ class _Writer:
         lines = []
         for problem in problems:
             title, colon, rest = problem.partition(":")
-            lines.append(
-                f"# {self._cased(title, casing)}{colon}{rest}." if colon else f"{self._sentence(problem)}."
-            )
+            lines.append(f"# {_cased(title, casing)}{colon}{rest}." if colon else f"{_sentence(problem)}.")
         lines.append(f"Transitional issues: {', '.join(stream.some(TRANSITION, 1, 3))}.")
         return "\n".join([opening, *lines])
 
@@ -328,25 +308,13 @@ class _Writer:
         return "\n".join(f"{number}. {self._drug(entry)}" for number, entry in enumerate(entries, 1))
 
     def _drug(self, entry: str) -> str:
-        name_end = next((i for i, word in enumerate(entry.split()) if word[0].isdigit()), 1)
         words = entry.split()
-        return " ".join([self._cased(" ".join(words[:name_end]), self.drug_casing), *words[name_end:]])
+        name_end = next((place for place, word in enumerate(words) if word[0].isdigit()), 1)
+        return " ".join([_cased(" ".join(words[:name_end]), self.drug_casing), *words[name_end:]])
 
     def _diagnoses(self) -> str:
         entries = self.mentions["diagnosis"] or [self.complaint]
-        return "\n".join(f"{self._cased(entry, self.casing)}" for entry in entries)
-
-    # Words
-
-    def _cased(self, text: str, casing: str) -> str:
-        if casing == "caps":
-            return text.upper()
-        if casing == "title":
-            return " ".join(word[:1].upper() + word[1:] for word in text.split(" "))
-        return text
-
-    def _sentence(self, text: str) -> str:
-        return text[:1].upper() + text[1:]
+        return "\n".join(_cased(entry, self.casing) for entry in entries)
 
     def _filled(self, sentences: list[str], joint: str = " ") -> str:
         """The sentences with their `{}` filled in: vital signs and other numbers."""

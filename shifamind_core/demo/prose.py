@@ -196,6 +196,8 @@ SOCIAL = (
     ),
     ("Walks with a cane.", "Independent in ADLs.", "Uses a walker at baseline."),
 )
+SMOKED = ("Quit smoking ___.", "Former smoker.", "Ex-smoker, 30 pack years.", "Tobacco: quit.")
+SMOKES = ("Smokes 1 ppd.", "Current smoker.", "Tobacco: active, half a pack a day.")
 NEVER_SMOKED = ["Never smoked.", "No tobacco.", "Denies smoking.", "Tobacco: never."]
 RELATIVES = ["Mother", "Father", "Brother", "Sister", "Maternal grandmother", "Paternal uncle"]
 OTHER_FAMILY = [

@@ -41,12 +41,13 @@ class Stream:
 
     def weighted(self, choices: dict[T, float]) -> T:
         """One of the keys, each with its weight."""
+        *others, last = choices
         left = self.unit() * sum(choices.values())
-        for choice, weight in choices.items():
-            left -= weight
+        for choice in others:
+            left -= choices[choice]
             if left < 0:
                 return choice
-        return choice
+        return last
 
     def shuffled(self, items: Sequence[T]) -> list[T]:
         """The items in random order (Fisher–Yates)."""

@@ -4,8 +4,10 @@ Makes a whole run directory without references (`record.py` adds those). As in t
 and comes alone, and the notes are lower-cased on the way in. Loss: binary cross-entropy of the 50 codes, plus
 0.3 times that of the 113 concepts. The epoch with the best macro F1 at 0.5 on the validation split is kept.
 
-The shipped checkpoint took about four minutes on an H200 (BF16 autocast). Seeds are fixed, yet training in BF16 is
-not bitwise repeatable on other hardware: a new checkpoint is another checkpoint and needs new references.
+The shipped checkpoint took two and a half minutes on an H200 (BF16 autocast), notes written included. Seeds are fixed,
+yet training in BF16 is not bitwise repeatable on other hardware: a new checkpoint is another one, and needs new
+references. To renew the demo: train, `python -m shifamind_core.demo.record DIR` on the GPU, and copy `checkpoints/`,
+`base_model/`, `references/` and `shared_data/concept_embeddings.npy` to `shifamind_core/demo/data/`.
 """
 
 import argparse
@@ -85,8 +87,12 @@ def examples(split: str, count: int, base_model: Path, workers: int) -> Examples
     """The first notes of a split, written and tokenized lower-cased."""
     starts = range(0, count, CHUNK)
     stops = [min(start + CHUNK, count) for start in starts]
-    with ProcessPoolExecutor(workers) as pool:
-        parts = list(pool.map(_some_examples, repeat(split), starts, stops, repeat(base_model)))
+    tasks = (repeat(split), starts, stops, repeat(base_model))
+    if workers > 1:
+        with ProcessPoolExecutor(workers) as pool:
+            parts = list(pool.map(_some_examples, *tasks))
+    else:
+        parts = list(map(_some_examples, *tasks))
     ids, codes, concepts = (torch.from_numpy(np.concatenate(column)) for column in zip(*parts, strict=True))
     return Examples(ids, codes, concepts)
 
@@ -162,7 +168,7 @@ def train(training: Training, base_model: Path, device: torch.device, workers: i
     for epoch in range(1, training.epochs + 1):
         model.train()
         total = torch.zeros((), device=device)
-        for count, rows in enumerate(batches(len(notes.ids), training, shuffle), 1):
+        for rows in batches(len(notes.ids), training, shuffle):
             rows = rows.to(device)
             loss = loss_of(model, notes.ids[rows].long(), notes.codes[rows], notes.concepts[rows], autocast)
             optimizer.zero_grad(set_to_none=True)
@@ -173,7 +179,7 @@ def train(training: Training, base_model: Path, device: torch.device, workers: i
             total += loss.detach()
         found = scores(model, validation)
         print(
-            f"epoch {epoch}: loss {total.item() / count:.4f}, validation macro F1 {found['macro_f1']:.4f}, "
+            f"epoch {epoch}: loss {total.item() * training.epochs / steps:.4f}, validation macro F1 {found['macro_f1']:.4f}, "
             f"micro F1 {found['micro_f1']:.4f}, concept F1 {found['concept_f1']:.4f}, {time.perf_counter() - started:.0f} s",
             flush=True,
         )
@@ -243,7 +249,7 @@ def main() -> None:
     file = options.output / "checkpoints" / "phase1" / "phase1_best.pt"
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, file)
-    write_shared_data(options.output / "shared_data")
+    write_shared_data(options.output / "shared_data", trained_on=training.notes)
     np.save(options.output / "shared_data" / "concept_embeddings.npy", content["concept_embeddings"].numpy())
     print(f"kept epoch {best['epoch']}: macro F1 {best['macro_f1']:.4f} on the validation split", flush=True)
 

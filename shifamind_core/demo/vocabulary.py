@@ -1,4 +1,8 @@
-"""The demo's vocabulary: cased WordPiece, made from the synthetic notes."""
+"""The demo's vocabulary: cased WordPiece, made from the synthetic notes.
+
+It was made once and is kept with the checkpoint that was trained over it: the trainer breaks ties by chance, and the
+notes had more capitals then.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

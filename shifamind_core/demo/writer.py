@@ -40,8 +40,11 @@ def write_demo(folder: Path) -> None:
         written.replace(folder)
 
 
-def write_shared_data(folder: Path) -> None:
-    """The notes with their labels, and the tables about codes and concepts, as the public scripts write them."""
+def write_shared_data(folder: Path, trained_on: int = TRAINING_NOTES) -> None:
+    """The notes with their labels, and the tables about codes and concepts, as the public scripts write them.
+
+    `trained_on` is the number of training notes; only the first of them are written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for split, count in DOCUMENTS.items():
         notes = [write_note(split, index) for index in range(count)]
@@ -50,7 +53,7 @@ def write_shared_data(folder: Path) -> None:
         np.save(folder / f"{split}_concept_labels.npy", concepts)
     _write_json(folder / "top50_icd10_info.json", _code_info())
     _write_json(folder / "concept_list.json", list(CONCEPTS))
-    _write_json(folder / "split_info.json", _split_info())
+    _write_json(folder / "split_info.json", _split_info(trained_on))
 
 
 def split_table(notes: list[SyntheticNote]) -> pd.DataFrame:
@@ -76,14 +79,14 @@ def _code_info() -> dict[str, object]:
     }
 
 
-def _split_info() -> dict[str, object]:
+def _split_info(trained_on: int) -> dict[str, object]:
     return {
         "timestamp": TIMESTAMP,
         "synthetic": True,
         **{f"{split}_size": count for split, count in DOCUMENTS.items()},
-        "trained_on": TRAINING_NOTES,
+        "trained_on": trained_on,
         "note": (
-            f"train_split.pkl holds the first {DOCUMENTS['train']} of the {TRAINING_NOTES:,} synthetic notes trained on; "
+            f"train_split.pkl holds the first {DOCUMENTS['train']} of the {trained_on:,} synthetic notes trained on; "
             "shifamind_core.demo.notes.write_note('train', i) writes any of them."
         ),
     }

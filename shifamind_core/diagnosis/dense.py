@@ -28,7 +28,7 @@ class Shape:
 
     Attributes
     ----------
-    notes : how many notes they rest on
+    notes, codes : how many they rest on
     size : root mean square difference in spreads
     correlation : median r of a code's logits in both runs
     predicted : share of what one straight line a code leaves that the other codes' logits predict (adjusted R²)
@@ -42,6 +42,7 @@ class Shape:
     """
 
     notes: int
+    codes: int
     size: float
     correlation: float
     predicted: float
@@ -74,6 +75,7 @@ def shape_of(pair: Pair) -> Shape:
     note = pair.note_size
     return Shape(
         notes=pair.documents,
+        codes=pair.codes,
         size=pair.size,
         correlation=float(np.median(pair.correlation)),
         predicted=best.predicted,
@@ -134,7 +136,7 @@ def _directions(matrix: Matrix) -> Float64[np.ndarray, "documents directions"]:
     """Principal components of the notes' standard scores, each of unit variance; few where notes are few."""
     scored = standard_scores(matrix)
     values, vectors = np.linalg.eigh(_correlation(scored))
-    most = max(1, min(matrix.shape[1], len(matrix) // 20))
+    most = max(1, min(matrix.shape[1], len(matrix) // 5))
     kept = np.argsort(-values)[:most]
     kept = kept[values[kept] > 1e-6]
     return scored @ (vectors[:, kept] / np.sqrt(values[kept]))
@@ -174,7 +176,8 @@ ALONG = (0.62, 0.1)  # dropout ≤ 0.65, other input ≥ 0.65
 LAWFUL = (0.33, 0.06)  # rounding ≤ 0.25, neighbouring checkpoints ≥ 0.5
 LINKED = (0.45, 0.08)  # |r| of anything that still reads the same notes with the same head
 READABLE = (0.5, 0.1)  # prediction across codes with another head ≥ 0.85, without the encoder ≤ 0.04
-QUIET = (0.2, 0.5)  # spread ratio of an encoder that was not loaded ≤ 0.04 (on a logarithmic scale)
+QUIET = (0.12, 0.3)  # spread ratio of an encoder that was not loaded ≤ 0.04, of a head ≥ 0.27 (logarithmic)
+POPULATION = (0.3, 0.08)  # offset of other notes ≤ 0.1, of another head or encoder ≥ 0.7
 
 
 def vote(value: float, turn: tuple[float, float], most: float = 3.0) -> float:
@@ -208,14 +211,14 @@ def shares_of_linked(shape: Shape) -> dict[str, float]:
 def shares_of_unlinked(shape: Shape) -> dict[str, float]:
     """Probabilities of what leaves no correlation code by code."""
     readable = vote(shape.predicted, READABLE)
-    ratio = min(shape.spread_ratio, 1 / max(shape.spread_ratio, 1e-9))
-    quiet = -vote(np.log(max(ratio, 1e-9)), (np.log(QUIET[0]), QUIET[1]))
-    like_notes = vote(shape.along, (0.85, 0.05)) - abs(np.log(max(ratio, 1e-9))) / 0.3
+    ratio = np.log(max(min(shape.spread_ratio, 1 / max(shape.spread_ratio, 1e-9)), 1e-9))
+    quiet = -vote(ratio, (np.log(QUIET[0]), QUIET[1]))
+    same_population = -vote(shape.offset, POPULATION) + ratio / 0.3
     return _softmax(
         {
             "head_not_loaded": readable,
             "encoder_not_loaded": quiet - max(0.0, readable),
-            "different_documents": like_notes - max(0.0, readable),
+            "different_documents": same_population - max(0.0, readable),
             "weights_changed": -1.0,
         }
     )

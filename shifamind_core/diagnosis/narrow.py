@@ -59,7 +59,7 @@ def compare_tokens(candidate: Run, reference: Run, changed: np.ndarray | None) -
 
 def narrow(findings: Iterable[Finding], provenance: Provenance, tokens: Tokens) -> list[Finding]:
     """The findings with narrower causes added and contradicted ones ruled out."""
-    best = {finding.cause: finding for finding in findings}
+    best: dict[Cause, Finding] = {finding.cause: finding for finding in findings}
     _use_tokens(best, tokens)
     _use_weights(best, provenance)
     for cause, field, general in NARROWER:

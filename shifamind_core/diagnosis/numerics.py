@@ -119,18 +119,24 @@ def rounding(
     """Read level and limit off the lattice, the ladder and the size."""
     measured = reach(ladder)
     typical = float(np.sqrt(np.mean(pair.spread**2)))
-    limits = {level: 3 * measured[level] / typical if level in measured else REACH[level] for level in LEVELS}
+    limits: dict[Level, float] = {
+        level: 3 * measured[level] / typical if level in measured else REACH[level] for level in LEVELS
+    }
     size = bulk_size(pair)
-    coarse = next(
-        (lattice for lattice in ("bf16", "fp16") if (lattices[0] == lattice) != (lattices[1] == lattice)),
-        None,
-    )
-    if lattices[0] == lattices[1] and lattices[0] is not None:
-        coarse = lattices[0]
+    coarse = _coarse(lattices)
     level: Level = coarse or _smallest_level(size, limits, measured)
-    return Rounding(
-        level, lattices, size, limits[level], level in measured, _stored_only(pair, coarse), written
-    )
+    limit = limits[level]
+    if written is not None:  # rounding to decimals is uniform: √(1/12) of the last one
+        limit = max(limit, 3 * 10.0**-written / np.sqrt(12) / typical)
+    stored = _stored_only(pair, coarse)
+    return Rounding(level, lattices, size, float(limit), level in measured, stored, written)
+
+
+def _coarse(lattices: tuple[Lattice | None, Lattice | None]) -> Lattice | None:
+    """The coarsest lattice of the two runs."""
+    if "bf16" in lattices:
+        return "bf16"
+    return "fp16" if "fp16" in lattices else None
 
 
 def _smallest_level(size: float, limits: Mapping[Level, float], measured: Mapping[Level, float]) -> Level:

@@ -6,7 +6,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy.fft import irfft, next_fast_len, rfft
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 
@@ -25,6 +24,7 @@ CLEARLY_BETTER = 1 / 3
 # A partner is no partner if it is this many times as far as partners are in the median.
 STRAY = 5.0
 NEAR = 0.05  # spreads a code: no two notes are that much alike
+RELATED = 0.8  # correlation that right columns reach in the median, whatever else changed
 NEIGHBOURHOOD = 31  # notes looked at together when noise hides single ones
 
 
@@ -73,7 +73,8 @@ def _directions(matrix: Matrix) -> np.ndarray:
     return (matrix / np.maximum(lengths, 1e-300)[:, None]).astype(np.float32)
 
 
-def _cosine(left: Matrix, right: Matrix) -> np.ndarray:
+def resemblance(left: Matrix, right: Matrix) -> np.ndarray:
+    """Cosine of every row with its counterpart: 1 for the same note, about 0 for two different ones."""
     return np.einsum("ij,ij->i", _directions(left), _directions(right))
 
 
@@ -183,7 +184,7 @@ def match_blocks(candidate: Matrix, reference: Matrix, most: int = 6) -> Map:
     for score, offset in zip(scores, offsets, strict=True):
         target = rows + offset
         valid = (target >= 0) & (target < len(reference))
-        score[valid] = _cosine(candidate[valid], reference[target[valid]])
+        score[valid] = resemblance(candidate[valid], reference[target[valid]])
     width = min(NEIGHBOURHOOD, len(candidate))
     smooth = np.stack([np.convolve(score, np.ones(width) / width, mode="same") for score in scores])
     best = np.argmax(smooth, axis=0)
@@ -194,9 +195,9 @@ def match_blocks(candidate: Matrix, reference: Matrix, most: int = 6) -> Map:
 
 def _offsets(candidate: Matrix, reference: Matrix, most: int) -> np.ndarray:
     """Offsets at which the rows' cross-correlation stands out of its noise, strongest first."""
-    length = next_fast_len(len(candidate) + len(reference), real=True)
-    product = np.conj(rfft(candidate, length, axis=0)) * rfft(reference, length, axis=0)
-    strength = irfft(product.sum(axis=1), length)
+    length = 1 << (len(candidate) + len(reference)).bit_length()
+    product = np.conj(np.fft.rfft(candidate, length, axis=0)) * np.fft.rfft(reference, length, axis=0)
+    strength = np.fft.irfft(product.sum(axis=1), length)
     noise = np.median(np.abs(strength)) / 0.6745
     strongest = np.argsort(-strength)[:most]
     strongest = strongest[strength[strongest] > 8 * noise]
@@ -311,7 +312,7 @@ def match_columns(pair: Pair) -> ColumnMatch | None:
     ceiling = np.quantile(np.maximum(own, best), 0.9)  # what a right column reaches in these two runs
     clear = (ceiling - best < CLEARLY_BETTER * (ceiling - own)) & (best > 0.3) & (ceiling - own > 0.003)
     partner = _closed(partner, clear)
-    if partner is None:
+    if partner is None or np.median(best[partner != np.arange(pair.codes)]) < RELATED:
         return None
     return ColumnMatch(partner, "notes", own, pair.correlations[np.arange(pair.codes), partner])
 

@@ -23,7 +23,7 @@ from shifamind_core.diagnosis.pair import Pair
 from shifamind_core.diagnosis.undo import State
 
 LEAST = 0.02  # probability below which a cause is ruled out
-FEW_NOTES = 100  # notes at which a shape is believed by half
+FEW_NOTES, FEW_CODES = 50, 15  # at which a shape is believed by half
 
 CONFIRM: dict[str, str] = {
     "numerics": "Run the precision ladder on this model, then predict both under policy fp32 or fp64.",
@@ -105,15 +105,11 @@ def _some_notes(state: State, found: Changed, known: Known) -> State:
     elif (padding := local.short_notes_only(pair, found)) is not None:
         findings.append(padding)
     findings.append(_input_finding(found, pattern is not None))
+    spared = f"{1 - found.share:.1%} of the notes did not change, and"
     findings += [
-        ruled_out(
-            cause, f"{1 - found.share:.1%} of the notes did not change, and {why}.", unchanged=1 - found.share
-        )
-        for cause, why in (
-            ("dropout_active", "dropout spares none"),
-            ("weights_changed", "other weights spare none"),
-            ("head_not_loaded", "another head spares none"),
-        )
+        ruled_out("dropout_active", f"{spared} dropout spares none.", unchanged=1 - found.share),
+        ruled_out("weights_changed", f"{spared} other weights spare none.", unchanged=1 - found.share),
+        ruled_out("head_not_loaded", f"{spared} another head spares none.", unchanged=1 - found.share),
     ]
     state = state.found(pair.select(notes=~found.changed), findings[0], share).noted(*findings[1:])
     return _look_again(state, known)
@@ -162,11 +158,23 @@ def _everything(state: State, known: Known) -> State:
             findings.append(ruled_out(cause, _reason(cause, shape), **shape.numbers()))
         else:
             findings.append(_shape_finding(cause, probability, shape, state))
+    findings = _rounding_last(findings)
     if max(shares.values()) < 0.4:
         findings.append(
             Finding("unknown", "possible", 0.2, "No cause stands out.", CONFIRM["unknown"], shape.numbers())
         )
     return state.noted(*findings)
+
+
+def _rounding_last(findings: list[Finding]) -> list[Finding]:
+    """Rounding that is not likely stands behind what may have been planted in its size."""
+    others = max((finding.score for finding in findings if finding.cause != "numerics"), default=0.0)
+    return [
+        finding.changed(score=min(finding.score, others - 0.01))
+        if finding.cause == "numerics" and finding.score < 0.5 and others > 0.01
+        else finding
+        for finding in findings
+    ]
 
 
 def probabilities_of(shape: Shape, what: Rounding) -> dict[Cause, float]:
@@ -191,7 +199,7 @@ def probabilities_of(shape: Shape, what: Rounding) -> dict[Cause, float]:
     ):
         for cause, share in parts.items():
             shares[cause] += weight * share  # type: ignore[index]
-    believed = shape.notes / (shape.notes + FEW_NOTES)
+    believed = shape.notes / (shape.notes + FEW_NOTES) * shape.codes**2 / (shape.codes**2 + FEW_CODES**2)
     shares = {
         cause: (1 - rounded) * (believed * share + (1 - believed) / 6) for cause, share in shares.items()
     }

@@ -1,6 +1,7 @@
 """The steps of an examination that undo something: each takes a pair and returns it without one cause."""
 
 from dataclasses import dataclass, field, replace
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -146,7 +147,7 @@ def undo_code_order(state: State) -> State:
     """Bring columns that sit on another code back to their own."""
     pair = state.pair
     match = order.match_columns(pair) if pair.size else None
-    if match is None and pair.size and np.abs(pair.correlations).max(axis=0).mean() < 0.5:
+    if match is None and pair.size and np.median(pair.correlation) < order.RELATED:
         match = order.match_columns_by_marginals(pair.candidate, pair.reference)
     if match is None:
         lowest = float(pair.correlation.min())
@@ -176,8 +177,8 @@ def _code_order_finding(state: State, match: order.ColumnMatch, after: Pair, sha
     moved = match.moved
     exact = bool((after.code_size[match.partner[moved]] == 0).all())
 
-    def name(code: int) -> str:
-        return names[code] if names else f"column {code}"
+    def name(code: SupportsIndex) -> str:
+        return names[code] if names else f"column {int(code)}"
 
     cycle = ", ".join(f"{name(code)} holds {name(match.partner[code])}" for code in moved[:4])
     called = f" The candidate's columns are in {kind} order." if kind else ""
@@ -219,7 +220,7 @@ def undo_document_order(state: State) -> State:
     if not pair.size:
         return state
     match = _row_match(pair)
-    if match is None or not _convincing(match):
+    if match is None or not _convincing(match, pair):
         placed = 1.0 if match is None else match.in_place
         reason = f"{placed:.1%} of the notes resemble their own row more than {order.RIVALS} others."
         return state.noted(ruled_out("document_order", reason, in_place=placed))
@@ -262,11 +263,21 @@ def _exchanged(pair: Pair) -> bool:
     return bool((partner >= 0).mean() > 0.5)
 
 
-def _convincing(match: order.RowMatch) -> bool:
-    """Enough of the rows that are not in place were found elsewhere."""
+def _convincing(match: order.RowMatch, pair: Pair) -> bool:
+    """Enough of the rows that are not in place were found elsewhere, and at home they look like strangers.
+
+    Under heavy noise a row may resemble another more than its own; but then it still resembles its own.
+    """
     out_of_place = 1 - match.in_place
-    moved = float(match.moved.mean())
-    return int(match.moved.sum()) >= 2 and moved >= 0.3 * max(out_of_place, moved)
+    rows = np.flatnonzero(match.moved)
+    if len(rows) < 2 or len(rows) / len(match.partner) < 0.3 * out_of_place:
+        return False
+    if match.exact or pair.documents <= rows[-1]:
+        return True
+    candidate, reference = pair.scored
+    own = order.resemblance(candidate[rows], reference[rows])
+    partner = order.resemblance(candidate[rows], reference[match.partner[rows]])
+    return float(own.mean()) < 0.3 * float(partner.mean())
 
 
 def _document_order_finding(state: State, match: order.RowMatch, after: Pair, share: float) -> Finding:

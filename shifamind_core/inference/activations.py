@@ -111,8 +111,8 @@ def profile_layers(
             _compare(traces[0], traces[1], sides[1], sums)
             if progress:
                 progress("Comparing layers", min(start + batch_size, len(notes)), len(notes))
-    roundoff = max(unit_roundoff(side.setting.policy, side.flags) for side in sides)
-    return _profile(candidate.name, reference.name, sums, roundoff, len(notes), peak)
+    roundoffs = [unit_roundoff(side.setting.policy, side.flags) for side in sides]
+    return _profile(candidate.name, reference.name, sums, roundoffs, len(notes), peak)
 
 
 @dataclass
@@ -258,7 +258,7 @@ def _merged(moments: np.ndarray, values: Tensor) -> np.ndarray:
 
 
 def _profile(
-    candidate: str, reference: str, sums: dict[tuple[str, int], _Sums], roundoff: float, notes: int, peak: int
+    candidate: str, reference: str, sums: dict[tuple[str, int], _Sums], roundoffs: list[float], notes: int, peak: int
 ) -> LayerProfile:
     values = list(sums.values())
 
@@ -279,7 +279,8 @@ def _profile(
         input_error=column(lambda one: _ratio(one.input) if one.input[1] else np.nan),
         inherited_error=column(lambda one: _ratio(one.inherited)),
         own_error=column(lambda one: _ratio(one.own)),
-        unit_roundoff=roundoff,
+        unit_roundoff=max(roundoffs),
+        finer_roundoff=min(roundoffs),
         notes=notes,
         activation_bytes=peak,
     )

@@ -62,6 +62,19 @@ def refusal(policy: PrecisionPolicy, device: torch.device) -> str | None:
     return None
 
 
+def check_honoured(policy: PrecisionPolicy, device: torch.device) -> None:
+    """Refuse now what would be refused later.
+
+    Raises
+    ------
+    PolicyRefused
+        The device cannot honour the policy.
+    """
+    reason = refusal(policy, device)
+    if reason:
+        raise PolicyRefused(reason)
+
+
 @contextmanager
 def applied(
     policy: PrecisionPolicy, device: torch.device, attention: Attention = "sdpa"
@@ -75,9 +88,7 @@ def applied(
     PolicyRefused
         The device cannot honour the policy, or a matrix product showed that it did not.
     """
-    reason = refusal(policy, device)
-    if reason:
-        raise PolicyRefused(reason)
+    check_honoured(policy, device)
     with ExitStack() as restore:
         if policy.tf32 is not None:
             _set_fp32_precision(restore, "tf32" if policy.tf32 else "ieee")

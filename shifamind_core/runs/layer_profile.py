@@ -31,8 +31,8 @@ class LayerProfile:
         rms(replay − reference) / rms(reference): what the inputs brought, through this very module.
     own_error : float64 [modules]
         rms(candidate − replay) / rms(reference): what the module itself added.
-    unit_roundoff : float
-        Of the coarser of the two settings.
+    unit_roundoff, finer_roundoff : float
+        Of the coarser and of the finer of the two settings.
     notes : int
     activation_bytes : int
         Most memory that the activations of one batch took: nothing more is ever kept.
@@ -52,6 +52,7 @@ class LayerProfile:
     inherited_error: Float64[np.ndarray, " modules"]
     own_error: Float64[np.ndarray, " modules"]
     unit_roundoff: float
+    finer_roundoff: float
     notes: int
     activation_bytes: int
 

@@ -1,0 +1,54 @@
+"""The documents say what the program does: every policy, cause, intervention, command and page; every command runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shifamind_core.cli import parser
+from shifamind_core.precision.policy import POLICIES
+
+PROJECT = Path(__file__).resolve().parents[1]
+DOCS = {path.name: path.read_text() for path in (PROJECT / "docs").glob("*.md")}
+README = (PROJECT / "README.md").read_text()
+CAUSES = (
+    "identical numerics document_order different_documents code_order different_codes different_labels "
+    "probabilities_as_logits double_sigmoid calibration_shift few_codes_changed few_documents_changed dropout_active "
+    "input_changed tokenizer_casing max_length padding attention_mask_ignored truncation_side weights_changed "
+    "head_not_loaded encoder_not_loaded other_checkpoint metric_definition non_finite unknown"
+).split()
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_is_documented(name):
+    assert f"`{name}`" in DOCS["precision.md"]
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_every_cause_is_documented(cause):
+    assert re.search(rf"`{cause}`", DOCS["diagnosis.md"])
+
+
+def test_every_link_in_the_documents_leads_to_a_file():
+    for name, text in {"README.md": README, **{f"docs/{n}": t for n, t in DOCS.items()}}.items():
+        for target in re.findall(r"\]\((?!http)([^)#]+)", text):
+            assert ((PROJECT / name).parent / target).exists(), f"{name} links to {target}"
+
+
+def test_every_command_of_the_readme_parses():
+    commands = re.findall(r"^    python -m shifamind_core (.+)$", README, re.MULTILINE)
+    assert len(commands) >= 8
+    for command in commands:
+        parser().parse_args(command.split())
+
+
+def test_every_command_is_in_the_readme():
+    (subcommands,) = [action.choices for action in parser()._actions if action.choices]
+    for name in subcommands:
+        assert f"shifamind_core {name}" in README
+
+
+def test_every_page_answers_a_question_of_its_own():
+    assert {"overview", "inference", "thresholds", "codes", "differences", "report"} <= {
+        path.stem for path in (PROJECT / "pages").glob("*.py")
+    }
