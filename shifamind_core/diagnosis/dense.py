@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from shifamind_core.diagnosis.findings import Cause
 from shifamind_core.diagnosis.pair import FLAT, Matrix, Pair, standard_scores
 
 SAMPLE = 6000  # notes: a share of variance is then known to ±0.01
@@ -195,7 +196,7 @@ def odds_of_rounding(shape: Shape, size: float, limit: float) -> float:
     return by_size - max(0.0, vote(max(shape.predicted, shape.predicted_change), LAWFUL, 4))
 
 
-def shares_of_linked(shape: Shape) -> dict[str, float]:
+def shares_of_linked(shape: Shape) -> dict[Cause, float]:
     """Probabilities of dropout, other input and other weights, if the runs still read the same notes alike."""
     lawful = vote(shape.predicted, PREDICTED)
     like_notes = float(np.clip(vote(shape.along, ALONG) - vote(shape.evenness, EVENNESS), -3, 3))
@@ -208,7 +209,7 @@ def shares_of_linked(shape: Shape) -> dict[str, float]:
     )
 
 
-def shares_of_unlinked(shape: Shape) -> dict[str, float]:
+def shares_of_unlinked(shape: Shape) -> dict[Cause, float]:
     """Probabilities of what leaves no correlation code by code."""
     readable = vote(shape.predicted, READABLE)
     ratio = np.log(max(min(shape.spread_ratio, 1 / max(shape.spread_ratio, 1e-9)), 1e-9))
@@ -229,8 +230,7 @@ def unlinked(shape: Shape) -> float:
     return float(1 / (1 + np.exp(vote(abs(shape.correlation), LINKED, 6))))
 
 
-def _softmax(logits: dict[str, float]) -> dict[str, float]:
+def _softmax(logits: dict[Cause, float]) -> dict[Cause, float]:
     top = max(logits.values())
-    weights = {name: np.exp(value - top) for name, value in logits.items()}
-    total = sum(weights.values())
-    return {name: float(weight / total) for name, weight in weights.items()}
+    total = sum(np.exp(value - top) for value in logits.values())
+    return {cause: float(np.exp(value - top) / total) for cause, value in logits.items()}

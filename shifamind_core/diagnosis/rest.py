@@ -22,7 +22,7 @@ from shifamind_core.diagnosis.numerics import lattice as lattice_of
 from shifamind_core.diagnosis.pair import Pair
 from shifamind_core.diagnosis.undo import State
 
-LEAST = 0.02  # probability below which a cause is ruled out
+LEAST = 0.04  # probability below which a cause is ruled out
 FEW_NOTES, FEW_CODES = 50, 15  # at which a shape is believed by half
 
 CONFIRM: dict[str, str] = {
@@ -182,28 +182,16 @@ def probabilities_of(shape: Shape, what: Rounding) -> dict[Cause, float]:
     odds = dense.odds_of_rounding(shape, what.size, what.limit)
     apart = dense.unlinked(shape)
     rounded = (1 - apart) / (1 + np.exp(-odds))
-    shares: dict[Cause, float] = dict.fromkeys(
-        (
-            "dropout_active",
-            "input_changed",
-            "weights_changed",
-            "head_not_loaded",
-            "encoder_not_loaded",
-            "different_documents",
-        ),
-        0.0,
-    )
-    for weight, parts in (
+    believed = shape.notes / (shape.notes + FEW_NOTES) * shape.codes**2 / (shape.codes**2 + FEW_CODES**2)
+    shares: dict[Cause, float] = {"numerics": float(rounded)}
+    for family, parts in (
         (1 - apart, dense.shares_of_linked(shape)),
         (apart, dense.shares_of_unlinked(shape)),
     ):
         for cause, share in parts.items():
-            shares[cause] += weight * share  # type: ignore[index]
-    believed = shape.notes / (shape.notes + FEW_NOTES) * shape.codes**2 / (shape.codes**2 + FEW_CODES**2)
-    shares = {
-        cause: (1 - rounded) * (believed * share + (1 - believed) / 6) for cause, share in shares.items()
-    }
-    return {"numerics": float(rounded), **shares}
+            weighed = believed * share + (1 - believed) / len(parts)
+            shares[cause] = shares.get(cause, 0.0) + (1 - rounded) * family * weighed
+    return shares
 
 
 def _scaled(probability: float, left: float) -> float:
