@@ -11,12 +11,34 @@ from shifamind_core.precision.policy import POLICIES
 PROJECT = Path(__file__).resolve().parents[1]
 DOCS = {path.name: path.read_text() for path in (PROJECT / "docs").glob("*.md")}
 README = (PROJECT / "README.md").read_text()
-CAUSES = (
-    "identical numerics document_order different_documents code_order different_codes different_labels "
-    "probabilities_as_logits double_sigmoid calibration_shift few_codes_changed few_documents_changed dropout_active "
-    "input_changed tokenizer_casing max_length padding attention_mask_ignored truncation_side weights_changed "
-    "head_not_loaded encoder_not_loaded other_checkpoint metric_definition non_finite unknown"
-).split()
+CAUSES = [
+    "identical",
+    "numerics",
+    "document_order",
+    "different_documents",
+    "code_order",
+    "different_codes",
+    "different_labels",
+    "probabilities_as_logits",
+    "double_sigmoid",
+    "calibration_shift",
+    "few_codes_changed",
+    "few_documents_changed",
+    "dropout_active",
+    "input_changed",
+    "tokenizer_casing",
+    "max_length",
+    "padding",
+    "attention_mask_ignored",
+    "truncation_side",
+    "weights_changed",
+    "head_not_loaded",
+    "encoder_not_loaded",
+    "other_checkpoint",
+    "metric_definition",
+    "non_finite",
+    "unknown",
+]
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -310,7 +310,7 @@ def test_the_digest_covers_arrays_and_codes_but_neither_name_nor_manifest():
 
 
 def test_a_run_refuses_labels_that_are_not_0_or_1():
-    with pytest.raises(ShifamindError, match="labels hold 7"):
+    with pytest.raises(ShifamindError, match="is 7; expected 0 or 1"):
         Run(logits(), labels=np.full((3, 2), 7, np.uint8))
 
 

@@ -13,18 +13,12 @@ def required_labels(run: Run) -> Labels:
     Raises
     ------
     ShifamindError
-        The run has no labels, or one of them is something else.
+        The run has no labels.
     """
     if run.labels is None:
         raise ShifamindError(
             f"{run.name} has no labels, so nothing can be scored. Upload a run file with `labels`, or compare "
             "it with a run that has them."
-        )
-    if run.labels.max() > 1:
-        note, column = np.argwhere(run.labels > 1)[0]
-        raise ShifamindError(
-            f"{run.name}: the label of note {note}, code {code_names(run)[column]} is "
-            f"{run.labels[note, column]}; expected 0 or 1."
         )
     return run.labels
 

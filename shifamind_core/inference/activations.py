@@ -258,7 +258,12 @@ def _merged(moments: np.ndarray, values: Tensor) -> np.ndarray:
 
 
 def _profile(
-    candidate: str, reference: str, sums: dict[tuple[str, int], _Sums], roundoffs: list[float], notes: int, peak: int
+    candidate: str,
+    reference: str,
+    sums: dict[tuple[str, int], _Sums],
+    roundoffs: list[float],
+    notes: int,
+    peak: int,
 ) -> LayerProfile:
     values = list(sums.values())
 

@@ -83,7 +83,11 @@ class Run:
                 f"logits {documents} × {codes}. Both are notes × codes."
             )
         if self.labels is not None and self.labels.max() > 1:
-            raise ShifamindError(f"{self.name}: labels hold {self.labels.max()}; expected 0 or 1.")
+            note, column = np.argwhere(self.labels > 1)[0]
+            code = self.codes[column] if self.codes else column
+            raise ShifamindError(
+                f"{self.name}: the label of note {note}, code {code} is {self.labels[note, column]}; expected 0 or 1."
+            )
         for part in fields(self):
             value = getattr(self, part.name)
             if isinstance(value, np.ndarray):
