@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 
 from shifamind_core.diagnosis.pair import Matrix, Pair, standard_scores
 
-Others: TypeAlias = Float64[np.ndarray, "others codes"]  # rows of the other run: as many as it has
+Others: TypeAlias = Float64[np.ndarray, "others codes"]  # of the other run, which may hold other notes
 
 Map: TypeAlias = Int64[np.ndarray, " candidate"]  # position in the reference, -1 where there is none
 
@@ -75,7 +75,7 @@ def _directions(matrix: Matrix) -> np.ndarray:
     return (matrix / np.maximum(lengths, 1e-300)[:, None]).astype(np.float32)
 
 
-def resemblance(left: Matrix, right: Matrix) -> np.ndarray:
+def resemblance(left: Matrix, right: Others) -> np.ndarray:
     """Cosine of every row with its counterpart: 1 for the same note, about 0 for two different ones."""
     return np.einsum("ij,ij->i", _directions(left), _directions(right))
 
@@ -319,7 +319,7 @@ def match_columns(pair: Pair) -> ColumnMatch | None:
     return ColumnMatch(partner, "notes", own, pair.correlations[np.arange(pair.codes), partner])
 
 
-def match_columns_by_marginals(candidate: Matrix, reference: Others) -> ColumnMatch | None:
+def match_columns_by_marginals(candidate: Matrix, reference: Matrix) -> ColumnMatch | None:
     """The same when rows do not correspond: by the sorted values of every column, in standard scores."""
     levels = np.linspace(0.005, 0.995, 67)
     shapes = [np.quantile(matrix, levels, axis=0, method="nearest").T for matrix in (candidate, reference)]

@@ -97,7 +97,6 @@ def _add_scores(figure: go.Figure, need: Need) -> None:
             y=value,
             yanchor="bottom" if name == above else "top",
             text=f"{name} {value:.4f}",
-            font={"color": shade},
             showarrow=False,
         )
 

@@ -28,25 +28,24 @@ def findings_table(diagnosis: Diagnosis) -> pd.DataFrame:
 def trials_table(replay: Mapping[str, Any]) -> pd.DataFrame:
     """One row a trial of a replay's JSON, best first.
 
-    Columns: `interventions` (joined by " + "; "none" for the pipeline as it is), `explained` (share of the squared
-    difference, 0 to 1), `max_abs_residual` and `rms_residual` (logits; empty where only scores were known), `distance`
-    (from the reported scores, in sampling errors), `notes`, then the scores where they were computed.
+    Columns: `interventions` (joined by " + "; "none" for the pipeline as it is), `distance` (from the reported scores, in
+    sampling errors) and those scores where only scores were known, `explained` (share of the squared difference, 0 to
+    1), `max_abs_residual` and `rms_residual` (logits) where the logits were, `notes`.
     """
+    trials = replay.get("trials", [])
+    scores = list(dict.fromkeys(name for trial in trials for name in trial.get("scores", {})))
+    measures = ("explained", "max_abs_residual", "rms_residual")
     rows = [
         {
             "interventions": " + ".join(trial["interventions"]) or "none",
-            **{
-                name: trial.get(name)
-                for name in ("explained", "max_abs_residual", "rms_residual", "distance")
-            },
+            "distance": trial.get("distance"),
+            **{name: trial.get("scores", {}).get(name) for name in scores},
+            **{name: trial.get(name) for name in measures},
             "notes": trial["notes"],
-            **trial.get("scores", {}),
         }
-        for trial in replay.get("trials", [])
+        for trial in trials
     ]
-    columns = ["interventions", "explained", "max_abs_residual", "rms_residual", "distance", "notes"]
-    scored = [name for name in (rows[0] if rows else {}) if name not in columns]
-    table = pd.DataFrame(rows, columns=columns + scored)
+    table = pd.DataFrame(rows, columns=["interventions", "distance", *scores, *measures, "notes"])
     return table.dropna(axis=1, how="all") if rows else table
 
 

@@ -176,6 +176,7 @@ def _ask_scores() -> dict[str, float]:
                     format="%.2f" if name == "best_threshold" else "%.4f",
                     key=f"reported.{name}",
                     placeholder="not reported",
+                    bind="query-params",
                     **KEEP,
                 )
         with st.popover("The seed's table"):

@@ -35,6 +35,7 @@ VERDICTS = {
     "ranked": ("blue", ":material/format_list_numbered:", "Nearest to the reported scores"),
 }
 SHOWN = 12
+ROW_PIXELS = 35
 NOTHING: Mapping[str, float] = MappingProxyType({})
 TITLES = {"macro_f1": "Macro F1 @0.5", "micro_f1": "Micro F1 @0.5"}
 
@@ -108,7 +109,7 @@ def show_result(result: dict[str, Any], stem: str) -> None:
         with right:
             st.dataframe(before_after_table(result), hide_index=True, placeholder="–")
     table = trials_table(result)
-    show_table(table, list(table.columns), height=min(40 + 35 * len(table), 460))
+    show_table(table, list(table.columns), height=min(ROW_PIXELS * (len(table) + 1) + 3, 460))
     for remark in result.get("remarks", []):
         st.caption(safe_text(remark))
     st.download_button(

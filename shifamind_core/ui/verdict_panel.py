@@ -12,7 +12,7 @@ from shifamind_core.ui.diagnosis_question import Question, told
 from shifamind_core.ui.findings_panel import cause_title, status_badge
 from shifamind_core.ui.proof_panel import claims_table, proof_of
 from shifamind_core.ui.replay_panel import verdict_badge
-from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.text import first_sentences, safe_text
 
 
 def show_verdict(
@@ -29,9 +29,8 @@ def show_verdict(
             st.markdown(f"{verdict_badge(result)} {safe_text(result.get('sentence', ''), 900)}")
         if diagnosis is not None:
             best = diagnosis.findings[0]
-            st.markdown(
-                f"{status_badge(best.status)} **{cause_title(best.cause)}** by the logits. {safe_text(best.explanation, 900)}"
-            )
+            told_briefly = safe_text(first_sentences(best.explanation), 900)
+            st.markdown(f"{status_badge(best.status)} **{cause_title(best.cause)}.** {told_briefly}")
         with told():
             proof = proof_of(question, ladder)
             if question.targets:

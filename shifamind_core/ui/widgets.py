@@ -16,6 +16,7 @@ from shifamind_core.ui.text import safe_text
 
 UPLOAD_TYPES = ["safetensors", "npz", "npy", "csv", "parquet", "pt"]
 CANDIDATE, REFERENCE = "candidate", "reference"
+FULL_PRECISION = ("fp32", "default", "portable")
 
 
 def show_error(error: ShifamindError | str) -> None:
@@ -131,9 +132,13 @@ def pick_pair(split: str = "test") -> tuple[Offer, Offer] | None:
 
 
 def default_pair(options: list[Offer]) -> tuple[Offer | None, Offer | None]:
-    """The run computed here last, against the reference that differs most by its name: the cased one, where there
-    is one; else the latest upload."""
-    computed = [offer for offer in options if offer.kind == "computed"]
+    """A run computed here, against the reference that differs most by its name: the cased one, where there is one;
+    else the latest upload.
+
+    Of the computed ones the latest over most notes, in full precision where there is one: a precision ladder leaves
+    seven runs behind, often over a few notes.
+    """
+    computed = sorted((offer for offer in options if offer.kind == "computed"), key=_usual)
     candidate = computed[0] if computed else (options[0] if options else None)
     others = [offer for offer in options if offer.kind != "computed" and offer is not candidate]
     cased = [
@@ -144,6 +149,11 @@ def default_pair(options: list[Offer]) -> tuple[Offer | None, Offer | None]:
     uploaded = [offer for offer in others if offer.kind == "uploaded"]
     reference = next(iter([*uploaded, *cased, *others, *computed[1:]]), candidate)
     return candidate, reference
+
+
+def _usual(offer: Offer) -> tuple[int, bool]:
+    policy = offer.manifest.policy
+    return -offer.documents, policy is None or policy.name not in FULL_PRECISION
 
 
 def upload_reference(
