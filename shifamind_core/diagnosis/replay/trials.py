@@ -183,7 +183,7 @@ class Bench:
             "weights": pipeline.checkpoint.record.weights_digest,
             "config": pipeline.directory_config_digest,
             "tokenizer": self._tokenizer(recipe).digest,
-            "notes": digest_of([self._text(row) for row in rows]),
+            "notes": digest_of([self._text(row) for row in rows.tolist()]),
             "widths": digest_of(self._widths(recipe, rows).tolist()),
             "environment": vars(self._environment),
             "seeds": SEEDS if recipe.random else 1,
@@ -272,7 +272,7 @@ class Bench:
     def _notes(self, recipe: Recipe, rows: Rows) -> NoteTokens:
         key = (recipe.checkpoint, recipe.tokenization.lowercase, rows.tobytes())
         if key not in self._tokens:
-            texts = [self._text(row) for row in rows]
+            texts = [self._text(row) for row in rows.tolist()]
             self._tokens[key] = tokenize(texts, self._tokenizer(recipe), self.cache)
         return self._tokens[key]
 
