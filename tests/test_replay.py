@@ -1,6 +1,6 @@
 """Replay: a planted change is found, nothing planted finds nothing, and what is not in the list stays unexplained.
 
-Here among a few decoys; `benchmarks/planted_replays.py` plants every intervention among all of them.
+Here among a few decoys.
 """
 
 from dataclasses import replace
