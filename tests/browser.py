@@ -56,9 +56,12 @@ class Tab:
         return {address.netloc for address in called} - {f"127.0.0.1:{self.dashboard.port}"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium; without one the browser tests are skipped, with this reason."""
+    """Debian's Chromium; without one the browser tests are skipped, with this reason.
+
+    For one module only: while Playwright runs, no other test of this process can run an event loop.
+    """
     executable = next(filter(None, map(shutil.which, NAMES)), None)
     if executable is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
