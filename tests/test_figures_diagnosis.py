@@ -79,7 +79,7 @@ def test_the_tuned_protocol_is_drawn_alike_and_contains_its_score() -> None:
     low, high = trace(figure, "lowest F1").y, trace(figure, "highest F1").y
     assert proof.threshold is None
     assert (low <= proof.needs[0].here + 1e-6).all() and (high >= proof.needs[0].here - 1e-6).all()
-    assert "Tuned macro F1" in proof.sentence
+    assert "tuned macro F1" in proof.sentence
 
 
 @pytest.mark.parametrize("kind", ["scatter", "line", "bar"])

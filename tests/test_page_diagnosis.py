@@ -144,7 +144,7 @@ def test_the_proof_is_about_these_two_runs(filled: Dashboard) -> None:
     compared = compare(small_run(), reference())
     needed = flip_bound(small_run()).smallest_epsilon(macro_f1=compared.macro_f1.reference)
     said = text(app)
-    assert f"macro F1 {compared.macro_f1.candidate:.4f} → {compared.macro_f1.reference:.4f}" in said
+    assert f"Macro F1 {compared.macro_f1.candidate:.4f} → {compared.macro_f1.reference:.4f}" in said
     assert f"needs at least {needed:.2g} in every decision at once" in said
     assert "Run the precision ladder" in said
 

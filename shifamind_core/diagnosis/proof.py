@@ -123,7 +123,7 @@ def prove_tuned(
         _policy_range(bound, name, epsilon) for name, epsilon in sorted(measured.items(), key=lambda m: m[1])
     )
     excluded = _excluded(needs, measured)
-    return Proof(None, curve, policies, needs, excluded, _sentence(needs, measured, excluded, "Tuned "))
+    return Proof(None, curve, policies, needs, excluded, _sentence(needs, measured, excluded, "tuned "))
 
 
 def _need(bound: FlipBound | TunedFlipBound, name: str, here: float, there: float, reported: bool) -> Need:
@@ -164,13 +164,15 @@ def _sentence(
     hardest = max(needs, key=lambda need: np.inf if need.epsilon is None else need.epsilon)
     step = f"{protocol}{hardest.metric.replace('_f1', ' F1')} {hardest.here:.4f} → {hardest.there:.4f}"
     if hardest.epsilon == 0:
-        return f"{step}: the scores agree within their rounding, there is no gap to explain."
+        return f"{_capital(step)}: the scores agree within their rounding, there is no gap to explain."
     if hardest.epsilon is None:
         need = f"{step} cannot be reached by any change of these logits under these labels"
-        return f"{need}: the notes, the labels or the metric differ."
+        return f"{_capital(need)}: the notes, the labels or the metric differ."
     need = f"{step} needs at least {hardest.epsilon:.2g} in every decision at once"
     if not measured:
-        return f"{need}. Run the precision ladder to see how far rounding moves this model's logits."
+        return (
+            f"{_capital(need)}. Run the precision ladder to see how far rounding moves this model's logits."
+        )
     name, largest = max(measured.items(), key=lambda item: item[1])
     fine = {policy: error for policy, error in measured.items() if error < hardest.epsilon}
     if excluded:
@@ -185,6 +187,10 @@ def _sentence(
             f"{name} moves logits by up to {largest:.2g}, so the bound alone does not rule it out: see the sampled range."
         )
     return (
-        f"{need}, and every policy measured moves some logit by more (up to {largest:.2g}). The bound, which lets every "
+        f"{_capital(need)}, and every policy measured moves some logit by more (up to {largest:.2g}). The bound, which lets every "
         "error be the worst one, rules nothing out: see the sampled range."
     )
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]

@@ -20,7 +20,12 @@ def show_provenance(candidate: Run, reference: Run, provenance: Provenance) -> N
             icon=":material/warning:",
         )
     if provenance.differences:
-        st.dataframe(differences_table(provenance), hide_index=True, placeholder="")
+        st.dataframe(
+            differences_table(provenance),
+            hide_index=True,
+            placeholder="",
+            column_config={side: st.column_config.Column(width=110) for side in ("Candidate", "Reference")},
+        )
     else:
         st.caption("No field that both manifests know differs.")
     st.caption("A GPU or a version that differs is a lead, never a cause by itself.")

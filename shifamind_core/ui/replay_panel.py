@@ -153,8 +153,8 @@ def _start(question: Question, workspace: Workspace, asked: dict[str, Any], open
             "Notes", min_value=8, max_value=4096, value=64, step=8, key="replay.notes", width=140
         )
         depth = st.number_input(
-            "Together", min_value=1, max_value=3, value=3, key="replay.depth", width=140,
-            help="How many changes may be combined.",
+            "Changes at once", min_value=1, max_value=3, value=3, key="replay.depth", width=140,
+            help="Up to how many changes are combined.",
         )  # fmt: skip
         if st.button("Start the replay", type="primary", icon=":material/replay:", disabled=not openable):
             _submit(question, workspace, asked, notes=int(notes), depth=int(depth))

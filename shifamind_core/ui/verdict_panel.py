@@ -20,7 +20,8 @@ def show_verdict(
 ) -> None:
     """What a replay found, the best cause by the logits, and what rounding can do; a proof stands first."""
     with st.container(border=True):
-        if result is not None and result.get("verdict") == "confirmed":
+        reproduced = result is not None and result.get("verdict") == "confirmed"
+        if result is not None and reproduced:
             names = " + ".join(result["best"]["interventions"])
             st.subheader(f"Reproduced by {safe_text(names, 120)}", anchor=False)
         elif diagnosis is not None:
@@ -30,7 +31,8 @@ def show_verdict(
         if diagnosis is not None:
             best = diagnosis.findings[0]
             told_briefly = safe_text(first_sentences(best.explanation), 900)
-            st.markdown(f"{status_badge(best.status)} **{cause_title(best.cause)}.** {told_briefly}")
+            title = f"**{cause_title(best.cause)}.** " if reproduced else ""  # else it is the heading
+            st.markdown(f"{status_badge(best.status)} {title}{told_briefly}")
         with told():
             proof = proof_of(question, ladder)
             if question.targets:

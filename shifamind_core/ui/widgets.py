@@ -139,7 +139,7 @@ def default_pair(options: list[Offer]) -> tuple[Offer | None, Offer | None]:
     seven runs behind, often over a few notes.
     """
     computed = sorted((offer for offer in options if offer.kind == "computed"), key=_usual)
-    candidate = computed[0] if computed else (options[0] if options else None)
+    candidate = next(iter([*computed, *sorted(options, key=_usual)]), None)
     others = [offer for offer in options if offer.kind != "computed" and offer is not candidate]
     cased = [
         offer
@@ -151,9 +151,11 @@ def default_pair(options: list[Offer]) -> tuple[Offer | None, Offer | None]:
     return candidate, reference
 
 
-def _usual(offer: Offer) -> tuple[int, bool]:
-    policy = offer.manifest.policy
-    return -offer.documents, policy is None or policy.name not in FULL_PRECISION
+def _usual(offer: Offer) -> tuple[int, bool, bool]:
+    policy, tokenization = offer.manifest.policy, offer.manifest.tokenization
+    full = policy is not None and policy.name in FULL_PRECISION
+    cased = tokenization is not None and tokenization.lowercase is False
+    return -offer.documents, not full, cased and offer.kind != "computed"
 
 
 def upload_reference(
