@@ -13,6 +13,7 @@ apart, on real models, is how the change hangs together:
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -55,7 +56,7 @@ class Shape:
     spread_ratio: float
     unevenness: float
 
-    def numbers(self) -> dict[str, float]:
+    def numbers(self) -> dict[str, Any]:
         """As evidence."""
         return asdict(self)
 
@@ -193,7 +194,7 @@ def odds_of_rounding(shape: Shape, size: float, limit: float) -> float:
     A factor of 1.5 in size counts one. A change that other codes predict better than rounding ever was loses.
     """
     by_size = float(np.clip(np.log(limit / max(size, 1e-12)) / np.log(1.5), -6, 6))
-    return by_size - max(0.0, vote(max(shape.predicted, shape.predicted_change), LAWFUL, 4))
+    return by_size - max(0.0, vote(max(shape.predicted, shape.predicted_change), LAWFUL, 4.0))
 
 
 def shares_of_linked(shape: Shape) -> dict[Cause, float]:
@@ -227,7 +228,7 @@ def shares_of_unlinked(shape: Shape) -> dict[Cause, float]:
 
 def unlinked(shape: Shape) -> float:
     """Probability that nothing links the runs code by code any more."""
-    return float(1 / (1 + np.exp(vote(abs(shape.correlation), LINKED, 6))))
+    return float(1 / (1 + np.exp(vote(abs(shape.correlation), LINKED, 6.0))))
 
 
 def _softmax(logits: dict[Cause, float]) -> dict[Cause, float]:
