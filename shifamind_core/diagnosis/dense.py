@@ -13,6 +13,7 @@ apart, on real models, is how the change hangs together:
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -55,7 +56,7 @@ class Shape:
     spread_ratio: float
     unevenness: float
 
-    def numbers(self) -> dict[str, float | int]:
+    def numbers(self) -> dict[str, Any]:
         """As evidence."""
         return asdict(self)
 

@@ -11,9 +11,10 @@ from scipy.spatial import KDTree
 
 from shifamind_core.diagnosis.pair import Matrix, Pair, standard_scores
 
-Others: TypeAlias = Float64[np.ndarray, "others codes"]  # of the other run, which may hold other notes
-
-Map: TypeAlias = Int64[np.ndarray, " candidate"]  # position in the reference, -1 where there is none
+# Two matrices whose rows correspond have one shape (`Matrix`); else they share their columns alone.
+Left: TypeAlias = Float64[np.ndarray, "left columns"]
+Right: TypeAlias = Float64[np.ndarray, "right columns"]
+Map: TypeAlias = Int64[np.ndarray, " left"]  # position in the reference, -1 where there is none
 
 # A note resembles itself more than this many random others do.
 RIVALS = 16
@@ -75,12 +76,12 @@ def _directions(matrix: Matrix) -> np.ndarray:
     return (matrix / np.maximum(lengths, 1e-300)[:, None]).astype(np.float32)
 
 
-def resemblance(left: Matrix, right: Others) -> np.ndarray:
+def resemblance(left: Matrix, right: Matrix) -> np.ndarray:
     """Cosine of every row with its counterpart: 1 for the same note, about 0 for two different ones."""
     return np.einsum("ij,ij->i", _directions(left), _directions(right))
 
 
-def match_rows(candidate: Matrix, reference: Others) -> RowMatch:
+def match_rows(candidate: Left, reference: Right) -> RowMatch:
     """Find every row's partner: by equal values, where it stands, by shifted blocks, by nearest neighbour.
 
     Columns must correspond. Values are compared exactly first; after that in standard scores a code, so that
@@ -107,7 +108,7 @@ def match_rows(candidate: Matrix, reference: Others) -> RowMatch:
 class _Partners:
     """Partners proposed so far, with their distances; an equal row has distance 0."""
 
-    def __init__(self, candidate: Matrix, reference: Others) -> None:
+    def __init__(self, candidate: Left, reference: Right) -> None:
         self.candidate, self.reference = candidate, reference
         self.partner = np.full(len(candidate), -1)
         self.distance = np.full(len(candidate), np.inf)
@@ -135,7 +136,7 @@ class _Partners:
         return np.flatnonzero(~found | (self.distance > 2 * typical + 1e-9))
 
 
-def match_equal_rows(candidate: Matrix, reference: Others) -> Map:
+def match_equal_rows(candidate: Left, reference: Right) -> Map:
     """Partners by bitwise equal rows, the k-th of equal ones with the k-th; -1 where there is none."""
     keys = [_row_hash(matrix) for matrix in (candidate, reference)]
     orders = [np.lexsort((np.arange(len(key)), key)) for key in keys]
@@ -172,7 +173,7 @@ def _occurrences(ordered: np.ndarray) -> np.ndarray:
     return (place - np.maximum.accumulate(np.where(first, place, 0))).astype(np.uint64)
 
 
-def match_blocks(candidate: Matrix, reference: Others, most: int = 6) -> Map:
+def match_blocks(candidate: Left, reference: Right, most: int = 6) -> Map:
     """Partners where long stretches moved by one offset: found by cross-correlation, whatever the noise.
 
     Every offset that stands out is tried on every row; a stretch takes the offset under which its
@@ -195,7 +196,7 @@ def match_blocks(candidate: Matrix, reference: Others, most: int = 6) -> Map:
     return np.where(clear & (partner >= 0) & (partner < len(reference)), partner, -1)
 
 
-def _offsets(candidate: Matrix, reference: Others, most: int) -> np.ndarray:
+def _offsets(candidate: Left, reference: Right, most: int) -> np.ndarray:
     """Offsets at which the rows' cross-correlation stands out of its noise, strongest first."""
     length = 1 << (len(candidate) + len(reference)).bit_length()
     product = np.conj(np.fft.rfft(candidate, length, axis=0)) * np.fft.rfft(reference, length, axis=0)
@@ -206,7 +207,7 @@ def _offsets(candidate: Matrix, reference: Others, most: int) -> np.ndarray:
     return np.where(strongest > length // 2, strongest - length, strongest)
 
 
-def match_nearest(candidate: Matrix, reference: Others, rows: np.ndarray) -> Map:
+def match_nearest(candidate: Left, reference: Right, rows: np.ndarray) -> Map:
     """Partners of these rows by nearest neighbour, in the principal directions of the reference.
 
     A partner is taken only if it is clearly nearer than the next, and about as near as partners are elsewhere.
@@ -229,10 +230,10 @@ def match_nearest(candidate: Matrix, reference: Others, rows: np.ndarray) -> Map
     return proposal
 
 
-Search: TypeAlias = Callable[[Matrix, Matrix], tuple[np.ndarray, np.ndarray]]
+Search: TypeAlias = Callable[[Left, Right], tuple[np.ndarray, np.ndarray]]
 
 
-def _search_for(left: Matrix, right: Others, sample: int = 400) -> Search | None:
+def _search_for(left: Left, right: Right, sample: int = 400) -> Search | None:
     """The cheaper search that finds partners for a sample of the rows; `None` if neither does."""
     chosen = left[:: max(1, len(left) // sample)]
     found = [(search, search(chosen, right)[1].mean()) for search in (_nearest_in_tree, _nearest_of_all)]
@@ -243,7 +244,7 @@ def _search_for(left: Matrix, right: Others, sample: int = 400) -> Search | None
 
 
 def _nearest_in_tree(
-    left: Matrix, right: Others, directions: int = 8, near: int = 6
+    left: Left, right: Right, directions: int = 8, near: int = 6
 ) -> tuple[np.ndarray, np.ndarray]:
     sample = right[:: max(1, len(right) // 4000)]
     axes = np.linalg.eigh(sample.T @ sample)[1][:, -directions:]
@@ -256,7 +257,7 @@ def _nearest_in_tree(
     return nearest, _distinct(ordered[:, 0], ordered[:, 1])
 
 
-def _nearest_of_all(left: Matrix, right: Others, block: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_of_all(left: Left, right: Right, block: int = 1024) -> tuple[np.ndarray, np.ndarray]:
     """The same by comparing every row with every other, in whitened directions: slower, bears more noise."""
     axes = _whitening(right)
     left32, right32 = (left @ axes).astype(np.float32), (right @ axes).astype(np.float32)
@@ -319,7 +320,7 @@ def match_columns(pair: Pair) -> ColumnMatch | None:
     return ColumnMatch(partner, "notes", own, pair.correlations[np.arange(pair.codes), partner])
 
 
-def match_columns_by_marginals(candidate: Matrix, reference: Matrix) -> ColumnMatch | None:
+def match_columns_by_marginals(candidate: Left, reference: Right) -> ColumnMatch | None:
     """The same when rows do not correspond: by the sorted values of every column, in standard scores."""
     levels = np.linspace(0.005, 0.995, 67)
     shapes = [np.quantile(matrix, levels, axis=0, method="nearest").T for matrix in (candidate, reference)]

@@ -120,7 +120,7 @@ class Pair:
         rows = slice(None) if notes is None else notes
         columns = slice(None) if codes is None else codes
 
-        def cut(matrix: Matrix) -> Matrix:
+        def cut(matrix: Matrix) -> np.ndarray:
             return matrix[rows][:, columns]
 
         return Pair(
