@@ -27,8 +27,8 @@ def _column(name: str) -> Any:
     return st.column_config.NumberColumn(label, format=form, help=help)
 
 
-WIDE = ("run", "title", "interventions")
-F1, GAP, SMALL, THRESHOLD = "%.4f", "%+.4f", "%.2e", "%.2f"
+WIDE = ("run", "title", "interventions", "name")
+F1, GAP, SMALL, MEASURED, THRESHOLD = "%.4f", "%+.4f", "%.2e", "%.4g", "%.2f"
 # Column → title, number format (None: as it is), help.
 COLUMNS: dict[str, tuple[str, str | None, str | None]] = {
     "run": ("Run", None, None),
@@ -84,7 +84,29 @@ COLUMNS: dict[str, tuple[str, str | None, str | None]] = {
     "best_threshold": ("Best threshold", THRESHOLD, None),
     "tuned_macro_f1": ("Macro F1, tuned", F1, None),
     "tuned_micro_f1": ("Micro F1, tuned", F1, None),
+    "name": ("Module", None, None),
+    "kind": ("Kind", None, None),
+    "mean": ("Mean", MEASURED, "Of the module's output, as the three that follow."),
+    "std": ("Standard deviation", MEASURED, None),
+    "absmax": ("Largest |value|", MEASURED, None),
+    "relative_error": (
+        "Relative error",
+        SMALL,
+        "Of the output against the reference, root mean square; empty: not finite.",
+    ),
+    "input_error": ("Of its input", SMALL, "Relative error of what came in; empty for token ids."),
+    "inherited_error": (
+        "Inherited",
+        SMALL,
+        "What the input's error alone does to the output: the reference's module on these inputs.",
+    ),
+    "own_error": ("Own", SMALL, "What the module itself adds."),
+    "excess": (
+        "Own / rounding",
+        "%.2f",
+        "Own error over what rounding in this format explains: about 1 or less is rounding.",
+    ),
     "seconds": ("Seconds", "%.1f", "Of the forward passes, on this machine."),
-    "non_finite": ("Not finite", None, "Logits that are NaN or infinite; left out of the differences."),
+    "non_finite": ("Not finite", None, "Values that are NaN or infinite; left out of the other columns."),
     "non_finite_cells": ("Not finite", None, "NaN or infinite in either run; left out of the statistics."),
 }
