@@ -76,7 +76,7 @@ for name, contents in CONTENTS.items():
             key=f"download.{name}",
             width=200,
         )
-        st.markdown(f"{contents} {len(table):,} rows.")
+        st.markdown(f"{contents} {len(table):,} row{'s' if len(table) > 1 else ''}.")
 st.download_button(
     "All of them in one archive",
     lambda: zipped(csv_files(made)),

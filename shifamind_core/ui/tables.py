@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -15,19 +16,22 @@ def show_table(table: pd.DataFrame, columns: Sequence[str], height: int | None =
         hide_index=True,
         placeholder="",
         column_order=columns,
-        column_config={name: _column(name) for name in columns},
+        column_config={name: _column(name, table) for name in columns},
         **more,
     )
 
 
-def _column(name: str) -> Any:
+def _column(name: str, table: pd.DataFrame) -> Any:
     label, form, help = COLUMNS.get(name, (name, None, None))
+    if form == SMALL and name in table and bool(np.any(np.abs(table[name].to_numpy(float)) >= LARGE)):
+        form = "%.3g"  # 10.4 reads better than 1.04e+1
     if form is None:
         return st.column_config.Column(label, help=help, width="medium" if name in WIDE else None)
     return st.column_config.NumberColumn(label, format=form, help=help)
 
 
 WIDE = ("run", "title", "interventions", "name")
+LARGE = 0.1
 F1, GAP, SMALL, MEASURED, THRESHOLD = "%.4f", "%+.4f", "%.2e", "%.4g", "%.2f"
 # Column → title, number format (None: as it is), help.
 COLUMNS: dict[str, tuple[str, str | None, str | None]] = {
