@@ -6,7 +6,9 @@ from typing import Any
 import streamlit as st
 
 from shifamind_core.artifacts.run_directory import RunDirectory
+from shifamind_core.diagnosis.rungs import Ladder
 from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.manifest import CheckpointRecord, Environment, Manifest
 from shifamind_core.ui.inspection import ARCHITECTURES
 from shifamind_core.ui.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
@@ -36,6 +38,51 @@ def model_text(result: Mapping[str, Any]) -> str:
 def show_measured_on(result: Mapping[str, Any], *more: str) -> None:
     """The line under a measurement; `more` is the page's own text."""
     st.caption(" · ".join([f"Measured on {safe_text(model_text(result))}", *more]))
+
+
+def candidate_text(manifest: Manifest) -> str:
+    """The model that a run came of, as far as its manifest knows, in one line; not escaped.
+
+    >>> candidate_text(Manifest(run_directory="run_1", split="test"))
+    'run_1'
+    """
+    checkpoint, environment = manifest.checkpoint or CheckpointRecord(), manifest.environment or Environment()
+    model = {**vars(checkpoint), "run_directory": manifest.run_directory}
+    return model_text({"model": model, "device": environment.device, "gpu": environment.gpu})
+
+
+def show_model(candidate: Manifest, reference: Manifest | None, ladder: Ladder | None) -> None:
+    """Which model this page speaks of, and whether the others that it draws on are the same one."""
+    ours = _weights(candidate)
+    said = [f"Model of the candidate: **{safe_text(candidate_text(candidate) or 'not known')}**."]
+    if reference is not None:
+        said.append(f"The reference {_same(ours, _weights(reference))}.")
+    if ladder is not None:
+        said.append(
+            f"The precision ladder {_same(ours, ladder.checkpoint)}, on {safe_text(ladder.device, 60)}, {ladder.documents:,} notes."
+        )
+    st.caption(" ".join(said))
+    if ladder is not None and ours and ladder.checkpoint and ours != ladder.checkpoint:
+        st.warning(
+            "The precision ladder measured another checkpoint than the candidate's: its errors are not this model's. Run it again.",
+            icon=":material/warning:",
+        )
+
+
+def _weights(manifest: Manifest) -> str | None:
+    return manifest.checkpoint.weights_digest if manifest.checkpoint else None
+
+
+def _same(ours: str | None, theirs: str | None) -> str:
+    if not ours or not theirs:
+        return (
+            "names no weights to hold against these"
+            if ours
+            else "cannot be held against weights that are not known"
+        )
+    return (
+        "has the same weights" if ours == theirs else f"has **other weights** ({safe_text(theirs[:DIGITS])})"
+    )
 
 
 def can_run(workspace: Workspace) -> bool:

@@ -26,11 +26,11 @@ def _column(name: str, table: pd.DataFrame) -> Any:
     if form == SMALL and name in table and bool(np.any(np.abs(table[name].to_numpy(float)) >= LARGE)):
         form = "%.3g"  # 10.4 reads better than 1.04e+1
     if form is None:
-        return st.column_config.Column(label, help=help, width="medium" if name in WIDE else None)
+        return st.column_config.Column(label, help=help, width=WIDE.get(name))
     return st.column_config.NumberColumn(label, format=form, help=help)
 
 
-WIDE = ("run", "title", "interventions", "name")
+WIDE: dict[str, Any] = {"run": "medium", "title": "medium", "name": "medium", "interventions": 340}
 LARGE = 0.1
 F1, GAP, SMALL, MEASURED, THRESHOLD = "%.4f", "%+.4f", "%.2e", "%.4g", "%.2f"
 # Column → title, number format (None: as it is), help.
