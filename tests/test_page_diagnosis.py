@@ -263,6 +263,21 @@ def test_findings_stand_in_order_and_only_the_open_one_is_drawn(filled: Dashboar
     assert text(app).count("To confirm:") == 1
 
 
+def test_a_ruled_out_cause_can_be_opened_to_its_evidence(filled: Dashboard) -> None:
+    refuted = [
+        f for f in diagnose(small_run(), reference()).findings if f.status == "ruled_out" and f.evidence
+    ]
+    app = filled.open("diagnosis")
+    assert not [one for one in app.selectbox if one.label == "Evidence of"], "drawn when it is opened"
+    stem = f"{small_run().digest[:8]}-{reference().digest[:8]}"
+    app.session_state[f"finding.{stem}.ruled_out"] = True
+    app = app.run()
+    (picker,) = (one for one in app.selectbox if one.label == "Evidence of")
+    app = picker.set_value(refuted[0].cause).run()
+    shown = [one.value for one in app.dataframe if "Evidence" in one.value]
+    assert set(shown[-1]["Evidence"]) == {name.replace("_", " ") for name in refuted[0].evidence}
+
+
 def test_fields_that_differ_say_what_they_can_explain(filled: Dashboard) -> None:
     app = filled.open("diagnosis")
     (table,) = (one.value for one in app.dataframe if "Can explain" in one.value)

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from shifamind_core.figures.style import GUIDE, REFERENCE
 
 ROW = 18  # pixels between two rows of labels
-_LABEL_SHARE = 0.012  # of the axis, that one letter of a label takes
+_LABEL_SHARE = 0.018  # of a narrow axis, that one letter of a label takes
 
 
 @dataclass(frozen=True)

@@ -81,11 +81,12 @@ def show_results(result: Mapping[str, Any]) -> None:
     with st.container(border=True):
         for probe in result["probes"]:
             number = probe.get("max_abs_difference")
-            badge, name, found, sentence = st.columns([2, 4, 2, 12], gap="small")
-            badge.markdown(BADGES.get(str(probe["status"]), safe_text(probe["status"])))
-            name.markdown(f"**{TITLES.get(probe['name'], safe_text(probe['name']))}**")
-            found.markdown("–" if number is None else f"{number:.1e}")
-            sentence.markdown(safe_text(probe["message"], 900))
+            name, found = st.columns([5, 12], gap="small")
+            badge = BADGES.get(str(probe["status"]), safe_text(probe["status"]))
+            name.markdown(f"{badge} **{TITLES.get(probe['name'], safe_text(probe['name']))}**")
+            found.markdown(
+                ("" if number is None else f"**{number:.1e}** · ") + safe_text(probe["message"], 900)
+            )
 
 
 def _show_live(cache: Path) -> None:

@@ -111,6 +111,10 @@ def show_result(result: dict[str, Any], stem: str) -> None:
             )
         with right:
             st.dataframe(before_after_table(result), hide_index=True, placeholder="–")
+            st.caption(
+                f"Before: this pipeline as it is. After: with {safe_text(' + '.join(result['best']['interventions']) or 'no change', 120)}. "
+                f"On the {result['best']['notes']:,} notes that confirm it, not on the whole split."
+            )
     table = trials_table(result)
     show_table(table, list(table.columns), height=min(ROW_PIXELS * (len(table) + 1) + 3, 460))
     for remark in result.get("remarks", []):
