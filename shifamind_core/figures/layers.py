@@ -15,6 +15,7 @@ TITLES: dict[Measure, str] = {
     "relative_error": "Relative error of the output",
     "excess": "Own error, in units of rounding",
 }
+_LEVEL_PIXELS = 68  # for the names of the levels, beside the plot
 _BLOCK = re.compile(r"encoder\.layer\.(\d+)\.|fusion_modules\.(\d+)\.")
 
 Profile = Mapping[str, Any]
@@ -63,8 +64,8 @@ def layers_figure(
         if first in place:
             _mark_divergence(figure, label, shade, place[first], values[place[first]], plain(first))
     if measure == "excess":
-        _mark_level(figure, 1.0, "rounding explains this much")
-        _mark_level(figure, CLEAR_FACTOR, f"parted: {CLEAR_FACTOR:.0f} times that")
+        _mark_level(figure, 1.0, "rounding")
+        _mark_level(figure, CLEAR_FACTOR, "parted")
     if chosen in place:
         figure.add_vline(x=place[chosen], line={"color": GUIDE, "width": 1.5})
     starts = [
@@ -78,7 +79,8 @@ def layers_figure(
         range=[-1, len(names)],
     )
     figure.update_yaxes(title_text=TITLES[measure], type="log", exponentformat="power", dtick=1)
-    return styled(figure, height=440)
+    beside = _LEVEL_PIXELS if measure == "excess" else 10
+    return styled(figure, height=440, margin={"l": 10, "r": beside, "t": 44, "b": 10})
 
 
 def depth_names(profiles: Sequence[Profile]) -> list[str]:
@@ -144,9 +146,9 @@ def _mark_level(figure: go.Figure, value: float, text: str) -> None:
     figure.add_annotation(
         x=1,
         xref="paper",
-        xanchor="right",
+        xanchor="left",
         y=float(np.log10(value)),
-        yanchor="bottom",
+        yanchor="middle",
         text=text,
         showarrow=False,
     )

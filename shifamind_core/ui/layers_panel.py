@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from shifamind_core import jobs
+from shifamind_core.analysis.layer_divergence import CLEAR_FACTOR
 from shifamind_core.figures.layers import TITLES, Measure, depth_names, layers_figure
 from shifamind_core.jobs import JobState
 from shifamind_core.report.csv_text import csv_text
@@ -162,7 +163,8 @@ HOW_TO_READ: dict[Measure, str] = {
     ),
     "excess": (
         "What a module adds to the error of its inputs (its reference twin is run on the same inputs), in units of the rounding "
-        "that its format explains there. Around and below 1: rounding. Far above: something else happens in this module."
+        "that its format explains there. Around 1 and below it is rounding; above "
+        f"{CLEAR_FACTOR:.0f} something else happens in this module: there it parts."
     ),
 }
 

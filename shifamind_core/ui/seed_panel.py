@@ -23,8 +23,8 @@ def show_decisive_pair(
             "question is answered, not the answer. Open your own run directory on the overview.",
             icon=":material/info:",
         )
-    table = pd.DataFrame(SEED_CLAIMS).T.rename(columns=SCORES)
-    left, right = st.columns([5, 2], gap="medium")
+    table = pd.DataFrame(SEED_CLAIMS).rename(index=SCORES)
+    left, right = st.columns([3, 2], gap="large")
     with left:
         st.caption(
             "The seed's table: claims of its author (17,266 notes, 50 codes, one checkpoint), not measured here."
