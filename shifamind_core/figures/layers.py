@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from shifamind_core.analysis.layer_divergence import CLEAR_FACTOR
-from shifamind_core.figures.style import GUIDE, REFERENCE, colour, plain, styled
+from shifamind_core.figures.style import GUIDE, colour, plain, styled
 
 Measure = Literal["relative_error", "excess"]
 TITLES: dict[Measure, str] = {
@@ -122,19 +122,14 @@ def _positive(value: float | None) -> float:
 def _mark_divergence(
     figure: go.Figure, label: str, shade: str, at: int, value: np.floating[Any], name: str
 ) -> None:
-    """A ring at the first module that parts; on the axis' lower edge where its value is not finite."""
+    """A ring at the first module that parts; at 1 where its value is not finite."""
     drawn = bool(np.isfinite(value))
     figure.add_scatter(
         x=np.array([at], np.int16),
         y=np.array([value if drawn else 1.0], np.float32),
         name=f"{label}: parts first at {name}" + ("" if drawn else " (NaN or infinity)"),
         mode="markers",
-        marker={
-            "color": REFERENCE,
-            "size": 15,
-            "symbol": "circle-open",
-            "line": {"color": shade, "width": 3},
-        },
+        marker={"color": shade, "size": 15, "symbol": "circle-open", "line": {"width": 3}},
         unselected={"marker": {"opacity": 1}},
         customdata=[name],
         hovertemplate="%{customdata}<extra>parts first</extra>",

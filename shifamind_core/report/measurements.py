@@ -69,7 +69,7 @@ def ladder_table(ladder: Ladder) -> pd.DataFrame:
     return table.assign(
         notes=ladder.documents,
         weights_digest=ladder.checkpoint,
-        gpu=ladder.device,
+        device=ladder.device,
         shifamind_core=shifamind_core.__version__,
     )
 

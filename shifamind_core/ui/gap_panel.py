@@ -12,9 +12,7 @@ from shifamind_core.ui.diagnosis_question import Question
 
 KINDS = {
     frozenset({"ranking", "calibration"}): "Two kinds of change: calibration moved, and ranking with it.",
-    frozenset(
-        {"calibration"}
-    ): "Calibration moved, ranking is kept: recalibration, or new thresholds, would mend it.",
+    frozenset({"calibration"}): "Calibration moved, ranking is kept: recalibration would mend it.",
     frozenset({"ranking"}): "Ranking changed, calibration did not: no recalibration mends it.",
 }
 PROTOCOLS = {"fixed": "Both at 0.5", "tuned": "Each at its tuned threshold"}
