@@ -154,6 +154,9 @@ def test_an_earlier_profile_can_be_looked_at_again(filled: Dashboard) -> None:
     picker = app.selectbox(key="layers.profile")
     app = picker.set_value(f"{picker.value[:-1]}{int(picker.value[-1]) - 1}").run()
     assert [one["name"] for one in charts(app)[DEPTH]["data"]] == ["bf16"]
+    filled.add_job("layers", "done", result=profiles(profile("fp16")))
+    app = app.run()
+    assert [one["name"] for one in charts(app)[DEPTH]["data"]] == ["fp16"], "what has just come in is shown"
 
 
 def test_what_is_measured_so_far_is_drawn_while_the_rest_runs(filled: Dashboard) -> None:

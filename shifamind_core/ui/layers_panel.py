@@ -24,7 +24,7 @@ from shifamind_core.ui.text import plain_text, safe_text
 KINDS = {"precision": "Precision policies", "attention": "Attention: eager against SDPA"}
 USUAL = ("fp32", "tf32", "emulated-tf32", "bf16-autocast")
 MOST_NOTES = 64
-MODULE = "layers.module"
+MODULE, PROFILE, NEWEST = "layers.module", "layers.profile", "layers.newest"
 COLUMNS = ("policy", "relative_error", "input_error", "inherited_error", "own_error", "excess", "mean", "std", "absmax",
            "non_finite")  # fmt: skip
 NEIGHBOURS = 3  # modules on either side
@@ -78,14 +78,14 @@ def last_layers(workspace: Workspace) -> Mapping[str, Any] | None:
 
 
 def pick_profile(finished: Sequence[JobState]) -> Mapping[str, Any]:
-    """The newest result, or another one where there are several."""
-    by_id = {job.id: job.result or {} for job in finished}
-    if len(by_id) == 1:
-        return next(iter(by_id.values()))
-    chosen = st.selectbox(
-        "Profile", list(by_id), format_func=lambda one: _title(by_id[one]), key="layers.profile"
-    )
-    return by_id[chosen]
+    """The newest result, or another one where there are several; one that has just come in is shown at once."""
+    by_id = {job.id: job for job in finished}
+    newest = finished[0].id
+    if st.session_state.get(NEWEST) != newest:
+        st.session_state[NEWEST] = st.session_state[PROFILE] = newest
+    if len(by_id) > 1:
+        newest = st.selectbox("Profile", list(by_id), format_func=lambda one: _title(by_id[one]), key=PROFILE)
+    return by_id[newest].result or {}
 
 
 def show_profile(result: Mapping[str, Any], stem: str) -> None:
@@ -246,9 +246,11 @@ def _select(label: str, policies: Sequence[str], usual: str, key: str) -> str:
     return st.selectbox(label, policies, index=index, key=key, width=145, **KEEP)
 
 
-def _title(result: Mapping[str, Any]) -> str:
-    profiles = result.get("profiles") or [{}]
+def _title(job: JobState) -> str:
+    profiles = (job.result or {}).get("profiles") or [{}]
     compared = ", ".join(str(profile.get("policy")) for profile in profiles)
+    finished = (job.finished_at_utc or job.created_at_utc)[:16].replace("T", " ")
     return plain_text(
-        f"{compared} against {profiles[0].get('against')} · {profiles[0].get('notes')} notes", 120
+        f"{compared} against {profiles[0].get('against')} · {profiles[0].get('notes')} notes · {finished} UTC",
+        140,
     )
