@@ -16,13 +16,54 @@ from shifamind_core.runs.run import Run
 
 @dataclass(frozen=True, eq=False)
 class Planted:
-    """A candidate and a reference, the cause planted between them, and what else was (combinations)."""
+    """A candidate and a reference, and the cause planted between them.
+
+    Attributes
+    ----------
+    cause : what was planted, by the narrow name that manifests allow
+    also : what was planted beside it (combinations): naming one of them first is as right
+    general : names that are right where only logits are known
+    twins : other causes that leave the same trace in the logits, so that logits alone cannot tell (`TWINS`)
+    """
 
     cause: str
     variant: str
     candidate: Run
     reference: Run
     also: tuple[str, ...] = ()
+    general: tuple[str, ...] = ()
+    twins: tuple[str, ...] = ()
+
+    @property
+    def right(self) -> set[str]:
+        """Causes that may stand first where manifests are known."""
+        return {self.cause, *self.also} - ({"numerics"} if self.cause != "numerics" else set())
+
+    @property
+    def right_alone(self) -> set[str]:
+        """Causes that may stand first where only logits are known."""
+        return {*self.right, *self.general}
+
+    def alone(self, token_counts: bool = False) -> "Planted":
+        """The same without manifests, ids and token digests; with token counts or without."""
+        bare = [
+            replace(
+                run,
+                manifest=Manifest(logits_from_probabilities=run.manifest.logits_from_probabilities),
+                document_ids=None,
+                token_digests=None,
+                token_counts=run.token_counts if token_counts else None,
+            )
+            for run in (self.candidate, self.reference)
+        ]
+        return replace(self, candidate=bare[0], reference=bare[1])
+
+
+# Pairs that logits cannot tell apart, and why.
+TWINS: dict[frozenset[str], str] = {
+    frozenset({"max_length", "truncation_side"}): "both change the notes longer than the limit and no others",
+    frozenset({"attention_mask_ignored", "padding"}): "both change the notes shorter than the limit; only the size differs",
+}
 
 
 def synthetic_run(

@@ -15,6 +15,7 @@ from shifamind_core.runs.run import Run
 
 # Without doubt in place; fewer rows in place are looked for elsewhere.
 ALL_IN_PLACE = 0.999
+HIDES = 0.3  # spreads: two notes differ by 1.4, so that rows changed less than this are found again
 NEGLIGIBLE = 1e-5  # spreads: of FP32's size, and no recalibration worth the name
 
 
@@ -46,7 +47,11 @@ class State:
 
     def has(self, cause: str) -> bool:
         """Was this cause found, and not merely ruled out?"""
-        return any(finding.cause == cause and finding.score > 0 for finding in self.findings)
+        return self.finding(cause) is not None
+
+    def finding(self, cause: str) -> Finding | None:
+        """The finding on a cause, unless there is none or it was ruled out."""
+        return next((f for f in self.findings if f.cause == cause and f.score > 0), None)
 
     def noted(self, *findings: Finding) -> "State":
         """The same state with more findings."""
@@ -240,7 +245,7 @@ def undo_document_order(state: State) -> State:
         state = state.found(after, _document_order_finding(state, match, after, share), share)
     missing = len(match.partner) - len(found)
     if missing > max(1, 0.02 * len(match.partner)):
-        state = replace(state.noted(_missing_notes_finding(match, missing)), pair=after)
+        state = replace(state.noted(_missing_notes_finding(match, missing, after.size)), pair=after)
     return state
 
 
@@ -329,14 +334,18 @@ def _labels_moved_along(state: State, partner: np.ndarray) -> bool | None:
     return bool(moved < stayed)
 
 
-def _missing_notes_finding(match: order.RowMatch, missing: int) -> Finding:
+def _missing_notes_finding(match: order.RowMatch, missing: int, size: float) -> Finding:
+    """Rows without a partner: other notes, if the partners that were found are near; else the change hides them."""
+    near = size < HIDES
+    hidden = f" But rows that were found differ by {size:.2g} spreads: so large a change may hide the others."
     return Finding(
         "different_documents",
-        "likely",
-        0.9 + 0.09 * missing / len(match.partner),
-        f"{missing:,} of the candidate's {len(match.partner):,} notes are not among the reference's; the others are.",
+        "likely" if near else "possible",
+        0.9 + 0.09 * missing / len(match.partner) if near else 0.3,
+        f"{missing:,} of the candidate's {len(match.partner):,} notes are not among the reference's; the others are."
+        f"{'' if near else hidden}",
         "Export document ids with the logits: they show which notes both runs hold.",
-        {"missing": missing, "found": match.found},
+        {"missing": missing, "found": match.found, "size_of_found": size},
     )
 
 
