@@ -421,7 +421,6 @@ def plant_input(subject: Subject, reference: Run, seed: int) -> Iterator[Planted
     def planted(
         cause: str, variant: str, other: Feeding, *twins: str, notes: Notes | None = None, **fields: object
     ) -> Planted:
-        truncates = cause in ("max_length", "truncation_side")
         case = _planted(
             cause,
             variant,
@@ -429,11 +428,12 @@ def plant_input(subject: Subject, reference: Run, seed: int) -> Iterator[Planted
             forward(subject, notes=notes, feeding=other),
             manifest=_with(reference, **{f"tokenization__{name}": value for name, value in fields.items()}),
             digests=token_digests(notes or subject.notes, other),
-            general=("input_changed", "few_documents_changed") if truncates else (),
+            general=("input_changed", "few_documents_changed"),
         )
         return replace(case, twins=twins)
 
-    yield planted("input_changed", "no special tokens", replace(feeding, special=False), special_tokens=False)
+    bare = replace(feeding, special=False)
+    yield planted("input_changed", "no special tokens", bare, "weights_changed", special_tokens=False)
     yield planted("input_changed", "beginnings cut", feeding, notes=[note[15:] for note in subject.notes])
     for share in (0.75, 0.5):
         shorter = replace(feeding, max_length=int(share * feeding.max_length))

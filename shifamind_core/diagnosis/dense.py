@@ -224,7 +224,7 @@ def _exponent(values: np.ndarray, along: np.ndarray) -> float:
 
 # Where the shapes of real models part (two architectures, well- and ill-conditioned, 1,600 notes each; see
 # docs/diagnosis.md): the value at which evidence turns, and how far from it a vote counts one.
-PREDICTED = (0.075, 0.025)  # dropout ≤ 0.02, other input ≤ 0.06, other weights ≥ 0.09
+PREDICTED = (0.2, 0.05)  # dropout ≤ 0.03, other input ≤ 0.11, other weights ≥ 0.38
 SLOPE_SPREAD = (0.085, 0.02)  # dropout ≤ 0.08, other weights ≥ 0.10
 EVENNESS = (1.1, 0.15)
 ALIKE = (0.008, 0.005)  # dropout ≤ 0.007, other input ≥ 0.011

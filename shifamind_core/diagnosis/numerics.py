@@ -7,7 +7,6 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from shifamind_core.diagnosis.pair import Pair
-from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.manifest import Manifest
 
 Level = Literal["fp32", "tf32", "fp16", "bf16"]
@@ -51,6 +50,7 @@ def level_of_policy(policy: str) -> Level | None:
 def level_of_manifest(manifest: Manifest) -> Level | None:
     """The precision that a manifest vouches for: its policy, and TF32 where a product showed it; else `None`.
 
+    >>> from shifamind_core.precision.policy import POLICIES
     >>> level_of_manifest(Manifest(policy=POLICIES["fp32"])), level_of_manifest(Manifest())
     ('fp32', None)
     """
@@ -148,7 +148,9 @@ def rounding(
     }
     size = bulk_size(pair)
     coarse = _coarse(lattices)
-    level: Level = coarse or allowed or _smallest_level(size, limits, measured)
+    level: Level = coarse or _smallest_level(size, limits, measured)
+    if allowed is not None:  # a manifest may lie, and what was observed stands: it only ever allows more
+        level = max(level, allowed, key=LEVELS.index)
     limit = limits[level]
     if written is not None:  # rounding to decimals is uniform: √(1/12) of the last one
         limit = max(limit, 3 * 10.0**-written / np.sqrt(12) / typical)
