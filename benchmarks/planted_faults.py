@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.synthetic import synthetic_run
 from benchmarks.timing import report, timed
 from shifamind_core.demo import write_demo
 from shifamind_core.diagnosis.diagnose import diagnose
@@ -191,7 +190,9 @@ def measure() -> None:
     _, *peer = timed(lambda: pooled(noisy, run))
     report("comparison of pooled values (8 statistics, NumPy)", *peer)
     for cause, (seconds, variant) in sorted(times.items(), key=lambda item: -item[1][0]):
-        print(f"diagnose, {cause:<24} slowest {seconds:6.2f} s, {1e3 * seconds / peer[0]:6.1f} × pooled  ({variant})")
+        print(
+            f"diagnose, {cause:<24} slowest {seconds:6.2f} s, {1e3 * seconds / peer[0]:6.1f} × pooled  ({variant})"
+        )
 
 
 if __name__ == "__main__":

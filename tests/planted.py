@@ -68,7 +68,9 @@ LENGTH_CAUSES = ("max_length", "truncation_side", "padding", "attention_mask_ign
 # Pairs that logits cannot tell apart, and why.
 TWINS: dict[frozenset[str], str] = {
     frozenset({"max_length", "truncation_side"}): "both change the notes longer than the limit and no others",
-    frozenset({"attention_mask_ignored", "padding"}): "both change the notes shorter than the limit; only the size differs",
+    frozenset(
+        {"attention_mask_ignored", "padding"}
+    ): "both change the notes shorter than the limit; only the size differs",
     frozenset({"input_changed", "weights_changed"}): (
         "special tokens left out of every note act alike on all of them, as other weights do"
     ),

@@ -90,8 +90,8 @@ def demo_subject(folder: Path, notes: int = 400, max_length: int = 192, seed: in
     )
 
 
-def attention_subject(subject: Subject, seed: int = 0) -> Subject:
-    """The same encoder and notes under concept attention, with a head fitted to the subject's own logits."""
+def attention_subject(subject: Subject, seed: int = 0, steps: int = 60) -> Subject:
+    """The same encoder and notes under concept attention: its head fitted to the subject's logits, then trained."""
     cls_fusion = subject.model
     assert isinstance(cls_fusion, ClsFusion)
     config, target = cls_fusion.base_model.config, forward(subject)
@@ -115,7 +115,8 @@ def attention_subject(subject: Subject, seed: int = 0) -> Subject:
     model.diagnosis_head.weight.data = torch.from_numpy(weight.astype(np.float32))
     bias = target.mean(axis=0) - weight @ states.mean(axis=0)
     model.diagnosis_head.bias.data = torch.from_numpy(bias.astype(np.float32))
-    return fitted
+    trained = trained_on(fitted, steps, 3e-4, seed).requires_grad_(False)
+    return replace(fitted, model=trained)
 
 
 def random_subject(
@@ -345,9 +346,7 @@ def plant_precision(subject: Subject, reference: Run) -> Iterator[Planted]:
         )
 
     yield planted("FP64", "fp64", forward(subject, copy.deepcopy(model).double()))
-    yield planted(
-        "FP32, batch of 7", "fp32", forward(subject, feeding=replace(subject.feeding, batch=7))
-    )
+    yield planted("FP32, batch of 7", "fp32", forward(subject, feeding=replace(subject.feeding, batch=7)))
     yield planted("TF32", "tf32", forward(subject, in_tf32(subject)))
     yield planted("BF16 autocast", "bf16-autocast", forward(subject, autocast=torch.bfloat16))
     yield planted("BF16 weights", "bf16", forward(subject, copy.deepcopy(model).bfloat16()))

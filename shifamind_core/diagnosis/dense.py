@@ -23,6 +23,7 @@ from shifamind_core.diagnosis.findings import Cause
 from shifamind_core.diagnosis.pair import FLAT, Matrix, Pair, standard_scores
 
 NEAREST, NEAR_DIRECTIONS, ASKED = 8, 12, 1500  # neighbours; directions they are near in; notes asked
+TYPICAL_COHERENCE, LEAST_COHERENCE = 1.9, 0.7  # of trained models; below which codes say little of each other
 SAMPLE = 6000  # notes: a share of variance is then known to ±0.01
 
 
@@ -38,6 +39,7 @@ class Shape:
     link : mean r over codes in standard errors; beyond 4 the rows hold the same notes, read by the same head
     predicted : share of what one straight line a code leaves that the other codes' logits predict (adjusted R²)
     predicted_change : the same of the whole change
+    lawful, lawful_change : either as a share of what could be: log(1 − R²) over that with which codes predict each other
     offset : median |mean change| over root mean square change
     slope_spread : standard deviation over codes of the slopes, over the relative size of what they leave
     evenness : effective number of directions of the unpredicted change over that of the logits
@@ -55,6 +57,8 @@ class Shape:
     link: float
     predicted: float
     predicted_change: float
+    lawful: float
+    lawful_change: float
     offset: float
     slope_spread: float
     evenness: float
@@ -83,6 +87,7 @@ def shape_of(pair: Pair) -> Shape:
     root = np.sqrt((change**2).mean(axis=0))
     spreads = pair.spreads
     note = pair.note_size
+    whole = min(_predicted_share(centred, _directions(matrix)) for matrix in (pair.reference, pair.candidate))
     return Shape(
         notes=pair.documents,
         codes=pair.codes,
@@ -90,9 +95,9 @@ def shape_of(pair: Pair) -> Shape:
         correlation=float(np.median(pair.correlation)),
         link=link(pair),
         predicted=best.predicted,
-        predicted_change=min(
-            _predicted_share(centred, _directions(matrix)) for matrix in (pair.reference, pair.candidate)
-        ),
+        predicted_change=whole,
+        lawful=best.lawful,
+        lawful_change=_information(whole) / max(coherence(pair.reference), LEAST_COHERENCE),
         offset=float(np.median(np.abs(change.mean(axis=0)) / np.where(root > 0, root, 1))),
         slope_spread=best.slope_spread,
         evenness=best.evenness,
@@ -118,6 +123,24 @@ def link(pair: Pair) -> float:
     return float(pair.correlation.mean() / np.sqrt(max(chance, 0.0) + dispersion + 1e-12))
 
 
+def coherence(matrix: Matrix) -> float:
+    """How well codes predict each other: −log of the share of variance that all others leave of one (median).
+
+    No lawful change can be predicted much better. Where notes hardly differ, everything is predictable.
+    """
+    notes, codes = matrix.shape
+    if notes < 2 * codes or codes < 3:
+        return TYPICAL_COHERENCE
+    correlation = _correlation(standard_scores(matrix)) + 1e-6 * np.eye(codes)
+    left = 1 / np.diag(np.linalg.inv(correlation)) * (notes - 1) / (notes - codes)
+    return float(-np.log(np.clip(np.median(left), 1e-6, 1.0)))
+
+
+def _information(share: float) -> float:
+    """−log(1 − R²): additive where R² saturates."""
+    return float(-np.log(np.clip(1 - share, 1e-6, 1.0)))
+
+
 def predictability(pair: Pair) -> float:
     """Share of the candidate's variance that all of the reference's codes predict together (adjusted R²)."""
     pair = pair.sampled(SAMPLE)
@@ -127,6 +150,7 @@ def predictability(pair: Pair) -> float:
 @dataclass(frozen=True)
 class _Residual:
     predicted: float = 0.0
+    lawful: float = 0.0
     slope_spread: float = 0.0
     evenness: float = 1.0
     along: float = 1.0
@@ -149,8 +173,10 @@ def _residual(target: Matrix, source: Matrix) -> _Residual:
     values, vectors = np.linalg.eigh(_correlation(standard_scores(source)[:, live]))
     kept = values > 1e-3
     along = ((scored @ vectors[:, kept]) ** 2).mean(axis=0)
+    predicted = _predicted_share(left[:, live], _directions(source), used=1)
     return _Residual(
-        predicted=_predicted_share(left[:, live], _directions(source), used=1),
+        predicted=predicted,
+        lawful=_information(predicted) / max(coherence(source), LEAST_COHERENCE),
         slope_spread=float(slope[live].std() / max(relative, 1e-12)),
         evenness=_effective_rank(np.linalg.eigvalsh(_correlation(scored))) / _effective_rank(values),
         along=_exponent(values[kept], along),
@@ -224,8 +250,8 @@ def _exponent(values: np.ndarray, along: np.ndarray) -> float:
 
 # Where the shapes of real models part (two architectures, well- and ill-conditioned, 1,600 notes each; see
 # docs/diagnosis.md): the value at which evidence turns, and how far from it a vote counts one.
-PREDICTED = (0.2, 0.05)  # dropout ≤ 0.03, other input ≤ 0.11, other weights ≥ 0.38
-SLOPE_SPREAD = (0.085, 0.02)  # dropout ≤ 0.08, other weights ≥ 0.10
+LAWFUL = (0.175, 0.03)  # dropout ≤ 0.05, other input and rounding ≤ 0.17, other weights ≥ 0.2
+SLOPE_SPREAD = (0.12, 0.03)  # dropout ≤ 0.13
 EVENNESS = (1.1, 0.15)
 ALIKE = (0.008, 0.005)  # dropout ≤ 0.007, other input ≥ 0.011
 SCATTER = (0.28, 0.05)
@@ -234,11 +260,15 @@ UNEVEN = (0.6, 0.1)  # rounding as such, and dropout, ≤ 0.3; amplified roundin
 BIAS = (2.5, 0.75)  # amplified rounding ≤ 1.0; other input in some notes ≥ 2.2
 STEADY = (0.4, 0.06)  # dropout as small as rounding ≤ 0.2; rounding where notes hardly differ ≥ 0.48
 AMPLIFICATION = 4.0  # BF16 reached 0.32 spreads on the worst-conditioned model, 0.08 on plain ones
-NOISE = 0.045  # spreads: noise inside a model that is smaller is rounding; dropout at a rate of 0.01 leaves 0.08
-LAWFUL = (0.33, 0.06)  # rounding ≤ 0.25, neighbouring checkpoints ≥ 0.5
+NOISE = (
+    0.045  # spreads: noise inside a model that is smaller is rounding; dropout at a rate of 0.01 leaves 0.08
+)
 LINK = (4.0, 1.0)  # standard errors: chance gives 4 once in thirty thousand
-READABLE = (0.5, 0.1)  # prediction across codes with another head ≥ 0.85, without the encoder ≤ 0.04
-QUIET = (0.12, 0.3)  # spread ratio of an encoder that was not loaded ≤ 0.04, of a head ≥ 0.27 (logarithmic)
+READABLE = (0.35, 0.07)  # lawfulness under another head ≥ 0.5, without the encoder ≤ 0.17
+QUIET = (2.1, 0.3)  # |log spread ratio|: of an encoder that was not loaded ≥ 3, of a head ≤ 1.3
+LOUD = (0.3, 0.1)  # the same: of dropout that drowns the logits ≥ 0.4, of other notes ≤ 0.1
+LOUDER = (1.2, 0.3)  # the same where codes still correlate
+MOVED = (0.3, 0.05)  # offset of an encoder that was not loaded ≥ 0.4, of drowning dropout ≤ 0.23
 POPULATION = (0.3, 0.08)  # offset of other notes ≤ 0.1, of another head or encoder ≥ 0.7
 
 
@@ -268,7 +298,7 @@ def odds_of_rounding(shape: Shape, size: float, limit: float) -> float:
     A factor of 1.5 in size counts one. A change that other codes predict better than rounding ever was loses.
     """
     by_size = float(np.clip(np.log(limit / max(size, 1e-12)) / np.log(1.5), -6, 6))
-    return by_size - max(0.0, vote(max(shape.predicted, shape.predicted_change), LAWFUL, 4.0))
+    return by_size - max(0.0, vote(max(shape.lawful, shape.lawful_change), LAWFUL, 4.0))
 
 
 def shares(shape: Shape, odds: Mapping[Cause, float]) -> dict[Cause, float]:
@@ -278,40 +308,52 @@ def shares(shape: Shape, odds: Mapping[Cause, float]) -> dict[Cause, float]:
     """
     apart = float(np.clip(vote(shape.link, LINK, 6.0), -6.0, 6.0))
     linked, unlinked = -np.logaddexp(0.0, -apart), -np.logaddexp(0.0, apart)
-    votes = {
-        **{cause: linked + value for cause, value in _votes_if_linked(shape).items()},
-        **{cause: unlinked + value for cause, value in _votes_if_unlinked(shape).items()},
-    }
+    votes: dict[Cause, float] = {}
+    for family, parts in ((linked, _votes_if_linked(shape)), (unlinked, _votes_if_unlinked(shape))):
+        for cause, value in parts.items():
+            votes[cause] = float(np.logaddexp(votes.get(cause, -np.inf), family + value))
     return _softmax({cause: value + odds.get(cause, 0.0) for cause, value in votes.items()})
 
 
 def _votes_if_linked(shape: Shape) -> dict[Cause, float]:
     """The runs still read the same notes with the same head: dropout, other input, or other weights?"""
-    lawful = vote(shape.predicted, PREDICTED)
-    like_notes = (
-        vote(shape.alike, ALIKE)
-        + vote(shape.scatter, SCATTER, 2.0)
+    lawful = vote(shape.lawful, LAWFUL)
+    uneven_codes = max(0.0, vote(shape.slope_spread, SLOPE_SPREAD))
+    manner = (
+        vote(shape.scatter, SCATTER, 2.0)
         + vote(shape.along, ALONG, 2.0)
         - vote(shape.evenness, EVENNESS, 2.0)
     )
-    like_notes = float(np.clip(like_notes / 2, -2.0, 2.0))
-    return {
-        "dropout_active": -like_notes - lawful - max(0.0, vote(shape.slope_spread, SLOPE_SPREAD)),
+    # Similar notes that change alike speak against noise without limit, but no more for input than for weights.
+    alike = vote(shape.alike, ALIKE, 8.0)
+    like_notes = float(np.clip((min(alike, 3.0) + manner) / 2, -2.5, 2.5))
+    unlike_noise = float(np.clip((alike + manner) / 2, -2.5, 2.5))
+    votes: dict[Cause, float] = {
+        "dropout_active": -unlike_noise - lawful - uneven_codes + max(0.0, vote(_apart(shape), LOUDER)),
         "input_changed": like_notes - lawful,
         "weights_changed": lawful,
     }
+    top = max(votes.values())
+    return {cause: value - top for cause, value in votes.items()}
+
+
+def _apart(shape: Shape) -> float:
+    """How far apart the runs' spreads are: noise adds to one, and the wrong weights may leave nearly none."""
+    return abs(float(np.log(max(shape.spread_ratio, 1e-9))))
 
 
 def _votes_if_unlinked(shape: Shape) -> dict[Cause, float]:
     """Nothing correlates code by code: another head, no encoder, or other notes?"""
-    readable = vote(shape.predicted, READABLE)
-    ratio = np.log(max(min(shape.spread_ratio, 1 / max(shape.spread_ratio, 1e-9)), 1e-9))
-    quiet = -vote(ratio, (np.log(QUIET[0]), QUIET[1]))
-    same_population = -vote(shape.offset, POPULATION) + ratio / 0.3
+    readable = vote(shape.lawful, READABLE)
+    apart = _apart(shape)
+    same_mean = -vote(shape.offset, POPULATION)
+    other_mean = min(0.0, vote(shape.offset, MOVED))
     return {
         "head_not_loaded": readable,
-        "encoder_not_loaded": quiet - max(0.0, readable),
-        "different_documents": same_population - max(0.0, readable),
+        "encoder_not_loaded": max(vote(apart, QUIET), -1.0) + other_mean - 2 * max(0.0, readable),
+        "different_documents": same_mean - min(apart / 0.15, 6.0) - max(0.0, readable),
+        # Noise that drowns the logits leaves their means, and adds to their spread.
+        "dropout_active": min(0.0, vote(apart, LOUD)) - max(0.0, other_mean + 3.0) - max(0.0, readable),
     }
 
 

@@ -25,7 +25,6 @@ from shifamind_core.diagnosis.undo import State
 
 LEAST = 0.04  # probability below which a cause is ruled out
 FEW_NOTES, FEW_CODES = 50, 15  # at which a shape is believed by half
-RECALIBRATED = 0.004  # share of the squared difference: other weights leave more of it to other causes
 EXCLUDED = 10.0  # odds (logarithm) against a cause that something beside the logits rules out
 
 CONFIRM: dict[str, str] = {
@@ -197,7 +196,7 @@ def _with_weights_for_calibration(state: State, probability: float) -> State:
     Nothing else that is left would: dropout, rounding and other input do not recalibrate.
     """
     calibration = state.finding("calibration_shift")
-    if calibration is None or probability < 0.5 or calibration.evidence["left_over"] < RECALIBRATED:
+    if calibration is None or probability < 0.5:
         return state
     explained = float(calibration.evidence["explained"])
     others = tuple(finding for finding in state.findings if finding is not calibration)
