@@ -22,7 +22,7 @@ from shifamind_core.demo import write_demo
 from shifamind_core.diagnosis.diagnose import diagnose
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import read_run_file
-from tests import planted, planted_models
+from tests import planted, planted_models, subjects
 from tests.planted import Planted
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "diagnosis.md"
@@ -71,8 +71,8 @@ def suite(demo: Path) -> Iterator[Planted]:
             yield from plant(run, seed)
         yield from planted.plant_other_data(*parts, seed)
         yield from planted.plant_metric(run, seed)
-    subject = planted_models.demo_subject(demo)
-    for seed, model in ((1, subject), (2, planted_models.attention_subject(subject))):
+    subject = subjects.demo_subject(demo)
+    for seed, model in ((1, subject), (2, subjects.attention_subject(subject))):
         yield from planted_models.plant_models(model, seed)
 
 

@@ -67,12 +67,20 @@ class Planted:
 LENGTH_CAUSES = ("max_length", "truncation_side", "padding", "attention_mask_ignored")
 # Pairs that logits cannot tell apart, and why.
 TWINS: dict[frozenset[str], str] = {
-    frozenset({"max_length", "truncation_side"}): "both change the notes longer than the limit and no others",
     frozenset(
-        {"attention_mask_ignored", "padding"}
-    ): "both change the notes shorter than the limit; only the size differs",
+        {"max_length", "truncation_side"}
+    ): "both change the notes longer than the limit, and no others",
+    frozenset({"attention_mask_ignored", "padding"}): (
+        "both change the notes shorter than the limit; only the size differs, and that depends on the model"
+    ),
     frozenset({"input_changed", "weights_changed"}): (
         "special tokens left out of every note act alike on all of them, as other weights do"
+    ),
+    frozenset({"numerics", "dropout_active"}): (
+        "BF16 inside a model whose head stays in FP32 leaves noise without a lattice, as weak dropout does"
+    ),
+    frozenset({"document_order", "different_documents"}): (
+        "where casing changes notes by as much as notes differ, a row that was moved as well is nobody's any more"
     ),
 }
 
