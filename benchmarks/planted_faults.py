@@ -92,9 +92,10 @@ def recorded(demo: Path) -> Iterator[Planted]:
 
 def judged(case: Planted, level: str) -> Outcome:
     """Diagnose a case with what that level leaves."""
-    right, counts = case.right, level == LEVELS[1]
+    right, twin, counts = case.right, False, level == LEVELS[1]
     if level != LEVELS[0]:
-        case, right = case.alone(counts), case.right_alone(counts)
+        case, right, twin = case.alone(counts), case.right_alone(counts), bool(case.twins)
+        right = {*right, *case.twins}
     diagnosis = diagnose(case.candidate, case.reference, reported=case.reported)
     ranked = [finding.cause for finding in diagnosis.findings if finding.score > 0]
     return Outcome(
@@ -102,7 +103,7 @@ def judged(case: Planted, level: str) -> Outcome:
         ranked[0],
         ranked[0] in right,
         bool(right & set(ranked[:3])),
-        level != LEVELS[0] and bool(case.twins),
+        twin,
         case.variant,
     )
 
@@ -120,7 +121,7 @@ def overview(outcomes: dict[str, list[Outcome]]) -> str:
             f"| {level} | {len(told)} | {share([o.first for o in told])} | {share([o.among_three for o in told])} "
             f"| {sum(o.found == 'numerics' for o in found if o.planted != 'numerics' and not o.first)} "
             f"| {sum(not o.first for o in precision)} of {len(precision)} "
-            f"| {len(twins)} | {sum(o.among_three for o in twins)} |"
+            f"| {len(twins)} | {sum(o.first for o in twins)} |"
         )
     return "\n".join(lines)
 

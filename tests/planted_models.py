@@ -31,7 +31,7 @@ from tests.subjects import (
 SLOW = 64  # notes
 
 
-def plant_precision(subject: Subject, reference: Run) -> Iterator[Planted]:
+def plant_arithmetic(subject: Subject, reference: Run) -> Iterator[Planted]:
     """Only the arithmetic differs."""
     model = subject.model
 
@@ -45,6 +45,14 @@ def plant_precision(subject: Subject, reference: Run) -> Iterator[Planted]:
     yield planted("TF32", "tf32", forward(subject, in_tf32(subject)))
     yield planted("BF16 autocast", "bf16-autocast", forward(subject, autocast=torch.bfloat16))
     yield planted("BF16 weights", "bf16", forward(subject, copy.deepcopy(model).bfloat16()))
+    widened = forward(subject, head_in_fp32(subject), autocast=torch.bfloat16)
+    off_lattice = planted("BF16 autocast, head in FP32", "bf16-autocast", widened)
+    yield replace(off_lattice, twins=("dropout_active",))
+
+
+def plant_fp16(subject: Subject, reference: Run) -> Iterator[Planted]:
+    """FP16 arithmetic."""
+    model = subject.model
     # Processors without FP16 products take ten times as long: fewer notes.
     few = np.arange(SLOW)
     part, rest = replace(subject, notes=subject.notes[:SLOW]), reference.select(rows=few)
@@ -54,9 +62,6 @@ def plant_precision(subject: Subject, reference: Run) -> Iterator[Planted]:
     ):
         manifest = _with(reference, policy=POLICIES[policy])
         yield _planted("numerics", variant, rest, logits, manifest=manifest)
-    widened = forward(subject, head_in_fp32(subject), autocast=torch.bfloat16)
-    off_lattice = planted("BF16 autocast, head in FP32", "bf16-autocast", widened)
-    yield replace(off_lattice, twins=("dropout_active",))
 
 
 def plant_dropout(subject: Subject, reference: Run, seed: int, rates: Sequence[float]) -> Iterator[Planted]:
@@ -146,24 +151,35 @@ def plant_input(subject: Subject, reference: Run, seed: int) -> Iterator[Planted
             yield planted("padding", variant, other, "attention_mask_ignored", padding="longest")
 
 
-def plant_weights(subject: Subject, reference: Run, seed: int, sizes: Sequence[float]) -> Iterator[Planted]:
-    """Other weights, or some that were never loaded."""
-
-    def planted(variant: str, model: nn.Module) -> Planted:
-        return _planted(
-            "other_checkpoint",
-            variant,
-            reference,
-            forward(subject, model),
-            manifest=_with(reference, checkpoint__weights_digest="b" * 64),
-            general=("weights_changed",),
-        )
-
+def plant_noise(subject: Subject, reference: Run, seed: int, sizes: Sequence[float]) -> Iterator[Planted]:
+    """Other weights: noise of several sizes on all of them, or on the head."""
     for nth, relative in enumerate(sizes):
-        yield planted(f"noise of {relative:.0%}", perturbed(subject, relative, seed + nth))
-    yield planted("noise of 10% in the head", perturbed(subject, 0.1, seed, "diagnosis"))
+        model = perturbed(subject, relative, seed + nth)
+        yield _other_weights(f"noise of {relative:.0%}", subject, reference, model)
+    model = perturbed(subject, 0.1, seed, "diagnosis")
+    yield _other_weights("noise of 10% in the head", subject, reference, model)
+
+
+def plant_training(subject: Subject, reference: Run, seed: int) -> Iterator[Planted]:
+    """Other weights: of another epoch."""
     for steps, rate in ((5, 3e-4), (20, 1e-4), (10, 2e-5)):
-        yield planted(f"{steps} more steps at {rate:g}", trained_on(subject, steps, rate, seed))
+        model = trained_on(subject, steps, rate, seed)
+        yield _other_weights(f"{steps} more steps at {rate:g}", subject, reference, model)
+
+
+def _other_weights(variant: str, subject: Subject, reference: Run, model: nn.Module) -> Planted:
+    return _planted(
+        "other_checkpoint",
+        variant,
+        reference,
+        forward(subject, model),
+        manifest=_with(reference, checkpoint__weights_digest="b" * 64),
+        general=("weights_changed",),
+    )
+
+
+def plant_loading(subject: Subject, reference: Run, seed: int) -> Iterator[Planted]:
+    """Weights that were never loaded: of a layer, the head, the encoder."""
     layers = sum(1 for name, _ in subject.model.named_modules() if name.endswith("attention.self"))
     # Concept attention reads the states that enter the last layer, and so never runs it to an effect.
     used = layers - 1 if not hasattr(subject.model, "fusion_modules") else layers - 2
@@ -186,11 +202,14 @@ def plant_models(
     """Everything that is planted in a model."""
     reference = reference_of(subject)
     for cases in (
-        plant_precision(subject, reference),
+        plant_arithmetic(subject, reference),
+        plant_fp16(subject, reference),
         plant_dropout(subject, reference, seed, rates),
         plant_casing(subject, reference, seed, shares),
         plant_input(subject, reference, seed),
-        plant_weights(subject, reference, seed, sizes),
+        plant_noise(subject, reference, seed, sizes),
+        plant_training(subject, reference, seed),
+        plant_loading(subject, reference, seed),
     ):
         # What leaves every logit as it was is no fault to be found, e.g. no mask where every note fills the input.
         yield from (

@@ -22,8 +22,9 @@ from jaxtyping import Float64
 from shifamind_core.diagnosis.findings import Cause
 from shifamind_core.diagnosis.pair import FLAT, Matrix, Pair, standard_scores
 
-NEAREST, NEAR_DIRECTIONS, ASKED = 8, 12, 1500  # neighbours; directions they are near in; notes asked
-TYPICAL_COHERENCE, LEAST_COHERENCE = 1.9, 0.7  # of trained models; below which codes say little of each other
+NEAREST, NEAR_DIRECTIONS, ASKED = 8, 12, 600  # neighbours; directions they are near in; notes asked
+FEW_CODES = 15
+LEAST_COHERENCE = 0.35  # below it codes say little of each other, and of anything else
 SAMPLE = 6000  # notes: a share of variance is then known to ±0.01
 
 
@@ -126,14 +127,20 @@ def link(pair: Pair) -> float:
 def coherence(matrix: Matrix) -> float:
     """How well codes predict each other: −log of the share of variance that all others leave of one (median).
 
-    No lawful change can be predicted much better. Where notes hardly differ, everything is predictable.
+    No lawful change can be predicted much better. Where notes hardly differ, everything is predictable; where
+    notes are few, little is, by the same few directions that predict a change.
     """
     notes, codes = matrix.shape
-    if notes < 2 * codes or codes < 3:
-        return TYPICAL_COHERENCE
-    correlation = _correlation(standard_scores(matrix)) + 1e-6 * np.eye(codes)
-    left = 1 / np.diag(np.linalg.inv(correlation)) * (notes - 1) / (notes - codes)
-    return float(-np.log(np.clip(np.median(left), 1e-6, 1.0)))
+    if codes < 3:
+        return LEAST_COHERENCE
+    scored = standard_scores(matrix)
+    if notes < 5 * codes:
+        others = (np.arange(codes) != code for code in range(codes))
+        shares = [_predicted_share(scored[:, ~kept], _directions(scored[:, kept])) for kept in others]
+        return _information(float(np.median(shares)))
+    inverse = np.linalg.inv(_correlation(scored) + 1e-6 * np.eye(codes))
+    left = 1 / np.diag(inverse) * (notes - 1) / (notes - codes)
+    return _information(1 - float(np.median(left)))
 
 
 def _information(share: float) -> float:
@@ -250,12 +257,14 @@ def _exponent(values: np.ndarray, along: np.ndarray) -> float:
 
 # Where the shapes of real models part (two architectures, well- and ill-conditioned, 1,600 notes each; see
 # docs/diagnosis.md): the value at which evidence turns, and how far from it a vote counts one.
+MOVED_FAR = (0.65, 0.1)  # the same of an encoder that is not quiet ≥ 0.94
 LAWFUL = (0.175, 0.03)  # dropout ≤ 0.05, other input and rounding ≤ 0.17, other weights ≥ 0.2
 SLOPE_SPREAD = (0.12, 0.03)  # dropout ≤ 0.13
-EVENNESS = (1.1, 0.15)
-ALIKE = (0.008, 0.005)  # dropout ≤ 0.007, other input ≥ 0.011
-SCATTER = (0.28, 0.05)
-ALONG = (0.62, 0.1)  # dropout ≤ 0.65, other input ≥ 0.65
+UNEQUAL = (0.5, 0.1)  # the same: other weights alone give codes factors so unequal; other input ≤ 0.33
+EVENNESS = (1.02, 0.12)  # dropout 1.0 to 3, other input 0.6 to 1.4
+ALIKE = (0.009, 0.004)  # dropout -0.02 to 0.01, other input 0.01 to 0.5
+SCATTER = (0.3, 0.05)  # dropout 0.1 to 0.34, other input 0.2 to 0.8
+ALONG = (0.67, 0.1)  # dropout 0.4 to 0.7, other input 0.5 to 0.9
 UNEVEN = (0.6, 0.1)  # rounding as such, and dropout, ≤ 0.3; amplified rounding ≥ 0.9
 BIAS = (2.5, 0.75)  # amplified rounding ≤ 1.0; other input in some notes ≥ 2.2
 STEADY = (0.4, 0.06)  # dropout as small as rounding ≤ 0.2; rounding where notes hardly differ ≥ 0.48
@@ -315,6 +324,11 @@ def shares(shape: Shape, odds: Mapping[Cause, float]) -> dict[Cause, float]:
     return _softmax({cause: value + odds.get(cause, 0.0) for cause, value in votes.items()})
 
 
+def code_weight(codes: int) -> float:
+    """How much a shape over so many codes is worth: a half at `FEW_CODES`, since directions are no more than codes."""
+    return codes**2 / (codes**2 + FEW_CODES**2)
+
+
 def _votes_if_linked(shape: Shape) -> dict[Cause, float]:
     """The runs still read the same notes with the same head: dropout, other input, or other weights?"""
     lawful = vote(shape.lawful, LAWFUL)
@@ -323,7 +337,7 @@ def _votes_if_linked(shape: Shape) -> dict[Cause, float]:
         vote(shape.scatter, SCATTER, 2.0)
         + vote(shape.along, ALONG, 2.0)
         - vote(shape.evenness, EVENNESS, 2.0)
-    )
+    ) * code_weight(shape.codes)
     # Similar notes that change alike speak against noise without limit, but no more for input than for weights.
     alike = vote(shape.alike, ALIKE, 8.0)
     like_notes = float(np.clip((min(alike, 3.0) + manner) / 2, -2.5, 2.5))
@@ -331,7 +345,7 @@ def _votes_if_linked(shape: Shape) -> dict[Cause, float]:
     votes: dict[Cause, float] = {
         "dropout_active": -unlike_noise - lawful - uneven_codes + max(0.0, vote(_apart(shape), LOUDER)),
         "input_changed": like_notes - lawful,
-        "weights_changed": lawful,
+        "weights_changed": lawful + max(0.0, vote(shape.slope_spread, UNEQUAL)),
     }
     top = max(votes.values())
     return {cause: value - top for cause, value in votes.items()}
@@ -348,9 +362,10 @@ def _votes_if_unlinked(shape: Shape) -> dict[Cause, float]:
     apart = _apart(shape)
     same_mean = -vote(shape.offset, POPULATION)
     other_mean = min(0.0, vote(shape.offset, MOVED))
+    moved = min(0.0, vote(shape.offset, MOVED_FAR))
     return {
         "head_not_loaded": readable,
-        "encoder_not_loaded": max(vote(apart, QUIET), -1.0) + other_mean - 2 * max(0.0, readable),
+        "encoder_not_loaded": max(vote(apart, QUIET), moved - 1.0) + other_mean - 2 * max(0.0, readable),
         "different_documents": same_mean - min(apart / 0.15, 6.0) - max(0.0, readable),
         # Noise that drowns the logits leaves their means, and adds to their spread.
         "dropout_active": min(0.0, vote(apart, LOUD)) - max(0.0, other_mean + 3.0) - max(0.0, readable),

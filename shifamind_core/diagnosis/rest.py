@@ -24,7 +24,7 @@ from shifamind_core.diagnosis.pair import Pair
 from shifamind_core.diagnosis.undo import State
 
 LEAST = 0.04  # probability below which a cause is ruled out
-FEW_NOTES, FEW_CODES = 50, 15  # at which a shape is believed by half
+FEW_NOTES = 50  # at which a shape is believed by half
 EXCLUDED = 10.0  # odds (logarithm) against a cause that something beside the logits rules out
 
 CONFIRM: dict[str, str] = {
@@ -173,7 +173,8 @@ def _everything(state: State, known: Known) -> State:
     if not what.measured:
         what = replace(what, limit=_limit(what, shape, others["dropout_active"], known.allowed))
     shares = probabilities_of(shape, what, others, known.odds)
-    state = _with_weights_for_calibration(state, shares["weights_changed"])
+    if max(shares, key=lambda cause: shares[cause]) == "weights_changed":
+        state = _with_weights_for_calibration(state, shares["weights_changed"])
     findings = []
     for cause, probability in sorted(shares.items(), key=lambda item: -item[1]):
         if cause == "numerics":
@@ -196,14 +197,14 @@ def _with_weights_for_calibration(state: State, probability: float) -> State:
     Nothing else that is left would: dropout, rounding and other input do not recalibrate.
     """
     calibration = state.finding("calibration_shift")
-    if calibration is None or probability < 0.5:
+    if calibration is None:
         return state
     explained = float(calibration.evidence["explained"])
     others = tuple(finding for finding in state.findings if finding is not calibration)
     told = "What is left is as other weights leave it, and they would shift logits as well."
     calibration = calibration.changed(
         status="possible",
-        score=min(calibration.score, 0.45),
+        score=min(calibration.score, 0.45, 0.9 * probability),
         explanation=f"{calibration.explanation} {told}",
     )
     return replace(state, findings=(*others, calibration), left=state.left + explained)
@@ -237,7 +238,7 @@ def probabilities_of(
 ) -> dict[Cause, float]:
     """Probabilities of the causes of a dense change: rounding, and the `shares` of the others."""
     rounded = float(1 / (1 + np.exp(-dense.odds_of_rounding(shape, what.size, what.limit))))
-    believed = shape.notes / (shape.notes + FEW_NOTES) * shape.codes**2 / (shape.codes**2 + FEW_CODES**2)
+    believed = shape.notes / (shape.notes + FEW_NOTES) * dense.code_weight(shape.codes)
     open_ones = [cause for cause in shares if odds.get(cause, 0.0) > -EXCLUDED]
     weighed = {
         cause: believed * share + (1 - believed) / len(open_ones) * (cause in open_ones)

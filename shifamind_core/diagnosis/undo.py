@@ -15,6 +15,7 @@ from shifamind_core.runs.run import Run
 
 # Without doubt in place; fewer rows in place are looked for elsewhere.
 ALL_IN_PLACE = 0.999
+STRANGERS = 0.5  # share of rows in place; beyond it an order would have left rows to be found
 HIDES = 0.3  # spreads: two notes differ by 1.4, so that rows changed less than this are found again
 NEGLIGIBLE = 1e-5  # spreads: of FP32's size, and no recalibration worth the name
 
@@ -228,7 +229,17 @@ def undo_document_order(state: State) -> State:
     if match is None or not _convincing(match, pair):
         placed = 1.0 if match is None else match.in_place
         reason = f"{placed:.1%} of the notes resemble their own row more than {order.RIVALS} others."
-        return state.noted(ruled_out("document_order", reason, in_place=placed))
+        if placed > STRANGERS:
+            return state.noted(ruled_out("document_order", reason, in_place=placed))
+        lost = Finding(
+            "document_order",
+            "possible",
+            0.1 * (1 - placed),
+            f"Only {reason} None was found elsewhere: another order is possible only beside another change as large.",
+            "Export document ids with the logits.",
+            {"in_place": placed, "found": 0.0 if match is None else match.found},
+        )
+        return state.noted(lost)
     found = np.flatnonzero(match.partner >= 0)
     target = match.partner[found]
     reorder = found[np.argsort(target)]
