@@ -16,7 +16,7 @@ from shifamind_core.runs.run import Run
 # How much a differing field raises the odds of the cause it stands for.
 LEAD = 6.0
 # Logarithms of odds: of what manifests show by their digests, and of what ids and token digests exclude.
-STRONG, IMPOSSIBLE = 4.0, 50.0
+STRONG, IMPOSSIBLE = 8.0, 50.0
 INPUT_CAUSES: tuple[Cause, ...] = ("input_changed", "tokenizer_casing", "max_length", "truncation_side")
 # A narrower cause, the field that tells, and the general cause whose trace it leaves.
 NARROWER: tuple[tuple[Cause, str, Cause], ...] = (
@@ -68,7 +68,7 @@ def prior_odds(candidate: Run, reference: Run, provenance: Provenance) -> dict[C
     elif any(provenance.differs(field) for _, field, general in NARROWER if general == "input_changed"):
         odds["input_changed"] = STRONG
     if "checkpoint.weights_digest" in provenance.equal:
-        odds["weights_changed"] = -STRONG
+        odds["weights_changed"] = -STRONG / 2  # they may still be lost on the way
     elif provenance.differs("checkpoint.weights_digest"):
         odds["weights_changed"] = STRONG
     if candidate.document_ids is not None and reference.document_ids is not None:
