@@ -182,9 +182,7 @@ def measure() -> None:
     cases += [*planted.plant_other_data(run, other, 1), *planted.plant_dense(run, other, 1)]
     times: dict[str, tuple[float, str]] = {}
     for case in cases:
-        started = time.perf_counter()
-        diagnose(case.candidate, case.reference)
-        seconds = time.perf_counter() - started
+        seconds = min(_seconds(case) for _ in range(2))
         if seconds > times.get(case.cause, (0.0, ""))[0]:
             times[case.cause] = seconds, case.variant
     noisy = planted.with_logits(run, planted.rounding_noise(run, 0.3, 1))
@@ -194,6 +192,12 @@ def measure() -> None:
         print(
             f"diagnose, {cause:<24} slowest {seconds:6.2f} s, {1e3 * seconds / peer[0]:6.1f} × pooled  ({variant})"
         )
+
+
+def _seconds(case: Planted) -> float:
+    started = time.perf_counter()
+    diagnose(case.candidate, case.reference)
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from shifamind_core.diagnosis.pair import FLAT, Matrix, Pair, standard_scores
 NEAREST, NEAR_DIRECTIONS, ASKED = 8, 12, 600  # neighbours; directions they are near in; notes asked
 FEW_CODES = 15
 LEAST_COHERENCE = 0.35  # below it codes say little of each other, and of anything else
-SAMPLE = 6000  # notes: a share of variance is then known to ±0.01
+SAMPLE = 4000  # notes: a share of variance is then known to ±0.01
 
 
 @dataclass(frozen=True)

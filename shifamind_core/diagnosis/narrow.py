@@ -67,6 +67,8 @@ def prior_odds(candidate: Run, reference: Run, provenance: Provenance) -> dict[C
         odds["input_changed"] = -IMPOSSIBLE if tokens.same == 1.0 else STRONG * (1 - tokens.same)
     elif any(provenance.differs(field) for _, field, general in NARROWER if general == "input_changed"):
         odds["input_changed"] = STRONG
+    elif provenance.hazards and not _casing_known(provenance):
+        odds["input_changed"] = STRONG / 2
     if "checkpoint.weights_digest" in provenance.equal:
         odds["weights_changed"] = -STRONG / 2  # they may still be lost on the way
     elif provenance.differs("checkpoint.weights_digest"):
@@ -174,11 +176,14 @@ def _use_weights(best: dict[Cause, Finding], provenance: Provenance) -> None:
         )
 
 
+def _casing_known(provenance: Provenance) -> bool:
+    return "tokenization.lowercase" in provenance.equal or provenance.differs("tokenization.lowercase")
+
+
 def _use_hazards(best: dict[Cause, Finding], provenance: Provenance) -> None:
     """A version that changes casing by default, where neither run says which casing it had."""
-    known = "tokenization.lowercase" in provenance.equal or provenance.differs("tokenization.lowercase")
     trace = _score(best, "input_changed")
-    if known or not trace:
+    if _casing_known(provenance) or not trace:
         return
     for met in provenance.hazards:
         score = min(0.95, _raised(trace))

@@ -64,9 +64,13 @@ def level_of_manifest(manifest: Manifest) -> Level | None:
 
 def allowed_level(candidate: Manifest, reference: Manifest) -> Level | None:
     """The coarser of the levels that both manifests vouch for."""
-    levels = [level_of_manifest(manifest) for manifest in (candidate, reference)]
-    known = [level for level in levels if level is not None]
-    return max(known, key=LEVELS.index) if len(known) == 2 else None
+    levels = level_of_manifest(candidate), level_of_manifest(reference)
+    return None if levels[0] is None or levels[1] is None else coarser(levels[0], levels[1])
+
+
+def coarser(one: Level, other: Level) -> Level:
+    """The coarser of two levels."""
+    return one if LEVELS.index(one) >= LEVELS.index(other) else other
 
 
 def reach(ladder: Rungs | None) -> dict[Level, float]:
@@ -150,7 +154,7 @@ def rounding(
     coarse = _coarse(lattices)
     level: Level = coarse or _smallest_level(size, limits, measured)
     if allowed is not None:  # a manifest may lie, and what was observed stands: it only ever allows more
-        level = max(level, allowed, key=LEVELS.index)
+        level = coarser(level, allowed)
     limit = limits[level]
     if written is not None:  # rounding to decimals is uniform: √(1/12) of the last one
         limit = max(limit, 3 * 10.0**-written / np.sqrt(12) / typical)

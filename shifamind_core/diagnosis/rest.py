@@ -240,11 +240,11 @@ def probabilities_of(
     rounded = float(1 / (1 + np.exp(-dense.odds_of_rounding(shape, what.size, what.limit))))
     believed = shape.notes / (shape.notes + FEW_NOTES) * dense.code_weight(shape.codes)
     open_ones = [cause for cause in shares if odds.get(cause, 0.0) > -EXCLUDED]
-    weighed = {
-        cause: believed * share + (1 - believed) / len(open_ones) * (cause in open_ones)
+    weighed: dict[Cause, float] = {
+        cause: (1 - rounded) * (believed * share + (1 - believed) / len(open_ones) * (cause in open_ones))
         for cause, share in shares.items()
     }
-    return {"numerics": rounded, **{cause: (1 - rounded) * share for cause, share in weighed.items()}}
+    return {"numerics": rounded, **weighed}
 
 
 def _scaled(probability: float, left: float) -> float:
