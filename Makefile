@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 RUN_DIR ?=
 BASE_MODEL ?=
 PORT ?=
-BENCHMARKS := kernel flip_bound
+BENCHMARKS := kernel flip_bound planted_faults
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench clean

@@ -4,25 +4,85 @@ Only causes that act on the output are planted here (order, scale, storage, sing
 act on the model or its input are planted there, see `planted_models`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit, logit
 
+from shifamind_core.diagnosis.labels import definitions, f1_at
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import Run
 
 
 @dataclass(frozen=True, eq=False)
 class Planted:
-    """A candidate and a reference, the cause planted between them, and what else was (combinations)."""
+    """A candidate and a reference, and the cause planted between them.
+
+    Attributes
+    ----------
+    cause : what was planted, by the narrow name that manifests allow
+    also : what was planted beside it (combinations): naming one of them first is as right
+    general : names that are right where only logits are known
+    twins : other causes that leave the same trace in the logits, so that logits alone cannot tell (`TWINS`)
+    reported : scores said to be the reference's
+    """
 
     cause: str
     variant: str
     candidate: Run
     reference: Run
     also: tuple[str, ...] = ()
+    general: tuple[str, ...] = ()
+    twins: tuple[str, ...] = ()
+    reported: Mapping[str, float] | None = None
+
+    @property
+    def right(self) -> set[str]:
+        """Causes that may stand first where manifests are known."""
+        return {self.cause, *self.also} - ({"numerics"} if self.cause != "numerics" else set())
+
+    def right_alone(self, token_counts: bool = False) -> set[str]:
+        """Causes that may stand first where only logits are known, or logits and token counts.
+
+        Which notes changed says what a length did only to those who know lengths.
+        """
+        return self.right if token_counts and self.cause in LENGTH_CAUSES else {*self.right, *self.general}
+
+    def alone(self, token_counts: bool = False) -> "Planted":
+        """The same without manifests, ids and token digests; with token counts or without."""
+        bare = [
+            replace(
+                run,
+                manifest=Manifest(logits_from_probabilities=run.manifest.logits_from_probabilities),
+                document_ids=None,
+                token_digests=None,
+                token_counts=run.token_counts if token_counts else None,
+            )
+            for run in (self.candidate, self.reference)
+        ]
+        return replace(self, candidate=bare[0], reference=bare[1])
+
+
+LENGTH_CAUSES = ("max_length", "truncation_side", "padding", "attention_mask_ignored")
+# Pairs that logits cannot tell apart, and why.
+TWINS: dict[frozenset[str], str] = {
+    frozenset(
+        {"max_length", "truncation_side"}
+    ): "both change the notes longer than the limit, and no others",
+    frozenset({"attention_mask_ignored", "padding"}): (
+        "both change the notes shorter than the limit; only the size differs, and that depends on the model"
+    ),
+    frozenset({"input_changed", "weights_changed"}): (
+        "special tokens left out of every note act alike on all of them, as other weights do"
+    ),
+    frozenset({"numerics", "dropout_active"}): (
+        "BF16 inside a model whose head stays in FP32 leaves noise without a lattice, as weak dropout does"
+    ),
+    frozenset({"document_order", "different_documents"}): (
+        "where casing changes notes by as much as notes differ, a row that was moved as well is nobody's any more"
+    ),
+}
 
 
 def synthetic_run(
@@ -252,7 +312,8 @@ def plant_other_data(run: Run, other: Run, seed: int) -> Iterator[Planted]:
     overlap = replace(
         moved.select(rows=np.arange(documents)), logits=np.roll(run.logits, -(documents // 3), axis=0)
     )
-    yield Planted("different_documents", "overlapping ids", replace(overlap, labels=None), shared)
+    rolled = replace(overlap, labels=None)
+    yield Planted("different_documents", "overlapping ids", rolled, shared, general=("document_order",))
     assert run.labels is not None
     for share in (0.001, 0.05):
         labels = run.labels.copy()
@@ -264,6 +325,37 @@ def plant_other_data(run: Run, other: Run, seed: int) -> Iterator[Planted]:
     )
     renamed = tuple(f"X{code}" if i < 5 else code for i, code in enumerate(run.codes or ()))
     yield Planted("different_codes", "5 other names", with_logits(run, run.logits, codes=renamed), run)
+
+
+def plant_metric(run: Run, seed: int) -> Iterator[Planted]:
+    """The same logits and labels, and reported scores that another definition or threshold gives."""
+    assert run.labels is not None
+    usual = f1_at(run.logits, run.labels)
+    for number, definition in enumerate(definitions(run.logits, run.labels, 0.5)):
+        scores = {"macro_f1": definition.macro_f1, "micro_f1": definition.micro_f1}
+        if number % 12 == seed % 12 or number < 8:
+            reported = {f"{name}@0.5": round(score, 4) for name, score in scores.items()}
+            same = all(abs(scores[name] - usual[name]) < 5e-5 for name in scores)
+            cause = "identical" if same else "metric_definition"
+            yield Planted(cause, definition.name, with_logits(run, run.logits), run, reported=reported)
+
+
+def plant_dense(run: Run, other: Run, seed: int) -> Iterator[Planted]:
+    """Changes of every logit, in the shapes that input, weights, dropout and another head give (for timing)."""
+    rng = np.random.default_rng(seed)
+    codes = run.logits.shape[1]
+    mixed = 0.8 * run.logits + 0.2 * other.logits
+    yield Planted("input_changed", "another note, partly", with_logits(run, mixed), run)
+    rows = shuffled(run.documents, rng)
+    yield Planted("document_order", "and other input", with_logits(run, mixed[rows]), run, ("input_changed",))
+    mixing = np.eye(codes) + 0.05 * rng.standard_normal((codes, codes))
+    turned = (run.logits @ mixing).astype(np.float32)
+    yield Planted("weights_changed", "codes mixed", with_logits(run, turned), run)
+    head = (run.logits @ rng.standard_normal((codes, codes)) / np.sqrt(codes)).astype(np.float32)
+    yield Planted("head_not_loaded", "another head", with_logits(run, 0.3 * head), run)
+    for size in (0.1, 0.3, 0.9):
+        noisy = with_logits(run, rounding_noise(run, size, seed))
+        yield Planted("dropout_active", f"noise {size:g}", noisy, run)
 
 
 def plant_non_finite(run: Run, seed: int) -> Iterator[Planted]:

@@ -13,11 +13,11 @@ import numpy as np
 
 from shifamind_core.analysis.alignment import AlignedRuns, NothingInCommon, align
 from shifamind_core.diagnosis import order, undo
-from shifamind_core.diagnosis.findings import CAUSES, Finding, json_value, most_likely_first, ruled_out
+from shifamind_core.diagnosis.findings import CAUSES, Cause, Finding, json_value, most_likely_first, ruled_out
 from shifamind_core.diagnosis.hypotheses import Hypothesis, Observed, judge
 from shifamind_core.diagnosis.labels import different_labels_finding, metric_finding
 from shifamind_core.diagnosis.local import InputLimits
-from shifamind_core.diagnosis.narrow import compare_tokens, narrow
+from shifamind_core.diagnosis.narrow import compare_tokens, narrow, prior_odds
 from shifamind_core.diagnosis.numerics import REACH, Rungs
 from shifamind_core.diagnosis.provenance import Provenance, compare_manifests
 from shifamind_core.diagnosis.rest import CONFIRM, Known, examine_rest, sizes_table
@@ -95,7 +95,8 @@ def diagnose(
     except NothingInCommon as problem:
         findings = conclude(_unaligned_findings(candidate, reference, problem, rungs))
         return Diagnosis(findings, provenance, judge(None, None, "", provenance), remarks=(str(problem),))
-    state = examine(aligned.candidate, aligned.reference, rungs)
+    odds = prior_odds(aligned.candidate, aligned.reference, provenance)
+    state = examine(aligned.candidate, aligned.reference, rungs, odds)
     findings = [*_matching_findings(aligned), *_label_findings(aligned, state)]
     findings += [*_metric_findings(aligned, reported), *state.findings]
     if not state.findings and not state.pair.difference.any():
@@ -121,10 +122,12 @@ def _changed_notes(state: State) -> np.ndarray | None:
     return pair.note_size > REACH["tf32"]
 
 
-def examine(candidate: Run, reference: Run, ladder: Rungs = ()) -> State:
+def examine(
+    candidate: Run, reference: Run, ladder: Rungs = (), odds: Mapping[Cause, float] | None = None
+) -> State:
     """All signatures on two runs that are row by row the same notes, as far as anyone knows."""
     state = undo.start(candidate, reference)
-    known = Known.of(state, ladder, input_limits(candidate, reference))
+    known = Known.of(state, ladder, input_limits(candidate, reference), odds)
     if not state.pair.difference.any():
         return state
     state = undo.undo_sigmoid(state)
@@ -155,7 +158,7 @@ def conclude(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     beside = [finding for finding in found if finding.cause not in ("non_finite", "numerics", "identical")]
     if all(finding.score < 0.5 for finding in beside):
         found = [
-            finding.changed(score=0.995) if finding.cause == "non_finite" else finding for finding in found
+            finding.changed(score=0.9995) if finding.cause == "non_finite" else finding for finding in found
         ]
     return most_likely_first(found)
 

@@ -12,6 +12,7 @@ from shifamind_core.diagnosis.pair import Pair, two_groups
 # Groups of sizes that hardly touch, and a changed one at least this many times the other.
 SEPARATE = 3.0
 APART = 5.0
+SHORTEST = 24  # tokens: no one cuts notes shorter, but so short a note may hold nothing that casing changes
 POSITIONS = 512  # of BERT: no input is longer
 
 
@@ -150,6 +151,8 @@ def length_pattern(pair: Pair, found: Changed) -> LengthPattern | None:
     if accuracy < 0.97 or (1 - accuracy) > 0.4 * (1 - by_chance):
         return None
     limit = int(threshold if side == "long" else -threshold)
+    if side == "long" and limit < SHORTEST:
+        return None
     lengths = counts[found.changed].astype(float)
     return LengthPattern(
         "long" if side == "long" else "short",

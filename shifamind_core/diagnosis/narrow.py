@@ -15,6 +15,8 @@ from shifamind_core.runs.run import Run
 
 # How much a differing field raises the odds of the cause it stands for.
 LEAD = 6.0
+# Logarithms of odds: of what manifests show by their digests, and of what ids and token digests exclude.
+STRONG, IMPOSSIBLE = 8.0, 50.0
 INPUT_CAUSES: tuple[Cause, ...] = ("input_changed", "tokenizer_casing", "max_length", "truncation_side")
 # A narrower cause, the field that tells, and the general cause whose trace it leaves.
 NARROWER: tuple[tuple[Cause, str, Cause], ...] = (
@@ -55,6 +57,25 @@ def compare_tokens(candidate: Run, reference: Run, changed: np.ndarray | None) -
     if candidate.token_counts is not None and reference.token_counts is not None:
         ratio = float(candidate.token_counts.sum() / max(int(reference.token_counts.sum()), 1))
     return Tokens(same, ratio, explained)
+
+
+def prior_odds(candidate: Run, reference: Run, provenance: Provenance) -> dict[Cause, float]:
+    """Logarithms of the odds of dense causes by what is known beside the logits; a cause not named stands at 0."""
+    odds: dict[Cause, float] = {}
+    tokens = compare_tokens(candidate, reference, None)
+    if tokens.same is not None:
+        odds["input_changed"] = -IMPOSSIBLE if tokens.same == 1.0 else STRONG * (1 - tokens.same)
+    elif any(provenance.differs(field) for _, field, general in NARROWER if general == "input_changed"):
+        odds["input_changed"] = STRONG
+    elif provenance.hazards and not _casing_known(provenance):
+        odds["input_changed"] = STRONG / 2
+    if "checkpoint.weights_digest" in provenance.equal:
+        odds["weights_changed"] = -STRONG / 2  # they may still be lost on the way
+    elif provenance.differs("checkpoint.weights_digest"):
+        odds["weights_changed"] = STRONG
+    if candidate.document_ids is not None and reference.document_ids is not None:
+        odds["different_documents"] = -IMPOSSIBLE
+    return odds
 
 
 def narrow(findings: Iterable[Finding], provenance: Provenance, tokens: Tokens) -> list[Finding]:
@@ -155,11 +176,14 @@ def _use_weights(best: dict[Cause, Finding], provenance: Provenance) -> None:
         )
 
 
+def _casing_known(provenance: Provenance) -> bool:
+    return "tokenization.lowercase" in provenance.equal or provenance.differs("tokenization.lowercase")
+
+
 def _use_hazards(best: dict[Cause, Finding], provenance: Provenance) -> None:
     """A version that changes casing by default, where neither run says which casing it had."""
-    known = "tokenization.lowercase" in provenance.equal or provenance.differs("tokenization.lowercase")
     trace = _score(best, "input_changed")
-    if known or not trace:
+    if _casing_known(provenance) or not trace:
         return
     for met in provenance.hazards:
         score = min(0.95, _raised(trace))

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from shifamind_core.diagnosis.pair import Pair
+from shifamind_core.runs.manifest import Manifest
 
 Level = Literal["fp32", "tf32", "fp16", "bf16"]
 Lattice = Literal["bf16", "fp16"]
@@ -44,6 +45,32 @@ def level_of_policy(policy: str) -> Level | None:
         if level in policy:
             return level
     return "fp32" if policy in ("portable", "fp64") else None
+
+
+def level_of_manifest(manifest: Manifest) -> Level | None:
+    """The precision that a manifest vouches for: its policy, and TF32 where a product showed it; else `None`.
+
+    >>> from shifamind_core.precision.policy import POLICIES
+    >>> level_of_manifest(Manifest(policy=POLICIES["fp32"])), level_of_manifest(Manifest())
+    ('fp32', None)
+    """
+    measured = manifest.flags.tf32_measured if manifest.flags else None
+    on_cpu = manifest.environment is not None and manifest.environment.device == "cpu"
+    level = level_of_policy(manifest.policy.name) if manifest.policy else None
+    if level is None and (manifest.policy is None or not (on_cpu or measured is not None)):
+        return None
+    return "tf32" if measured and level in (None, "fp32") else level or "fp32"
+
+
+def allowed_level(candidate: Manifest, reference: Manifest) -> Level | None:
+    """The coarser of the levels that both manifests vouch for."""
+    levels = level_of_manifest(candidate), level_of_manifest(reference)
+    return None if levels[0] is None or levels[1] is None else coarser(levels[0], levels[1])
+
+
+def coarser(one: Level, other: Level) -> Level:
+    """The coarser of two levels."""
+    return one if LEVELS.index(one) >= LEVELS.index(other) else other
 
 
 def reach(ladder: Rungs | None) -> dict[Level, float]:
@@ -115,8 +142,9 @@ def rounding(
     lattices: tuple[Lattice | None, Lattice | None],
     written: int | None,
     ladder: Rungs | None = None,
+    allowed: Level | None = None,
 ) -> Rounding:
-    """Read level and limit off the lattice, the ladder and the size."""
+    """Read level and limit off the lattice, what both manifests allow, the ladder and the size."""
     measured = reach(ladder)
     typical = float(np.sqrt(np.mean(pair.spread**2)))
     limits: dict[Level, float] = {
@@ -125,6 +153,8 @@ def rounding(
     size = bulk_size(pair)
     coarse = _coarse(lattices)
     level: Level = coarse or _smallest_level(size, limits, measured)
+    if allowed is not None:  # a manifest may lie, and what was observed stands: it only ever allows more
+        level = coarser(level, allowed)
     limit = limits[level]
     if written is not None:  # rounding to decimals is uniform: √(1/12) of the last one
         limit = max(limit, 3 * 10.0**-written / np.sqrt(12) / typical)

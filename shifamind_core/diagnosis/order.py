@@ -312,10 +312,15 @@ def match_columns(pair: Pair) -> ColumnMatch | None:
     cost = -pair.correlations - 1e-3 * np.eye(pair.codes)
     partner = linear_sum_assignment(cost)[1]
     best = pair.correlations[np.arange(pair.codes), partner]
-    ceiling = np.quantile(np.maximum(own, best), 0.9)  # what a right column reaches in these two runs
+    ceiling = np.median(np.maximum(own, best))  # what a right column reaches in these two runs
     clear = (ceiling - best < CLEARLY_BETTER * (ceiling - own)) & (best > 0.3) & (ceiling - own > 0.003)
     partner = _closed(partner, clear)
-    if partner is None or np.median(best[partner != np.arange(pair.codes)]) < RELATED:
+    if partner is None:
+        return None
+    moved = partner != np.arange(pair.codes)
+    # Codes that stayed tell what a right column reaches here; where all moved, or none is right, nothing does.
+    usual = 0.9 * np.median(own[~moved]) if 2 * moved.sum() <= pair.codes else RELATED
+    if np.median(best[moved]) < min(RELATED, max(usual, 8 / np.sqrt(pair.documents))):
         return None
     return ColumnMatch(partner, "notes", own, pair.correlations[np.arange(pair.codes), partner])
 

@@ -1,6 +1,7 @@
 """What is left once order, scale and calibration are undone: where it sits, and what its shape says."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,14 +17,15 @@ from shifamind_core.diagnosis.findings import (
     thinned,
 )
 from shifamind_core.diagnosis.local import Changed, InputLimits
-from shifamind_core.diagnosis.numerics import Rounding, Rungs, rounding
+from shifamind_core.diagnosis.numerics import Level, Rounding, Rungs, allowed_level, rounding
 from shifamind_core.diagnosis.numerics import decimals as decimals_of
 from shifamind_core.diagnosis.numerics import lattice as lattice_of
 from shifamind_core.diagnosis.pair import Pair
 from shifamind_core.diagnosis.undo import State
 
 LEAST = 0.04  # probability below which a cause is ruled out
-FEW_NOTES, FEW_CODES = 50, 15  # at which a shape is believed by half
+FEW_NOTES = 50  # at which a shape is believed by half
+EXCLUDED = 10.0  # odds (logarithm) against a cause that something beside the logits rules out
 
 CONFIRM: dict[str, str] = {
     "numerics": "Run the precision ladder on this model, then predict both under policy fp32 or fp64.",
@@ -39,15 +41,28 @@ CONFIRM: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Known:
-    """What is known beside the logits: stored values' lattices, a measured ladder, limits of the input."""
+    """What is known beside the logits.
+
+    Attributes
+    ----------
+    lattices, written : grid and decimals of the stored values
+    ladder : measured errors of the precision policies on this model
+    limits : lengths and padding
+    odds : logarithms of the odds that ids, token digests and manifests give a cause, as `dense.shares` takes them
+    allowed : the coarsest precision that the manifests vouch for
+    """
 
     lattices: tuple
     written: int | None
     ladder: Rungs
     limits: InputLimits
+    odds: Mapping[Cause, float] = field(default_factory=dict)
+    allowed: Level | None = None
 
     @classmethod
-    def of(cls, state: State, ladder: Rungs, limits: InputLimits) -> "Known":
+    def of(
+        cls, state: State, ladder: Rungs, limits: InputLimits, odds: Mapping[Cause, float] | None = None
+    ) -> "Known":
         """Read the lattices off the values as they were stored."""
         runs = (state.candidate.logits, state.reference.logits)
         lattices = tuple(lattice_of(logits) for logits in runs)
@@ -55,7 +70,12 @@ class Known:
             decimals_of(logits) for logits, lattice in zip(runs, lattices, strict=True) if lattice is None
         ]
         return cls(
-            lattices, min((places for places in decimals if places), default=None), tuple(ladder), limits
+            lattices,
+            min((places for places in decimals if places), default=None),
+            tuple(ladder),
+            limits,
+            odds or {},
+            allowed_level(state.candidate.manifest, state.reference.manifest),
         )
 
 
@@ -64,7 +84,7 @@ def examine_rest(state: State, known: Known) -> State:
     pair = state.pair
     if not pair.difference.any():
         return state
-    tiny = rounding(pair, known.lattices, known.written, known.ladder)
+    tiny = rounding(pair, known.lattices, known.written, known.ladder, known.allowed)
     if float(pair.note_size.max()) <= tiny.limit and tiny.level == "fp32":
         return state.noted(_rounding_finding(tiny, 0.99, state))
     codes = local.changed_items(pair.code_size)
@@ -134,7 +154,7 @@ def _look_again(state: State, known: Known) -> State:
     pair = state.pair
     if not pair.difference.any() or not pair.documents:
         return state
-    what = rounding(pair, known.lattices, known.written, known.ladder)
+    what = rounding(pair, known.lattices, known.written, known.ladder, known.allowed)
     if what.size <= what.limit:
         return state.noted(_rounding_finding(what, 0.9, state))
     return _everything(state, known)
@@ -148,8 +168,13 @@ def _share_of(pair: Pair, changed: np.ndarray, axis: int) -> float:
 def _everything(state: State, known: Known) -> State:
     """A dense change: probabilities of each cause by its shape."""
     shape = dense.shape_of(state.pair)
-    what = rounding(state.pair, known.lattices, known.written, known.ladder)
-    shares = probabilities_of(shape, what)
+    what = rounding(state.pair, known.lattices, known.written, known.ladder, known.allowed)
+    others = dense.shares(shape, known.odds)
+    if not what.measured:
+        what = replace(what, limit=_limit(what, shape, others["dropout_active"], known.allowed))
+    shares = probabilities_of(shape, what, others, known.odds)
+    if max(shares, key=lambda cause: shares[cause]) == "weights_changed":
+        state = _with_weights_for_calibration(state, shares["weights_changed"])
     findings = []
     for cause, probability in sorted(shares.items(), key=lambda item: -item[1]):
         if cause == "numerics":
@@ -166,6 +191,25 @@ def _everything(state: State, known: Known) -> State:
     return state.noted(*findings)
 
 
+def _with_weights_for_calibration(state: State, probability: float) -> State:
+    """Other weights shift and stretch the logits too: where they explain the rest, calibration is theirs.
+
+    Nothing else that is left would: dropout, rounding and other input do not recalibrate.
+    """
+    calibration = state.finding("calibration_shift")
+    if calibration is None:
+        return state
+    explained = float(calibration.evidence["explained"])
+    others = tuple(finding for finding in state.findings if finding is not calibration)
+    told = "What is left is as other weights leave it, and they would shift logits as well."
+    calibration = calibration.changed(
+        status="possible",
+        score=min(calibration.score, 0.45, 0.9 * probability),
+        explanation=f"{calibration.explanation} {told}",
+    )
+    return replace(state, findings=(*others, calibration), left=state.left + explained)
+
+
 def _rounding_last(findings: list[Finding]) -> list[Finding]:
     """Rounding that is not likely stands behind what may have been planted in its size."""
     others = max((finding.score for finding in findings if finding.cause != "numerics"), default=0.0)
@@ -177,21 +221,30 @@ def _rounding_last(findings: list[Finding]) -> list[Finding]:
     ]
 
 
-def probabilities_of(shape: Shape, what: Rounding) -> dict[Cause, float]:
-    """Probabilities of the causes of a dense change."""
-    odds = dense.odds_of_rounding(shape, what.size, what.limit)
-    apart = dense.unlinked(shape)
-    rounded = (1 - apart) / (1 + np.exp(-odds))
-    believed = shape.notes / (shape.notes + FEW_NOTES) * shape.codes**2 / (shape.codes**2 + FEW_CODES**2)
-    shares: dict[Cause, float] = {"numerics": float(rounded)}
-    for family, parts in (
-        (1 - apart, dense.shares_of_linked(shape)),
-        (apart, dense.shares_of_unlinked(shape)),
-    ):
-        for cause, share in parts.items():
-            weighed = believed * share + (1 - believed) / len(parts)
-            shares[cause] = shares.get(cause, 0.0) + (1 - rounded) * family * weighed
-    return shares
+def _limit(what: Rounding, shape: Shape, noise: float, allowed: Level | None) -> float:
+    """How large rounding may be on a model on which it was not measured.
+
+    More where the change has the shape of amplified rounding. And where it is noise inside the model: that is
+    rounding or dropout, and dropout is never that small, unless both manifests vouch for a precision.
+    """
+    limit = what.limit * dense.amplified(shape)
+    if allowed is None and limit < dense.NOISE:
+        limit = limit ** (1 - noise) * dense.NOISE**noise
+    return limit
+
+
+def probabilities_of(
+    shape: Shape, what: Rounding, shares: Mapping[Cause, float], odds: Mapping[Cause, float]
+) -> dict[Cause, float]:
+    """Probabilities of the causes of a dense change: rounding, and the `shares` of the others."""
+    rounded = float(1 / (1 + np.exp(-dense.odds_of_rounding(shape, what.size, what.limit))))
+    believed = shape.notes / (shape.notes + FEW_NOTES) * dense.code_weight(shape.codes)
+    open_ones = [cause for cause in shares if odds.get(cause, 0.0) > -EXCLUDED]
+    weighed: dict[Cause, float] = {
+        cause: (1 - rounded) * (believed * share + (1 - believed) / len(open_ones) * (cause in open_ones))
+        for cause, share in shares.items()
+    }
+    return {"numerics": rounded, **weighed}
 
 
 def _scaled(probability: float, left: float) -> float:

@@ -19,6 +19,7 @@ SATURATED = 15.0  # beyond this logit an FP32 probability holds next to nothing
 AFFINE: tuple["Kind", ...] = ("shift", "temperature", "affine", "per_code_shift", "per_code_affine")
 # A map explains the difference if at most this share of its square is left.
 LEFT_OVER = 0.05
+EXACT = 1e-6  # no richer map is tried
 BINS = 132  # of the monotone curve
 SAMPLE = 4000  # notes a map is fitted on
 
@@ -149,10 +150,12 @@ def calibration(pair: Pair) -> Calibration | None:
         # A richer map must leave a third of what the simpler one does.
         if fitted is not None and (best is None or fitted.left_over < best.left_over / 3):
             best = fitted
-    if best is not None and best.left_over < LEFT_OVER:
+    if best is not None and best.left_over < EXACT:
         return best
     curve = _monotone(pair)
-    return curve if curve is not None and curve.left_over < LEFT_OVER else None
+    if curve is not None and (best is None or curve.left_over < best.left_over / 3):
+        best = curve
+    return best if best is not None and best.left_over < LEFT_OVER else None
 
 
 def _fit(pair: Pair, kind: Kind) -> Calibration | None:

@@ -15,6 +15,8 @@ from shifamind_core.runs.run import Run
 
 # Without doubt in place; fewer rows in place are looked for elsewhere.
 ALL_IN_PLACE = 0.999
+STRANGERS = 0.5  # share of rows in place; beyond it an order would have left rows to be found
+HIDES = 0.3  # spreads: two notes differ by 1.4, so that rows changed less than this are found again
 NEGLIGIBLE = 1e-5  # spreads: of FP32's size, and no recalibration worth the name
 
 
@@ -46,7 +48,11 @@ class State:
 
     def has(self, cause: str) -> bool:
         """Was this cause found, and not merely ruled out?"""
-        return any(finding.cause == cause and finding.score > 0 for finding in self.findings)
+        return self.finding(cause) is not None
+
+    def finding(self, cause: str) -> Finding | None:
+        """The finding on a cause, unless there is none or it was ruled out."""
+        return next((f for f in self.findings if f.cause == cause and f.score > 0), None)
 
     def noted(self, *findings: Finding) -> "State":
         """The same state with more findings."""
@@ -223,7 +229,17 @@ def undo_document_order(state: State) -> State:
     if match is None or not _convincing(match, pair):
         placed = 1.0 if match is None else match.in_place
         reason = f"{placed:.1%} of the notes resemble their own row more than {order.RIVALS} others."
-        return state.noted(ruled_out("document_order", reason, in_place=placed))
+        if placed > STRANGERS:
+            return state.noted(ruled_out("document_order", reason, in_place=placed))
+        lost = Finding(
+            "document_order",
+            "possible",
+            0.1 * (1 - placed),
+            f"Only {reason} None was found elsewhere: another order is possible only beside another change as large.",
+            "Export document ids with the logits.",
+            {"in_place": placed, "found": 0.0 if match is None else match.found},
+        )
+        return state.noted(lost)
     found = np.flatnonzero(match.partner >= 0)
     target = match.partner[found]
     reorder = found[np.argsort(target)]
@@ -240,7 +256,7 @@ def undo_document_order(state: State) -> State:
         state = state.found(after, _document_order_finding(state, match, after, share), share)
     missing = len(match.partner) - len(found)
     if missing > max(1, 0.02 * len(match.partner)):
-        state = replace(state.noted(_missing_notes_finding(match, missing)), pair=after)
+        state = replace(state.noted(_missing_notes_finding(match, missing, after.size)), pair=after)
     return state
 
 
@@ -329,14 +345,18 @@ def _labels_moved_along(state: State, partner: np.ndarray) -> bool | None:
     return bool(moved < stayed)
 
 
-def _missing_notes_finding(match: order.RowMatch, missing: int) -> Finding:
+def _missing_notes_finding(match: order.RowMatch, missing: int, size: float) -> Finding:
+    """Rows without a partner: other notes, if the partners that were found are near; else the change hides them."""
+    near = size < HIDES
+    hidden = f" But rows that were found differ by {size:.2g} spreads: so large a change may hide the others."
     return Finding(
         "different_documents",
-        "likely",
-        0.9 + 0.09 * missing / len(match.partner),
-        f"{missing:,} of the candidate's {len(match.partner):,} notes are not among the reference's; the others are.",
+        "likely" if near else "possible",
+        0.9 + 0.09 * missing / len(match.partner) if near else 0.3,
+        f"{missing:,} of the candidate's {len(match.partner):,} notes are not among the reference's; the others are."
+        f"{'' if near else hidden}",
         "Export document ids with the logits: they show which notes both runs hold.",
-        {"missing": missing, "found": match.found},
+        {"missing": missing, "found": match.found, "size_of_found": size},
     )
 
 
