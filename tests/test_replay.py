@@ -5,16 +5,8 @@ Here a part of it, on few notes; `python -m benchmarks.replay_proof` plants ever
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from shifamind_core.diagnosis.replay.bench import Bench
-from shifamind_core.diagnosis.replay.reported import parse_reported
-from shifamind_core.diagnosis.replay.run import ReplaySpec, Setup, replay
-from shifamind_core.diagnosis.replay.target import target_of
-from shifamind_core.errors import ShifamindError
-from shifamind_core.precision.policy import POLICIES
-from tests.builders import refused
 from tests.replay_cases import (
     ARCHITECTURES,
     RIGHT,
@@ -25,9 +17,7 @@ from tests.replay_cases import (
     Subject,
     applies,
     case_of,
-    expected_of,
 )
-from tests.replay_oracle import Faults, evaluate
 
 NOTES = 32
 ALONE = [name for name in SINGLES if not name.startswith("document_order=perm")]
@@ -48,7 +38,7 @@ def test_what_another_pipeline_did_otherwise_is_found_among_all(subject, name):
     if not applies(name, subject.architecture):
         pytest.skip("there is no such thing in this architecture")
     result = subject.replay(case_of(name))
-    assert expected_of(case_of(name), subject.architecture).met_by(result), result["sentence"]
+    assert subject.expected(case_of(name)).met_by(result), result["sentence"]
 
 
 @pytest.mark.parametrize("names", SEVERAL, ids=" + ".join)
@@ -62,7 +52,7 @@ def test_two_changes_together_are_found(subject, names):
 def test_nothing_planted_and_rounding_are_never_an_intervention(subject, name):
     case = case_of(*(() if name == "nothing" else (name,)))
     result = subject.replay(case)
-    assert expected_of(case, subject.architecture).met_by(result), result["sentence"]
+    assert subject.expected(case).met_by(result), result["sentence"]
 
 
 @pytest.mark.parametrize("name", ["noise of a hundredth on the logits", "max pooling", "length 300"])

@@ -32,7 +32,7 @@ from shifamind_core.precision.policy import Attention, NumericFlags, PrecisionPo
 from shifamind_core.records import to_json
 from shifamind_core.runs.manifest import TokenizationRecord, digest_of
 
-DRAWS = 6  # repetitions of a random recipe: enough for a mean, a variance and their spread
+DRAWS = 8  # repetitions of a random recipe: enough for a mean, a variance and their spread
 BATCH = 16  # notes a forward pass
 Values = Float64[np.ndarray, "draws notes codes"]
 Input = tuple[

@@ -10,6 +10,8 @@ from shifamind_core.diagnosis.replay.target import Rows, Target
 
 Matrix = Float64[np.ndarray, "notes codes"]
 REORDERED = 0.5  # share of the squared distance that another order of rows must take away to be believed
+VAGUE = 0.25  # share of the squared difference by which draws may miss what they predict of each other
+DEVIATIONS = 5.0  # from the draws' own statistics, in their spreads: about one in a thousand
 ORDER_ROWS = 8  # fewest notes on which an order is looked for
 
 
@@ -68,9 +70,10 @@ def _fit(values: Values, wanted: Matrix, base: Matrix, base_squares: float | Non
     squares = float((residual**2).sum())
     if base_squares is None:
         base_squares = float((missing**2).sum())
-    if len(values) > 1:
-        noise = float(values.var(axis=0, ddof=1).sum()) * (1 + 1 / len(values))
-        squares = abs(squares - noise) if like_a_draw(values, wanted) else squares
+    if len(values) > 1 and like_a_draw(values, wanted):
+        # A recipe whose draws differ so much that they predict nothing is granted no more than another.
+        granted = min(_slack(values), VAGUE * base_squares)
+        squares = max(abs(squares - _noise(values)) - granted, 0.0)
     explained = 1.0 if base_squares == 0 and squares == 0 else 1 - squares / max(base_squares, 1e-300)
     along = float((missing * change).sum())
     promise = max(along, 0.0) ** 2 / max(float((missing**2).sum() * (change**2).sum()), 1e-300)
@@ -104,41 +107,85 @@ def could_be_a_draw(two: Values, wanted: Matrix) -> bool:
 def like_a_draw(values: Values, wanted: Matrix) -> bool:
     """Is `wanted` one more draw of the same random recipe? Its statistics must lie where those of the draws lie.
 
-    Each draw is held against the others, as `wanted` is held against all: the typical size of a cell's deviation in
-    units of the draws' spread, how that size follows the spread from cell to cell, how it varies between notes, and how
-    far the note-by-note geometry agrees.
+    Each draw is held against the others, as `wanted` is held against all (`_statistics`).
     """
     if len(values) < 3:
         return False
-    others = [_draw_statistics(np.delete(values, i, axis=0), values[i]) for i in range(len(values))]
+    shapes = [_Shape.of(draw) for draw in values]
+    others = []
+    for i in range(len(values)):
+        rest = [shape for place, shape in enumerate(shapes) if place != i]
+        others.append(_statistics(np.delete(values, i, axis=0), rest, values[i], shapes[i]))
     mean, spread = np.mean(others, axis=0), np.std(others, axis=0, ddof=1)
-    deviation = np.abs(_draw_statistics(values, wanted) - mean)
+    deviation = np.abs(_statistics(values, shapes, wanted, _Shape.of(wanted)) - mean)
     # Few draws know their own spread badly, hence the floor beside the factor.
-    return bool((deviation <= 4 * spread + 0.1).all())
+    return bool((deviation <= DEVIATIONS * spread + 0.1).all())
 
 
-def _draw_statistics(values: Values, one: Matrix) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    """What a draw keeps under changes that others do not: how notes lie to each other, how codes do, and code by code
+    the mean over notes."""
+
+    notes: np.ndarray
+    codes: np.ndarray
+    means: np.ndarray
+
+    @staticmethod
+    def of(values: Matrix) -> "_Shape":
+        centred = values - values.mean(axis=0)
+        unit = centred / (np.linalg.norm(centred, axis=0) + 1e-12)
+        notes, codes = (unit @ unit.T), (unit.T @ unit)
+        return _Shape(
+            notes[np.triu_indices(len(notes), 1)], codes[np.triu_indices(len(codes), 1)], values.mean(axis=0)
+        )
+
+
+def _statistics(values: Values, shapes: list[_Shape], one: Matrix, shape: _Shape) -> np.ndarray:
+    """How `one` lies to these draws.
+
+    The typical size of a cell's deviation in units of the draws' spread, how that size follows the spread from cell to
+    cell, how it varies between notes; how far deviations are common to all notes, and how far to one direction (other
+    weights shift all notes alike, dropout does not); how much the values vary from note to note; and how far the
+    shapes agree.
+    """
     mean, spread = values.mean(axis=0), values.std(axis=0, ddof=1)
     # Cells share information: a spread from few draws is drawn towards that of its code.
     spread = np.sqrt((spread**2 + spread.mean(axis=0) ** 2) / 2) + 1e-12
     deviation = one - mean
-    size = np.log(np.abs(deviation) / spread + 1e-6)
+    relative = deviation / spread
     by_note = np.sqrt((deviation**2).mean(axis=1))
+    singular = np.linalg.svd(relative, compute_uv=False)
+    size = np.log(np.abs(relative) + 1e-6)
+    agreements = [
+        _correlation(getattr(shape, part), np.mean([getattr(other, part) for other in shapes], axis=0))
+        for part in ("notes", "codes", "means")
+    ]
     return np.array(
         [
             np.median(size),
             _correlation(np.log(np.abs(deviation) + 1e-9), np.log(spread)),
             by_note.std() / (by_note.mean() + 1e-12),
-            _correlation(_geometry(one), np.mean([_geometry(draw) for draw in values], axis=0)),
+            np.log(np.sqrt((relative.mean(axis=0) ** 2).mean()) + 1e-6),
+            np.log(singular[0] ** 2 / ((singular**2).sum() + 1e-300) + 1e-6),
+            np.log(one.std(axis=0).mean() / (values.std(axis=1).mean() + 1e-300) + 1e-6),
+            *agreements,
         ]
     )
 
 
-def _geometry(values: Matrix) -> np.ndarray:
-    """Products between notes of centred, unit-length code columns: what a random readout keeps of the features."""
-    centred = values - values.mean(axis=0)
-    centred /= np.linalg.norm(centred, axis=0) + 1e-12
-    return (centred @ centred.T)[np.triu_indices(len(values), 1)]
+def _noise(values: Values) -> float:
+    """How far one more draw is expected to be from the mean of these, squared and summed."""
+    return float(values.var(axis=0, ddof=1).sum()) * (1 + 1 / len(values))
+
+
+def _slack(values: Values) -> float:
+    """By how much the draws themselves miss that expectation, each held against the others."""
+    misses = []
+    for i in range(len(values)):
+        rest = np.delete(values, i, axis=0)
+        misses.append(abs(float(((values[i] - rest.mean(axis=0)) ** 2).sum()) - _noise(rest)))
+    return max(misses)
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

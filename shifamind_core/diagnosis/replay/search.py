@@ -331,8 +331,9 @@ class Search:
         return "confirmed" if winner.fit.max_abs_residual <= numerics.tolerance else "likely"
 
 
-def _rank(trial: Trial) -> tuple[float, int]:
-    return -round(trial.fit.explained, 6), len(trial.names)
+def _rank(trial: Trial) -> tuple[float, int, float]:
+    """Most explained, fewest names, and of random recipes that explain alike the one that says most precisely what."""
+    return -round(trial.fit.explained, 6), len(trial.names), trial.fit.rms_residual
 
 
 def _way(steps: tuple[Intervention, ...]) -> frozenset[int]:
