@@ -10,6 +10,7 @@ from shifamind_core.diagnosis.replay.target import Rows, Target
 
 Matrix = Float64[np.ndarray, "notes codes"]
 REORDERED = 0.5  # share of the squared distance that another order of rows must take away to be believed
+NO_DRAW = 0.5  # share of the squared difference that a random recipe leaves where the target is no draw of it
 VAGUE = 0.25  # share of the squared difference by which draws may miss what they predict of each other
 DEVIATIONS = 5.0  # from the draws' own statistics, in their spreads: about one in a thousand
 ORDER_ROWS = 8  # fewest notes on which an order is looked for
@@ -52,7 +53,7 @@ def fit(values: Values, base: Matrix, target: Target, rows: Rows, reorder: bool 
         return NO_FIT
     wanted = target.values[rows]
     direct = _fit(values, wanted, base)
-    if not reorder or direct.explained > 0.9 or len(rows) < ORDER_ROWS:
+    if not reorder or direct.explained > 0.9999 or len(rows) < ORDER_ROWS:
         return direct
     order = match_rows(values.mean(axis=0), target.values, rows)
     if order is None:
@@ -74,6 +75,9 @@ def _fit(values: Values, wanted: Matrix, base: Matrix, base_squares: float | Non
         # A recipe whose draws differ so much that they predict nothing is granted no more than another.
         granted = min(_slack(values), VAGUE * base_squares)
         squares = max(abs(squares - _noise(values)) - granted, 0.0)
+    elif len(values) > 1:
+        # Draws that the target is not like may still lie nearer to it than the base does: no explanation.
+        squares = max(squares, NO_DRAW * base_squares)
     explained = 1.0 if base_squares == 0 and squares == 0 else 1 - squares / max(base_squares, 1e-300)
     along = float((missing * change).sum())
     promise = max(along, 0.0) ** 2 / max(float((missing**2).sum() * (change**2).sum()), 1e-300)

@@ -333,7 +333,7 @@ class Search:
 
 def _rank(trial: Trial) -> tuple[float, int, float]:
     """Most explained, fewest names, and of random recipes that explain alike the one that says most precisely what."""
-    return -round(trial.fit.explained, 6), len(trial.names), trial.fit.rms_residual
+    return -round(trial.fit.explained, 10), len(trial.names), trial.fit.rms_residual
 
 
 def _way(steps: tuple[Intervention, ...]) -> frozenset[int]:
