@@ -61,7 +61,6 @@ UNLISTED: dict[str, dict[str, Any]] = {
     "the letter e taken out": {"rewrite": lambda text: text.replace("e", "")},
     "every third word taken out": {"rewrite": lambda text: " ".join(w for i, w in enumerate(text.split()) if i % 3)},
     "Unicode compatibility forms": {"rewrite": lambda text: unicodedata.normalize("NFKC", text.replace("a", "á"))},
-    "length 300": {"max_length": 300},
 }  # fmt: skip
 RANDOM = ("dropout=on", "encoder=not_loaded", "head=not_loaded", "concept_embeddings=random")
 OF_CONCEPTS = ("concept_embeddings=random", "concept_embeddings=external")

@@ -37,6 +37,7 @@ SEVERAL = (
     ("lowercase=false", "code_order=alphabetical"),
     ("max_length=256", "document_order=reversed"),
     ("truncation_side=left", "output=probabilities"),
+    ("max_length=128", "output=double_sigmoid"),
 )
 
 
@@ -67,7 +68,9 @@ def test_nothing_planted_and_rounding_are_never_an_intervention(subject, name):
     assert subject.expected(case).met_by(result), result["sentence"]
 
 
-@pytest.mark.parametrize("name", ["noise of a hundredth on the logits", "max pooling", "length 300"])
+@pytest.mark.parametrize(
+    "name", ["noise of a hundredth on the logits", "max pooling", "every third word taken out"]
+)
 def test_what_is_not_in_the_list_stays_unexplained(subject, name):
     result = subject.replay(Case((), replace(RIGHT, **UNLISTED[name])))
     assert (result["verdict"], result["best"]["interventions"]) == ("unexplained", [])

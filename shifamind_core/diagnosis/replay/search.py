@@ -1,7 +1,7 @@
 """Search the interventions, one by one and then together, for the one that reproduces the other run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -122,6 +122,8 @@ class Search:
         self.interventions = [step for step in interventions if step.apply(base) != base]
         self.rows = bench.target.choose(notes)
         self.confirming = bench.target.more(self.rows, max(CONFIRMED, notes))
+        wanted = bench.target.values[self.rows]
+        self._between_0_and_1 = bool(((wanted > 0) & (wanted < 1)).all())
         self.trials: list[Trial] = []
         self.remarks: list[str] = list(bench.target.remarks)
         self._levels: dict[Trial, str | None] = {}
@@ -149,7 +151,11 @@ class Search:
     ) -> Trial:
         base = self.bench.values(self.base, rows)[0]
         values = self._draws(recipe, rows)
-        return Trial(steps, recipe, fit(values, base, self.bench.target, rows, reorder), len(rows))
+        found = fit(values, base, self.bench.target, rows, reorder)
+        if self._between_0_and_1 and recipe.random and not recipe.outputs:
+            # Small random logits may lie as near, but logits have both signs.
+            found = replace(found, explained=min(found.explained, 0.5))
+        return Trial(steps, recipe, found, len(rows))
 
     def _draws(self, recipe: Recipe, rows: Rows) -> Values:
         """Of a random recipe two draws, and the others only if the target could be one more."""
