@@ -8,12 +8,12 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from shifamind_core.arrays import Labels, frozen
+from shifamind_core.arrays import frozen
 from shifamind_core.artifacts.splits import Split
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 
-Rows = Int64[np.ndarray, " notes"]
+Rows = Int64[np.ndarray, "_"]
 FEWEST = 8  # notes on which labels may decide who is who
 RESOLVED = (
     8.0  # logits beyond it are lost where FP32 probabilities were saved: 1 − σ(8) is 3e-4, to five digits
@@ -199,7 +199,7 @@ def _by_id(wanted: np.ndarray, splits: Mapping[str | None, Split]) -> Places:
 
 
 def _without_ids(
-    documents: int, labels: Labels | None, split: Split, remarks: list[str]
+    documents: int, labels: np.ndarray | None, split: Split, remarks: list[str]
 ) -> Int64[np.ndarray, " rows"] | None:
     """The split's note of each row: by position where labels do not contradict it, else by labels that occur once."""
     total = len(split.texts)
@@ -221,7 +221,7 @@ def _without_ids(
     return position
 
 
-def _by_labels(theirs: Labels, ours: Labels) -> Int64[np.ndarray, " rows"] | None:
+def _by_labels(theirs: np.ndarray, ours: np.ndarray) -> Int64[np.ndarray, " rows"] | None:
     """The row of `ours` with the same labels, where they occur once on either side; `None` if that is too few."""
     here, there = [row.tobytes() for row in ours], [row.tobytes() for row in theirs]
     place = {row: index for index, row in enumerate(here)}
