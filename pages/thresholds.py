@@ -14,7 +14,7 @@ from shifamind_core.ui.charts import show_figure
 from shifamind_core.ui.tables import show_table
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.validation import validation_of
-from shifamind_core.ui.widgets import load_run, pick_runs, runs_on_offer, show_error
+from shifamind_core.ui.widgets import default_pair, load_run, pick_runs, runs_on_offer, show_error
 
 GRIDS: dict[GridName, str] = {"seed": "The seed's", "clean": "Exact decimals"}
 COLUMNS = ("run", "protocol", "threshold", "k", "micro_f1", "macro_f1", "macro_f1_of_means", "validation_micro_f1",
@@ -22,7 +22,7 @@ COLUMNS = ("run", "protocol", "threshold", "k", "micro_f1", "macro_f1", "macro_f
 
 st.title("Thresholds")
 offers = [offer for offer in runs_on_offer("test") if offer.labelled]
-chosen = pick_runs("Runs", "runs", offers)
+chosen = pick_runs("Runs", "runs", offers, default=[one for one in default_pair(offers) if one is not None])
 if not offers:
     st.stop()
 if not chosen:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from shifamind_core.artifacts.run_directory import RunDirectory
-from shifamind_core.errors import ShifamindError
+from shifamind_core.errors import PolicyRefused, ShifamindError
 from shifamind_core.inference.pipeline import Outcome, Pipeline, Setting
 from shifamind_core.inference.tokenization import Progress, Tokenization
 from shifamind_core.precision.policy import Attention, policy_named
@@ -106,31 +106,39 @@ class LayersSpec:
 def run_layers(
     spec: LayersSpec, cache: Path | None, progress: Progress | None = None, partial: Partial | None = None
 ) -> dict[str, Any]:
-    """Layer profiles of `spec`'s policies, and the model and notes that they were measured on."""
+    """Layer profiles of `spec`'s policies, and the model and notes that they were measured on.
+
+    Of several policies, one that the device cannot honour is listed under `refused`, with the reason.
+
+    Raises
+    ------
+    PolicyRefused
+        The device can honour none of the policies, or not the one that they are held against.
+    """
     from shifamind_core.analysis.layer_divergence import profile_json
     from shifamind_core.inference.activations import LayerSetting, profile_layers
-    from shifamind_core.precision.apply import check_honoured, resolve_device
+    from shifamind_core.precision.apply import check_honoured, refusal, resolve_device
 
     if spec.notes < 1:
         raise ShifamindError(f"Layers were asked for on {spec.notes} notes; at least 1 is needed.")
     pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
     reference = LayerSetting(policy_named(spec.against), spec.against_attention)
-    candidates = [LayerSetting(policy_named(name), spec.attention) for name in spec.policies]
     device = resolve_device(spec.device)
-    for setting in (reference, *candidates):
-        check_honoured(setting.policy, device)
+    refused = {name: reason for name in spec.policies if (reason := refusal(policy_named(name), device))}
+    candidates = [
+        LayerSetting(policy_named(name), spec.attention) for name in spec.policies if name not in refused
+    ]
+    check_honoured(reference.policy, device)
+    if not candidates:
+        raise PolicyRefused(" ".join(refused.values()))
     split = pipeline.split(spec.split).head(spec.notes)
     tokens = pipeline.tokens(split, LOWERCASE[spec.lowercase], progress)
     notes = tokens.prepare(Tokenization(max_length=spec.max_length))
     result: dict[str, Any] = {
-        "model": {
-            "run_directory": pipeline.directory.name,
-            "architecture": pipeline.checkpoint.architecture,
-            "parameters": pipeline.checkpoint.record.parameters,
-        },
+        **_measured_on(pipeline, spec.device),
         "split": spec.split,
         "tokens": int(notes.ids.shape[1]),
-        "device": device.type,
+        "refused": refused,
         "profiles": [],
     }
     for candidate in candidates:
@@ -141,6 +149,25 @@ def run_layers(
         if partial:
             partial(result)
     return result
+
+
+def _measured_on(pipeline: Pipeline, device: str) -> dict[str, Any]:
+    """Which model and which machine a measurement speaks of: it holds for no other."""
+    from shifamind_core.precision.apply import resolve_device
+    from shifamind_core.precision.environment import observe_environment
+
+    machine = observe_environment(resolve_device(device))
+    record = pipeline.checkpoint.record
+    return {
+        "model": {
+            "run_directory": pipeline.directory.name,
+            "architecture": pipeline.checkpoint.architecture,
+            "parameters": record.parameters,
+            "weights_digest": record.weights_digest,
+        },
+        "device": machine.device,
+        "gpu": machine.gpu,
+    }
 
 
 def _named(name: str, progress: Progress | None) -> Progress | None:
@@ -163,18 +190,16 @@ def run_probe(
     spec: ProbeSpec, cache: Path | None, progress: Progress | None = None, partial: Partial | None = None
 ) -> dict[str, Any]:
     """The probes of `diagnosis.probes` on a run directory."""
-    from shifamind_core.diagnosis.probes import probes_json, run_probes
+    from shifamind_core.diagnosis.probes import Probe, probes_json, run_probes
 
     pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
-    return probes_json(
-        run_probes(
-            pipeline,
-            spec.device,
-            spec.notes,
-            progress,
-            (lambda sofar: partial(probes_json(sofar))) if partial else None,
-        )
-    )
+    about = _measured_on(pipeline, spec.device)
+
+    def tell(found: list[Probe]) -> None:
+        if partial:
+            partial(about | probes_json(found))
+
+    return about | probes_json(run_probes(pipeline, spec.device, spec.notes, progress, tell))
 
 
 @dataclass(frozen=True)
@@ -214,7 +239,12 @@ def run_certify(spec: CertifySpec, cache: Path | None, progress: Progress | None
     referee = replace(asked, policy="fp64").setting()
     exact = pipeline.score(spec.split, referee, count, progress).run
     found = certificate(run, run.logits[:count], exact.logits, spec.threshold)
-    return certificate_json(found) | {"run_digest": run.digest, "documents": run.documents}
+    about = _measured_on(pipeline, spec.device)
+    return (
+        about
+        | certificate_json(found)
+        | {"split": spec.split, "run_digest": run.digest, "documents": run.documents}
+    )
 
 
 def _predict(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any]:

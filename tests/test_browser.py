@@ -91,6 +91,26 @@ def test_the_same_request_is_answered_from_the_cache(server: Dashboard, new_tab)
         tab.settle()
 
 
+def test_a_click_on_a_point_shows_that_layer(server: Dashboard, new_tab) -> None:
+    tab = new_tab(server, height=1600).open("layers")
+    page = tab.page
+    page.get_by_role("button", name="Compare layers").click()
+    page.get_by_role("heading", name="One layer").wait_for()
+    tab.settle()
+    module = page.get_by_role("combobox", name="Module")
+    points = page.locator("[data-testid=stPlotlyChart] .points path.point")
+    points.first.wait_for()
+    before = module.input_value()
+    # Of the first line the last point: the logits' own layer, unlike any that could be shown unasked.
+    box = points.nth(points.count() // 3 - 1).bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_function(
+        "before => document.querySelector('input[aria-label*=Module]').value != before", arg=before
+    )
+    tab.settle()
+    assert module.input_value() == "diagnosis_classifier"
+
+
 @pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
 def test_no_page_calls_another_host_or_is_wider_than_the_screen(
     server: Dashboard, new_tab, width: int, theme: str

@@ -9,6 +9,7 @@ import pytest
 from shifamind_core.cli import parser
 from shifamind_core.diagnosis.findings import Cause
 from shifamind_core.precision.policy import POLICIES
+from shifamind_core.ui.navigation import PAGES
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCS = {path.name: path.read_text() for path in (PROJECT / "docs").glob("*.md")}
@@ -44,7 +45,7 @@ def test_every_command_is_in_the_readme():
         assert f"shifamind_core {name}" in README
 
 
-def test_every_page_answers_a_question_of_its_own():
-    assert {"overview", "inference", "thresholds", "codes", "differences", "report"} <= {
-        path.stem for path in (PROJECT / "pages").glob("*.py")
-    }
+def test_every_page_is_in_the_readme_with_its_question():
+    rows = re.findall(r"^\| ([A-Z][a-z]+) \| (.+) \|$", README, re.MULTILINE)
+    assert rows == [(entry.title, entry.question) for entry in PAGES]
+    assert len({entry.question for entry in PAGES}) == len(PAGES)

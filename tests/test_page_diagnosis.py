@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,17 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from shifamind_core.analysis.alignment import align
 from shifamind_core.analysis.comparison import compare
 from shifamind_core.analysis.flip_bound import flip_bound
+from shifamind_core.analysis.gap_split import split_gap
 from shifamind_core.diagnosis.claims import SEED_CLAIMS
 from shifamind_core.diagnosis.diagnose import diagnose
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.diagnosis import findings_table, trials_table
 from shifamind_core.runs.cache import RunCache
+from shifamind_core.runs.manifest import CheckpointRecord
+from shifamind_core.ui.gap_panel import gap_sentence
 from tests.dashboard import Dashboard, dashboard, filled, small_run
 
 __all__ = ["dashboard", "filled"]  # fixtures
@@ -196,7 +201,8 @@ def test_the_tuned_protocol_is_proved_too(filled: Dashboard) -> None:
 def test_the_ladder_is_started_as_chosen(filled: Dashboard) -> None:
     app = choose(filled.open("diagnosis"), "256 notes")
     button(app, "Run the ladder").click().run()
-    assert filled.submitted == [("ladder", {**filled.source, "split": "test", "limit": 256})]
+    asked = {"lowercase": "true", "max_length": 512, "split": "test", "limit": 256}
+    assert filled.submitted == [("ladder", {**filled.source, **asked})], "tokenized as the candidate was"
 
 
 @pytest.mark.parametrize("kind", ["ladder", "replay"])
@@ -213,6 +219,38 @@ def test_a_failed_ladder_says_why(filled: Dashboard) -> None:
     assert "The checkpoint is damaged" in text(filled.open("diagnosis"))
 
 
+# Which model
+
+
+def of_weights(digest: str | None, **more: Any):
+    """A run whose manifest names these weights."""
+    run = small_run(**more)
+    record = CheckpointRecord(weights_digest=digest, architecture="cls_fusion", parameters=1000)
+    return replace(run, manifest=replace(run.manifest, checkpoint=record))
+
+
+def test_the_page_says_which_model_it_speaks_of(dashboard: Dashboard) -> None:
+    dashboard.make_run_directory()
+    ours = of_weights("c" * 64, noise=0.01, seed=9)
+    dashboard.compute(ours)
+    dashboard.add_reference(of_weights("d" * 64, lowercase=False, noise=1.5, seed=7), "cased.safetensors")
+    add_ladder(dashboard, checkpoint="c" * 64)
+    said = text(dashboard.open("diagnosis", candidate=ours.digest[:12]))
+    assert "run_1 · CLS fusion · 1,000 parameters · weights cccccccc · CPU" in said
+    assert "The reference has **other weights** (dddddddd)" in said
+    assert "The precision ladder has the same weights, on CPU, 64 notes" in said
+    add_ladder(dashboard, checkpoint="e" * 64)
+    said = text(dashboard.open("diagnosis", candidate=ours.digest[:12]))
+    assert "measured another checkpoint than the candidate's" in said
+
+
+def test_a_model_that_no_manifest_names_is_not_guessed(filled: Dashboard) -> None:
+    add_ladder(filled)
+    said = text(filled.open("diagnosis"))
+    assert "Model of the candidate: **run_1 · CPU**" in said
+    assert "cannot be held against weights that are not known" in said
+
+
 # Findings, provenance, hypotheses, parts of the gap
 
 
@@ -223,6 +261,21 @@ def test_findings_stand_in_order_and_only_the_open_one_is_drawn(filled: Dashboar
     assert len(labels) == len(held)
     assert all(f"{finding.score:.2f}" in label for finding, label in zip(held, labels, strict=True))
     assert text(app).count("To confirm:") == 1
+
+
+def test_a_ruled_out_cause_can_be_opened_to_its_evidence(filled: Dashboard) -> None:
+    refuted = [
+        f for f in diagnose(small_run(), reference()).findings if f.status == "ruled_out" and f.evidence
+    ]
+    app = filled.open("diagnosis")
+    assert not [one for one in app.selectbox if one.label == "Evidence of"], "drawn when it is opened"
+    stem = f"{small_run().digest[:8]}-{reference().digest[:8]}"
+    app.session_state[f"finding.{stem}.ruled_out"] = True
+    app = app.run()
+    (picker,) = (one for one in app.selectbox if one.label == "Evidence of")
+    app = picker.set_value(refuted[0].cause).run()
+    shown = [one.value for one in app.dataframe if "Evidence" in one.value]
+    assert set(shown[-1]["Evidence"]) == {name.replace("_", " ") for name in refuted[0].evidence}
 
 
 def test_fields_that_differ_say_what_they_can_explain(filled: Dashboard) -> None:
@@ -248,6 +301,26 @@ def test_the_parts_of_the_gap_are_shown_with_intervals(filled: Dashboard) -> Non
     (table,) = (one.value for one in app.dataframe if "Macro F1, 95 %" in one.value)
     gap = compare(small_run(), reference()).macro_f1.gap
     assert table["Macro F1"][0] == f"{gap:+.4f}"
+    assert f"**Macro F1 {gap:+.4f}: " in text(app)
+
+
+@pytest.mark.parametrize(
+    ("change", "kinds"),
+    [
+        (lambda logits, noise: logits - 2.5, "ranking is kept"),
+        (lambda logits, noise: noise, "no recalibration mends it"),
+        (lambda logits, noise: noise - 2.5, "Two kinds of change"),
+    ],
+)
+def test_what_the_gap_is_made_of_is_said_in_words(change, kinds: str) -> None:
+    """The reference's logits shifted, permuted among the notes of each code, or both."""
+    random = np.random.default_rng(0)
+    labels = (random.random((4000, 4)) < 0.3).astype(np.uint8)
+    logits = labels * 3 - 1.5 + random.normal(0, 1, labels.shape)
+    there = small_run(logits=logits.astype(np.float32), labels=labels, document_ids=None)
+    noise = random.permuted(logits, axis=0)
+    here = replace(there, logits=change(logits, noise).astype(np.float32))
+    assert kinds in gap_sentence(split_gap(align(here, there)))
 
 
 # Scores reported elsewhere
@@ -261,7 +334,7 @@ def test_a_row_of_the_seed_fills_the_form_and_is_called_a_claim(filled: Dashboar
     app = choose(reported(filled), "H100")
     assert not app.exception
     assert app.number_input(key="reported.macro_f1@0.5").value == 0.2934
-    assert "Claims of the seed's author" in text(app)
+    assert "claims of its author" in text(app) and "not measured here" in text(app)
     app = choose(app, "L4")
     assert app.number_input(key="reported.micro_f1@0.5").value is None
     (table,) = (one.value for one in app.dataframe if "Reported" in one.value)
@@ -287,9 +360,17 @@ def test_the_decisive_pair_is_one_button(filled: Dashboard) -> None:
     assert spec["reported"].startswith("macro_f1@0.5=0.2169,micro_f1@0.5=0.3717,best_threshold=0.22")
 
 
+def test_the_demo_is_not_taken_for_the_seeds_checkpoint(dashboard: Dashboard, monkeypatch) -> None:
+    monkeypatch.delenv("SHIFAMIND_RUN_DIR")
+    demo = replace(small_run(), manifest=replace(small_run().manifest, run_directory="demo"))
+    dashboard.compute(demo)
+    assert "not the one that these scores were reported of" in text(reported(dashboard))
+
+
 def test_without_any_score_the_page_asks_for_one(filled: Dashboard) -> None:
     app = reported(filled)
     assert not app.exception
+    assert button(app, "Casing on, casing off").disabled
     assert "Fill in at least one reported score" in text(app)
 
 

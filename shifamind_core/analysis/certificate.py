@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 from scipy.special import logit
 
 from shifamind_core.analysis.checks import refuse_non_finite
@@ -69,11 +70,9 @@ def certificate(run: Run, portable: Logits, referee: Logits, threshold: float = 
     ShifamindError
         Shapes that differ, logits that are not finite, or no probability as threshold.
     """
-    check_thresholds(np.array([threshold]))
-    refuse_non_finite(run)
+    margins = sorted_margins(run, threshold)
     error = largest_error(portable, referee)
     epsilon = MACHINES * error
-    margins = np.abs(run.logits.astype(np.float64) - logit(threshold))
     labelled = flip_bound(run, threshold).f1_range(epsilon) if run.labels is not None else None
     return Certificate(
         threshold=threshold,
@@ -81,11 +80,24 @@ def certificate(run: Run, portable: Logits, referee: Logits, threshold: float = 
         measured_error=error,
         measured_notes=len(referee),
         epsilon=epsilon,
-        at_risk=int((margins <= epsilon).sum()),
-        smallest_margin=float(margins.min()),
+        at_risk=int(np.searchsorted(margins, epsilon, side="right")),
+        smallest_margin=float(margins[0]),
         macro_f1=labelled.macro_f1 if labelled else None,
         micro_f1=labelled.micro_f1 if labelled else None,
     )
+
+
+def sorted_margins(run: Run, threshold: float = 0.5) -> Float64[np.ndarray, " decisions"]:
+    """|logit − logit(threshold)| of every decision, ascending.
+
+    Raises
+    ------
+    ShifamindError
+        Logits that are not finite, or no probability as threshold.
+    """
+    check_thresholds(np.array([threshold]))
+    refuse_non_finite(run)
+    return np.sort(np.abs(run.logits.astype(np.float64) - logit(threshold)), axis=None)
 
 
 def largest_error(candidate: Logits, referee: Logits) -> float:

@@ -8,13 +8,12 @@ import plotly.graph_objects as go
 
 from shifamind_core.analysis.flip_bound import SampledRange
 from shifamind_core.diagnosis.proof import Need, Proof
-from shifamind_core.figures.style import BAND_OPACITY, CANDIDATE, GUIDE, PALETTE, REFERENCE, plain, styled
+from shifamind_core.figures.marks import ROW, Mark, add_marks
+from shifamind_core.figures.style import BAND_OPACITY, CANDIDATE, PALETTE, REFERENCE, plain, styled
 
 Metric = Literal["macro_f1", "micro_f1"]
 TITLES: dict[Metric, str] = {"macro_f1": "Macro F1", "micro_f1": "Micro F1"}
 SAMPLED = PALETTE[2]
-_LABEL_SHARE = 0.012  # of the axis, that one letter of a label takes
-_ROW = 18  # pixels between two rows of labels
 
 
 def proof_figure(
@@ -49,10 +48,10 @@ def proof_figure(
     need = next((need for need in proof.needs if need.metric == metric), None)
     if need is not None:
         _add_scores(figure, need)
-    marks = [(plain(one.policy), one.epsilon, False) for one in proof.policies if one.epsilon > 0]
+    marks = [Mark(plain(one.policy), one.epsilon) for one in proof.policies if one.epsilon > 0]
     if need is not None and need.epsilon:
-        marks.append((f"needed: {need.epsilon:.2g}", need.epsilon, True))
-    rows = _add_marks(figure, marks, float(x[0]), float(x[-1]))
+        marks.append(Mark(f"needed: {need.epsilon:.2g}", need.epsilon, decisive=True))
+    rows = add_marks(figure, marks, float(x[0]), float(x[-1]))
     figure.update_xaxes(
         type="log",
         title_text="ε: no logit moves by more than this",
@@ -63,7 +62,7 @@ def proof_figure(
     )
     figure.update_yaxes(title_text=TITLES[metric])
     return styled(
-        figure, height=400 + _ROW * rows, margin={"l": 10, "r": 10, "t": 16 + _ROW * rows, "b": 10},
+        figure, height=400 + ROW * rows, margin={"l": 10, "r": 10, "t": 16 + ROW * rows, "b": 10},
         hovermode="x unified", showlegend=False,
     )  # fmt: skip
 
@@ -99,26 +98,3 @@ def _add_scores(figure: go.Figure, need: Need) -> None:
             text=f"{name} {value:.4f}",
             showarrow=False,
         )
-
-
-def _add_marks(figure: go.Figure, marks: list[tuple[str, float, bool]], low: float, high: float) -> int:
-    """Vertical lines whose labels, above the plot, do not run into each other; how many rows these take."""
-    ends: list[float] = []  # of the last label in each row, as a share of the axis
-    for text, value, needed in sorted(marks, key=lambda mark: mark[1]):
-        at = float(np.log(value / low) / np.log(high / low))
-        half = _LABEL_SHARE * (len(text) + 1) / 2
-        row = next((row for row, end in enumerate(ends) if at - half > end), len(ends))
-        ends[row : row + 1] = [at + half]
-        shade = REFERENCE if needed else GUIDE
-        figure.add_vline(x=value, line={"color": shade, "width": 2 if needed else 1.5, "dash": "solid" if needed else "dot"})  # fmt: skip
-        figure.add_annotation(
-            x=float(np.log10(value)),
-            y=1,
-            yref="paper",
-            yanchor="bottom",
-            yshift=_ROW * row,
-            text=f"<b>{text}</b>" if needed else text,
-            font={"color": REFERENCE} if needed else {},
-            showarrow=False,
-        )
-    return max(len(ends), 1)

@@ -2,9 +2,10 @@
 
 Measured one product at a time on an H200 (docs/precision.md, `benchmarks/gpu_evidence.py`):
 
-- TF32 rounds both inputs of a matrix product to 10 mantissa bits, nearest, ties to even, and accumulates in FP32: linear
-  layers, explicit and batched products alike. A product with a single row (a matrix times a vector) stays FP32, and so does
-  fused attention.
+- TF32 rounds both inputs of a matrix product to 10 mantissa bits, nearest, ties to even, and accumulates in FP32: given inputs
+  rounded beforehand, every product that went through TF32 gave the same bits. Those are all linear layers of two rows and
+  more, and explicit products that are large or aligned enough for tensor cores (`through_tensor_cores`). A product with a
+  single row (a matrix times a vector) stays FP32, and so does fused attention.
 - BF16 and FP16 autocast store what they compute: inputs, weights and bias of a product are rounded, and its output too.
   Fused attention also rounds exp(score − largest score) before it multiplies the values. Layer norm, softmax and sums
   run in FP32; every other function runs in the dtype it is handed.
@@ -44,6 +45,17 @@ def round_tf32(x: Tensor) -> Tensor:
     """
     bits = x.contiguous().view(torch.int32)
     return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
+
+
+def through_tensor_cores(rows: int, inner: int, columns: int) -> bool:
+    """Whether an H200 takes TF32 for an explicit FP32 product [..., rows, inner] × [..., inner, columns].
+
+    cuBLAS chooses by size, and by whether rows line up at 16 bytes. This rule gives its choice for 158 of 180 products that
+    were asked (`benchmarks/product_census.py`), among them all of this size: BERT-base, 16 notes and more a batch.
+    """
+    if inner % 4 == 0 and columns % 4 == 0:
+        return inner >= 16
+    return rows >= 64 and min(inner, columns) >= 48
 
 
 class Emulation(TorchFunctionMode):
@@ -86,7 +98,8 @@ class Emulation(TorchFunctionMode):
         return self._output(F.linear(self._rounded(x), self._rounded(weight), bias))
 
     def _product(self, func: Callable[..., Tensor], left: Tensor, right: Tensor, **kwargs: Any) -> Tensor:
-        if not self._concerns(left, right):
+        shape = (left.shape[-2], left.shape[-1], right.shape[-1])
+        if not self._concerns(left, right) or (self.stored is None and not through_tensor_cores(*shape)):
             return func(left, right, **kwargs)
         return self._output(func(self._rounded(left), self._rounded(right), **kwargs))
 

@@ -18,9 +18,11 @@ from shifamind_core.analysis.thresholds import (
     threshold_curve,
 )
 from shifamind_core.diagnosis.diagnose import Diagnosis
+from shifamind_core.diagnosis.rungs import Ladder
 from shifamind_core.errors import ShifamindError
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.diagnosis import findings_table, trials_table
+from shifamind_core.report.measurements import certificate_table, ladder_table, layers_table, probes_table
 from shifamind_core.report.provenance import with_provenance
 from shifamind_core.report.tables import codes_table, comparison_table, curve_table, metrics_table
 from shifamind_core.runs.run import Run
@@ -32,7 +34,8 @@ T = TypeVar("T")
 class Selection:
     """What a report is about. A validation run is the one its run was tuned on, if any.
 
-    `diagnosis` and `replay` (its JSON) are of these two runs, where they were made.
+    `diagnosis` and `replay` (its JSON) are of these two runs, where they were made. `ladder`, `layers`, `probes` and
+    `certificate` (the last three as JSON) were measured on the checkpoint of the selected run directory.
     """
 
     candidate: Run
@@ -43,6 +46,10 @@ class Selection:
     threshold: float = FIXED_THRESHOLD
     diagnosis: Diagnosis | None = None
     replay: Mapping[str, Any] | None = None
+    ladder: Ladder | None = None
+    layers: Mapping[str, Any] | None = None
+    probes: Mapping[str, Any] | None = None
+    certificate: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +71,7 @@ class _Part:
 
 
 def report(selection: Selection) -> Report:
-    """All tables of the selection, each row with the provenance of the runs it speaks of.
+    """All tables of the selection, each row with the provenance of the runs, or of the checkpoint, it speaks of.
 
     What cannot be made (no labels, logits that are not finite, runs with nothing in common) is left out, and
     the remarks say why.
@@ -92,6 +99,10 @@ def report(selection: Selection) -> Report:
         if selection.diagnosis is None
         else _of_both(selection, findings_table(selection.diagnosis)),
         "trials": None if selection.replay is None else _of_both(selection, trials_table(selection.replay)),
+        "ladder": None if selection.ladder is None else ladder_table(selection.ladder),
+        "layers": None if selection.layers is None else layers_table(selection.layers),
+        "probes": None if selection.probes is None else probes_table(selection.probes),
+        "certificate": None if selection.certificate is None else certificate_table(selection.certificate),
     }
     remarks = [*(() if comparison is None else comparison.remarks), *refusals]
     return Report(

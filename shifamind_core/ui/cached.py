@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from shifamind_core.analysis.certificate import sorted_margins
 from shifamind_core.analysis.comparison import RunComparison, compare
 from shifamind_core.analysis.flip_bound import SampledRange, flip_bound
 from shifamind_core.analysis.gap_split import GapSplit, split_gap
@@ -96,6 +97,11 @@ def claims(
     return _claims(_key(run, validation), digest_of(dict(reported)), run, own, reported, fixed, tuned)
 
 
+def margins(run: Run, threshold: float) -> np.ndarray:
+    """`sorted_margins`."""
+    return _margins(run.digest, threshold, run)
+
+
 def whole_report(selection: Selection) -> Report:
     """`report`."""
     key = _key(
@@ -104,7 +110,8 @@ def whole_report(selection: Selection) -> Report:
         selection.candidate_validation,
         selection.reference_validation,
     )
-    found = digest_of([selection.diagnosis and selection.diagnosis.to_json(), selection.replay])
+    measured = [selection.ladder, selection.layers, selection.probes, selection.certificate]
+    found = digest_of([selection.diagnosis and selection.diagnosis.to_json(), selection.replay, *measured])
     return _report(key, selection.grid, selection.threshold, found, selection)
 
 
@@ -173,6 +180,11 @@ def _sampled(key: str, _run: Run, _policy_run: Run, _referee: Run) -> SampledRan
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _gap_split(key: str, thresholds: tuple[float, float], _comparison: RunComparison) -> GapSplit:
     return split_gap(_comparison.aligned, *thresholds)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _margins(digest: str, threshold: float, _run: Run) -> np.ndarray:
+    return sorted_margins(_run, threshold)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from shifamind_core.analysis.thresholds import FIXED_THRESHOLD
@@ -179,12 +178,6 @@ def _ask_scores() -> dict[str, float]:
                     bind="query-params",
                     **KEEP,
                 )
-        with st.popover("The seed's table"):
-            st.caption(
-                "Claims of the seed's author: 17,266 notes, 50 codes, one checkpoint. Not measured here."
-            )
-            table = pd.DataFrame(SEED_CLAIMS).T.rename(columns=SCORES)
-            st.dataframe(table, placeholder="–", column_config={title: st.column_config.NumberColumn(format="%.4f") for title in table})  # fmt: skip
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -74,9 +74,11 @@ def show_findings(diagnosis: Diagnosis, stem: str) -> None:
             with box:
                 show_finding(finding)
     if refuted:
-        with st.expander(f"{status_badge('ruled_out')} {len(refuted)} other causes"):
-            for finding in refuted:
-                st.markdown(f"**{cause_title(finding.cause)}.** {safe_text(finding.explanation, 900)}")
+        label = f"{status_badge('ruled_out')} {len(refuted)} other causes"
+        box = st.expander(label, on_change="rerun", key=f"finding.{stem}.ruled_out")
+        if box.open:
+            with box:
+                _show_refuted(refuted)
     st.download_button(
         "Findings as CSV",
         lambda: csv_text(findings_table(diagnosis)),
@@ -85,6 +87,24 @@ def show_findings(diagnosis: Diagnosis, stem: str) -> None:
         on_click="ignore",
         icon=":material/download:",
     )
+
+
+def _show_refuted(refuted: list[Finding]) -> None:
+    """Why each is not it, and the evidence of the one that is asked for."""
+    for finding in refuted:
+        st.markdown(f"**{cause_title(finding.cause)}.** {safe_text(finding.explanation, 900)}")
+    by_cause = {finding.cause: finding for finding in refuted if finding.evidence or finding.view is not None}
+    if by_cause:
+        asked = st.selectbox(
+            "Evidence of",
+            list(by_cause),
+            index=None,
+            format_func=cause_title,
+            placeholder="Choose a cause",
+            width=420,
+        )
+        if asked is not None:
+            show_finding(by_cause[asked])
 
 
 def show_finding(finding: Finding) -> None:

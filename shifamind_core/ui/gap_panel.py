@@ -10,6 +10,11 @@ from shifamind_core.ui import cached
 from shifamind_core.ui.charts import show_figure
 from shifamind_core.ui.diagnosis_question import Question
 
+KINDS = {
+    frozenset({"ranking", "calibration"}): "Two kinds of change: calibration moved, and ranking with it.",
+    frozenset({"calibration"}): "Calibration moved, ranking is kept: recalibration would mend it.",
+    frozenset({"ranking"}): "Ranking changed, calibration did not: no recalibration mends it.",
+}
 PROTOCOLS = {"fixed": "Both at 0.5", "tuned": "Each at its tuned threshold"}
 
 
@@ -29,6 +34,7 @@ def show_gap_split(question: Question) -> None:
         thresholds = thresholds if protocol == "fixed" else question.thresholds
     assert question.whole is not None
     split = cached.gap_split(*question.whole, thresholds)
+    st.markdown(gap_sentence(split))
     show_figure(
         gap_split_figure(split),
         "gap",
@@ -41,6 +47,18 @@ def show_gap_split(question: Question) -> None:
         f"({split.draws:,} draws)."
     )
     st.dataframe(gap_table(split), hide_index=True, placeholder="")
+
+
+def gap_sentence(split: GapSplit) -> str:
+    """Which parts are clearly there, largest first; a part whose interval holds 0 is not."""
+    told, kinds = [], set()
+    for name, metric in (("Macro F1", split.macro_f1), ("micro F1", split.micro_f1)):
+        clear = {part: one.value for part, one in metric.parts.items() if one.low > 0 or one.high < 0}
+        kinds |= {"calibration" if part.endswith("calibration") else part for part in clear}
+        largest = sorted(clear, key=lambda part: -abs(clear[part]))
+        parts = ", ".join(f"{PARTS[part]} {clear[part]:+.4f}" for part in largest)
+        told.append(f"{name} {metric.gap.value:+.4f}: {parts or 'no part is clearly there'}")
+    return f"**{'; '.join(told)}.** {KINDS.get(frozenset(kinds), '')}"
 
 
 def gap_table(split: GapSplit) -> pd.DataFrame:

@@ -19,7 +19,7 @@ KEEP: Any = {"persist_state": "session"}
 
 def ask_settings(found: dict[str, Any] | None, splits: tuple[str, ...]) -> dict[str, Any]:
     """The choices, named as `predict` takes them. `found` is the inspection; without it nothing is refused yet."""
-    left, middle, right = st.columns([5, 4, 4], gap="large")
+    left, middle, right = st.columns(3, gap="medium")
     with left:
         policy = _ask_policy(found)
     with middle:

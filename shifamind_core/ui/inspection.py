@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from shifamind_core.precision.policy import POLICIES
 from shifamind_core.ui.first_run import ensure_job
 from shifamind_core.ui.job_panel import latest_job
 from shifamind_core.ui.state import Workspace
@@ -23,6 +24,12 @@ def inspection_of(workspace: Workspace) -> dict[str, Any] | None:
     ensure_job(workspace, "inspect", workspace.source)
     done = latest_job(workspace, "inspect", status="done")
     return None if done is None else done.result
+
+
+def policies_of(found: dict[str, Any] | None) -> dict[str, str | None]:
+    """Every policy, with the reason why this machine refuses it, if it does; without an inspection none is refused yet."""
+    offered = (found or {}).get("policies") or [{"name": name} for name in POLICIES]
+    return {str(one["name"]): one.get("refused") for one in offered}
 
 
 def show_inspection(found: dict[str, Any]) -> None:

@@ -12,7 +12,13 @@ from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets import show_error
 
 CASING = {"true": "lower-cased", "false": "cased", "auto": "the library's casing"}
-TITLES = {"ladder": "Precision ladder of", "replay": "Replay on"}
+TITLES = {
+    "ladder": "Precision ladder of",
+    "replay": "Replay on",
+    "layers": "Layers of",
+    "probe": "Probes on",
+    "certify": "Certificate of",
+}
 
 
 def show_jobs(workspace: Workspace, kinds: tuple[str, ...] = ()) -> list[JobState]:
@@ -38,8 +44,7 @@ def show_failure(workspace: Workspace, kind: str) -> None:
 def latest_job(workspace: Workspace, kind: str, status: str | None = None) -> JobState | None:
     """The newest job of this kind on the selected run directory."""
     for job in jobs.list_jobs(workspace.cache):
-        same = {name: job.spec.get(name) for name in workspace.source} == workspace.source
-        if job.kind == kind and same and status in (None, job.status):
+        if job.kind == kind and status in (None, job.status) and workspace.owns(job.spec):
             return job
     return None
 

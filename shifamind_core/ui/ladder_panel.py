@@ -11,6 +11,7 @@ from shifamind_core.diagnosis.rungs import Ladder
 from shifamind_core.errors import ShifamindError
 from shifamind_core.records import from_json
 from shifamind_core.runs.cache import RunCache
+from shifamind_core.runs.manifest import Manifest, TokenizationRecord
 from shifamind_core.runs.run import Run
 from shifamind_core.ui import cached
 from shifamind_core.ui.job_panel import latest_job, show_failure, show_jobs
@@ -44,15 +45,21 @@ def sampled_ranges(
     return {name: cached.sampled(run, loaded[name], loaded["fp64"]) for name in policies if name in loaded}
 
 
-def show_ladder(workspace: Workspace, split: str, ladder: Ladder | None, openable: bool) -> None:
-    """The button, the running ladder, and the table of the last one."""
+def show_ladder(workspace: Workspace, candidate: Manifest, ladder: Ladder | None, openable: bool) -> None:
+    """The button, the running ladder, and the table of the last one. It scores the split under the candidate's tokenization."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         size = st.segmented_control(
             "Measure on", list(SAMPLES), default="64", format_func=SAMPLES.__getitem__, key="ladder.size", required=True
         )  # fmt: skip
         if st.button("Run the ladder", type="primary", icon=":material/stairs:", disabled=not openable):
             limit = None if size == "all" else int(size)
-            jobs.submit(workspace.cache, "ladder", {**workspace.source, "split": split, "limit": limit})
+            asked = {
+                **workspace.source,
+                **_tokenized_like(candidate),
+                "split": candidate.split or "test",
+                "limit": limit,
+            }
+            jobs.submit(workspace.cache, "ladder", asked)
     active = show_jobs(workspace, kinds=("ladder",))
     if active:
         return
@@ -65,14 +72,25 @@ def show_ladder(workspace: Workspace, split: str, ladder: Ladder | None, openabl
         return
     show_table(rungs_table(ladder), COLUMNS)
     st.caption(
-        f"Differences from FP64 in logits, on {ladder.documents:,} notes, measured on {safe_text(ladder.device, 60)} with this very "
-        "checkpoint. Flips are decisions at 0.5 that are not FP64's."
+        f"Differences from FP64 in logits, and F1, on {ladder.documents:,} notes, measured on {safe_text(ladder.device, 60)} with weights "
+        f"{safe_text(ladder.checkpoint[:8])}. Flips are decisions at 0.5 that are not FP64's."
     )
     for rung in ladder.rungs:
         if rung.refused:
             st.caption(
                 f":material/block: **{safe_text(rung.policy)}** is refused here: {safe_text(rung.refused)}"
             )
+
+
+def _tokenized_like(candidate: Manifest) -> dict[str, Any]:
+    """The candidate's casing, length and padding, as far as its manifest knows them."""
+    known = candidate.tokenization or TokenizationRecord()
+    asked = {
+        "lowercase": None if known.lowercase is None else str(known.lowercase).lower(),
+        "max_length": known.max_length,
+        "padding": known.padding,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def rungs_table(ladder: Ladder) -> pd.DataFrame:

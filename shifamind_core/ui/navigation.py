@@ -48,6 +48,13 @@ PAGES = (
         "How do the logits of two runs differ?",
     ),
     PageEntry("layers", "Layers", ":material/layers:", "Explain", "At which layer do two precisions part?"),
+    PageEntry(
+        "portability",
+        "Portability",
+        ":material/public:",
+        "Explain",
+        "Would another machine decide alike?",
+    ),
     PageEntry("diagnosis", "Diagnosis", ":material/search_insights:", "Explain", "What caused the gap?"),
     PageEntry("report", "Report", ":material/download:", "Explain", "Everything as CSV."),
 )

@@ -79,7 +79,7 @@ def show_proof(question: Question, ladder: Ladder | None, workspace: Workspace) 
         "Lowest and highest F1 that is possible when no logit moves by more than ε, with the measured error of every "
         "precision policy and the error that the gap needs.",
     )
-    st.caption(_how_to_read(proof, ladder, bool(drawn)))
+    st.caption(_how_to_read(proof, metric, ladder, bool(drawn)))
     if proof.policies:
         st.dataframe(ranges_table(proof, drawn), hide_index=True, placeholder="")
 
@@ -96,8 +96,13 @@ def _sampled(
     return sampled_ranges(workspace, ladder, question.candidate, undecided) if undecided else {}
 
 
-def _how_to_read(proof: Proof, ladder: Ladder | None, drawn: bool) -> str:
+def _how_to_read(proof: Proof, metric: Metric, ladder: Ladder | None, drawn: bool) -> str:
     lines = [EXACT if proof.threshold is not None else TUNED]
+    need = next((need for need in proof.needs if need.metric == metric), None)
+    if need is not None and need.epsilon:
+        lines.append(
+            f"Solid: {need.epsilon:.2g}, the smallest ε with which {TITLES[metric]} could become {need.there:.4f}."
+        )
     if ladder is not None:
         lines.append(
             f"Dotted: the largest error of each policy, measured on {ladder.documents:,} notes with this checkpoint on "

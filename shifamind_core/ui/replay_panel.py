@@ -25,7 +25,6 @@ from shifamind_core.ui.tables import show_table
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets import load_run, show_error
 
-CASINGS = ("lowercase=true", "lowercase=false")
 VERDICTS = {
     "identical": ("green", ":material/drag_handle:", "Identical"),
     "numerics": ("green", ":material/calculate:", "Numerics"),
@@ -82,7 +81,11 @@ def show_replay(question: Question, workspace: Workspace, openable: bool, stem: 
     st.caption(
         "Changes the pipeline here in the ways such pipelines go wrong (casing, length, padding, weights, order, …), one by one "
         "and then together, until the checkpoint gives the other side's "
-        + ("logits." if question.reference is not None else "scores.")
+        + (
+            "logits."
+            if question.reference is not None
+            else "scores. The two casings alone are the button at the head of the page."
+        )
     )
     _start(question, workspace, asked, openable)
     if show_jobs(workspace, kinds=("replay",)):
@@ -108,6 +111,10 @@ def show_result(result: dict[str, Any], stem: str) -> None:
             )
         with right:
             st.dataframe(before_after_table(result), hide_index=True, placeholder="–")
+            st.caption(
+                f"Before: this pipeline as it is. After: with {safe_text(' + '.join(result['best']['interventions']) or 'no change', 120)}. "
+                f"On the {result['best']['notes']:,} notes that confirm it, not on the whole split."
+            )
     table = trials_table(result)
     show_table(table, list(table.columns), height=min(ROW_PIXELS * (len(table) + 1) + 3, 460))
     for remark in result.get("remarks", []):
@@ -137,17 +144,8 @@ def before_after_table(result: dict[str, Any]) -> pd.DataFrame:
 def _start(question: Question, workspace: Workspace, asked: dict[str, Any], openable: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if question.reference is None:
-            if st.button(
-                "Casing on, casing off",
-                type="primary",
-                icon=":material/balance:",
-                disabled=not openable,
-                help="The decisive pair: the whole split lower-cased, then cased, against the reported scores. 0.2934 with "
-                "lower-casing and 0.19 to 0.22 without would settle the seed's case.",
-            ):
-                _submit(question, workspace, asked, only=list(CASINGS))
             if st.button("All interventions", icon=":material/manage_search:", disabled=not openable):
-                _submit(question, workspace, asked)
+                submit_replay(question, workspace, asked)
             return
         notes = st.number_input(
             "Notes", min_value=8, max_value=4096, value=64, step=8, key="replay.notes", width=140
@@ -157,10 +155,10 @@ def _start(question: Question, workspace: Workspace, asked: dict[str, Any], open
             help="Up to how many changes are combined.",
         )  # fmt: skip
         if st.button("Start the replay", type="primary", icon=":material/replay:", disabled=not openable):
-            _submit(question, workspace, asked, notes=int(notes), depth=int(depth))
+            submit_replay(question, workspace, asked, notes=int(notes), depth=int(depth))
 
 
-def _submit(question: Question, workspace: Workspace, asked: dict[str, Any], **more: Any) -> None:
+def submit_replay(question: Question, workspace: Workspace, asked: dict[str, Any], **more: Any) -> None:
     """Start a worker. It reads runs from the cache alone, so a reference beside the run directory is copied there."""
     offer = question.reference_offer
     try:

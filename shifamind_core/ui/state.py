@@ -1,8 +1,10 @@
 """Where this session looks: the run directory, the base model, the cache. Shareable through the address bar."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -32,6 +34,10 @@ class Workspace:
             "run_directory": str(self.run_directory),
             "base_model": None if self.base_model is None else str(self.base_model),
         }
+
+    def owns(self, spec: Mapping[str, Any]) -> bool:
+        """Whether a job of this specification is about the selected run directory."""
+        return all(spec.get(name) == value for name, value in self.source.items())
 
 
 def demo_directory() -> Path:

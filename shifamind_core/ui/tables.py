@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -15,20 +16,23 @@ def show_table(table: pd.DataFrame, columns: Sequence[str], height: int | None =
         hide_index=True,
         placeholder="",
         column_order=columns,
-        column_config={name: _column(name) for name in columns},
+        column_config={name: _column(name, table) for name in columns},
         **more,
     )
 
 
-def _column(name: str) -> Any:
+def _column(name: str, table: pd.DataFrame) -> Any:
     label, form, help = COLUMNS.get(name, (name, None, None))
+    if form == SMALL and name in table and bool(np.any(np.abs(table[name].to_numpy(float)) >= LARGE)):
+        form = "%.3g"  # 10.4 reads better than 1.04e+1
     if form is None:
-        return st.column_config.Column(label, help=help, width="medium" if name in WIDE else None)
+        return st.column_config.Column(label, help=help, width=WIDE.get(name))
     return st.column_config.NumberColumn(label, format=form, help=help)
 
 
-WIDE = ("run", "title", "interventions")
-F1, GAP, SMALL, THRESHOLD = "%.4f", "%+.4f", "%.2e", "%.2f"
+WIDE: dict[str, Any] = {"run": "medium", "title": "medium", "name": "medium", "interventions": 340}
+LARGE = 0.1
+F1, GAP, SMALL, MEASURED, THRESHOLD = "%.4f", "%+.4f", "%.2e", "%.4g", "%.2f"
 # Column → title, number format (None: as it is), help.
 COLUMNS: dict[str, tuple[str, str | None, str | None]] = {
     "run": ("Run", None, None),
@@ -84,7 +88,29 @@ COLUMNS: dict[str, tuple[str, str | None, str | None]] = {
     "best_threshold": ("Best threshold", THRESHOLD, None),
     "tuned_macro_f1": ("Macro F1, tuned", F1, None),
     "tuned_micro_f1": ("Micro F1, tuned", F1, None),
+    "name": ("Module", None, None),
+    "kind": ("Kind", None, None),
+    "mean": ("Mean", MEASURED, "Of the module's output, as the three that follow."),
+    "std": ("Standard deviation", MEASURED, None),
+    "absmax": ("Largest |value|", MEASURED, None),
+    "relative_error": (
+        "Relative error",
+        SMALL,
+        "Of the output against the reference, root mean square; empty: not finite.",
+    ),
+    "input_error": ("Of its input", SMALL, "Relative error of what came in; empty for token ids."),
+    "inherited_error": (
+        "Inherited",
+        SMALL,
+        "What the input's error alone does to the output: the reference's module on these inputs.",
+    ),
+    "own_error": ("Own", SMALL, "What the module itself adds."),
+    "excess": (
+        "Own / rounding",
+        "%.2f",
+        "Own error over what rounding in this format explains: about 1 or less is rounding.",
+    ),
     "seconds": ("Seconds", "%.1f", "Of the forward passes, on this machine."),
-    "non_finite": ("Not finite", None, "Logits that are NaN or infinite; left out of the differences."),
+    "non_finite": ("Not finite", None, "Values that are NaN or infinite; left out of the other columns."),
     "non_finite_cells": ("Not finite", None, "NaN or infinite in either run; left out of the statistics."),
 }

@@ -5,7 +5,7 @@ from typing import Literal
 import streamlit as st
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.cache import RunCache
+from shifamind_core.runs.cache import VALIDATION_SPLITS, RunCache
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.uploads import read_upload
 from shifamind_core.ui import offers as _offers
@@ -135,11 +135,22 @@ def default_pair(options: list[Offer]) -> tuple[Offer | None, Offer | None]:
     """A run computed here, against the reference that differs most by its name: the cased one, where there is one;
     else the latest upload.
 
-    Of the computed ones the latest over most notes, in full precision where there is one: a precision ladder leaves
-    seven runs behind, often over a few notes.
+    Of the computed ones the latest over most notes, in full precision and with a validation run where there is one: a
+    precision ladder leaves seven runs behind, often over a few notes, a certificate one that nothing tunes.
     """
-    computed = sorted((offer for offer in options if offer.kind == "computed"), key=_usual)
-    candidate = next(iter([*computed, *sorted(options, key=_usual)]), None)
+    tunable = {
+        offer.manifest.configuration_digest for offer in runs_on_offer() if offer.split in VALIDATION_SPLITS
+    }
+
+    def usual(offer: Offer) -> tuple[int, bool, bool, bool]:
+        policy, tokenization = offer.manifest.policy, offer.manifest.tokenization
+        full = policy is not None and policy.name in FULL_PRECISION
+        cased = tokenization is not None and tokenization.lowercase is False
+        tuned = offer.manifest.configuration_digest in tunable
+        return -offer.documents, not full, not tuned, cased and offer.kind != "computed"
+
+    computed = sorted((offer for offer in options if offer.kind == "computed"), key=usual)
+    candidate = next(iter([*computed, *sorted(options, key=usual)]), None)
     others = [offer for offer in options if offer.kind != "computed" and offer is not candidate]
     cased = [
         offer
@@ -149,13 +160,6 @@ def default_pair(options: list[Offer]) -> tuple[Offer | None, Offer | None]:
     uploaded = [offer for offer in others if offer.kind == "uploaded"]
     reference = next(iter([*uploaded, *cased, *others, *computed[1:]]), candidate)
     return candidate, reference
-
-
-def _usual(offer: Offer) -> tuple[int, bool, bool]:
-    policy, tokenization = offer.manifest.policy, offer.manifest.tokenization
-    full = policy is not None and policy.name in FULL_PRECISION
-    cased = tokenization is not None and tokenization.lowercase is False
-    return -offer.documents, not full, cased and offer.kind != "computed"
 
 
 def upload_reference(

@@ -1,0 +1,31 @@
+"""Would another machine decide alike?"""
+
+import streamlit as st
+
+from shifamind_core.ui import state
+from shifamind_core.ui.certificate_panel import PROMISES, show_certificate
+from shifamind_core.ui.diagnosis_question import told
+from shifamind_core.ui.ladder_panel import last_ladder
+from shifamind_core.ui.probes_panel import show_probes
+from shifamind_core.ui.workspace_header import show_workspace
+
+st.title("Portability")
+st.caption(
+    "Whether another GPU gives the same codes depends on how far rounding moves *this* model's logits, and on how many decisions lie "
+    "that near to the threshold. Both are measured here."
+)
+directory = show_workspace()
+workspace = state.current_workspace()
+splits = () if directory is None else directory.splits
+
+st.header("Certificate of the portable policy")
+with told():
+    show_certificate(workspace, splits, directory is not None, last_ladder(workspace))
+with st.container(border=True):
+    st.markdown(PROMISES)
+
+st.header("Probes")
+st.caption(
+    "Small experiments with the checkpoint on this machine. The number is the largest difference of a logit."
+)
+show_probes(workspace, directory is not None)
