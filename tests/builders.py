@@ -99,13 +99,13 @@ def tiny_vocabulary() -> list[str]:
     ]
 
 
-def tiny_config(layers: int = 4) -> BertConfig:
+def tiny_config(layers: int = 4, heads: int = 4) -> BertConfig:
     """A BERT of hidden size 32 that takes 512 tokens; the weights vary enough for notes to differ."""
     return BertConfig(
         vocab_size=len(tiny_vocabulary()),
         hidden_size=32,
         num_hidden_layers=layers,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         intermediate_size=64,
         max_position_embeddings=512,
         initializer_range=0.3,
@@ -118,11 +118,12 @@ def tiny_model(
     concepts: int = 5,
     seed: int = 0,
     attention: str = "sdpa",
+    heads: int = 4,
 ) -> ClsFusion | ConceptAttention:
     """A model of either architecture with random weights, in evaluation mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = tiny_config()
+        config = tiny_config(heads=heads)
         config._attn_implementation = attention  # transformers 4.57 cannot change it later
         if architecture == "cls_fusion":
             return ClsFusion(config, codes, concepts).eval()
@@ -212,6 +213,7 @@ def tiny_run_directory(
     codes: int = 6,
     concepts: int = 5,
     seed: int = 0,
+    heads: int = 4,
 ) -> Path:
     """Write a run directory in the seed's layout with a tiny BERT; labels are drawn from its own scores.
 
@@ -219,10 +221,10 @@ def tiny_run_directory(
     logits of the lower-cased notes. The same arguments write the same weights, notes and labels.
     """
     names = CODES[:codes]
-    base_model = write_base_model(folder / "base_model")
+    base_model = write_base_model(folder / "base_model", tiny_config(heads=heads))
     shared = folder / "shared_data"
     shared.mkdir(parents=True)
-    model = tiny_model(architecture, codes, concepts, seed)
+    model = tiny_model(architecture, codes, concepts, seed, heads=heads)
     texts = {split: tiny_notes(notes, 10 * seed + i) for i, split in enumerate(("train", "val", "test"))}
     spread_logits(model, *tiny_tokens(texts["train"], base_model))
     random = np.random.default_rng(seed)

@@ -93,6 +93,16 @@ class Pipeline:
     def checkpoint(self) -> Checkpoint:
         return read_checkpoint(self.directory.checkpoint)
 
+    @cached_property
+    def concept_embeddings(self) -> dict[str, np.ndarray]:
+        """Concept embeddings kept outside the state dict, float32 [concepts, hidden] by where they lie."""
+        beside = self.checkpoint.concept_embeddings
+        found = {
+            "concept_embeddings.npy": self.directory.concept_embeddings(),
+            "the checkpoint file": None if beside is None else beside.float().numpy(),
+        }
+        return {where: array for where, array in found.items() if array is not None}
+
     def model(self, attention: Attention = "sdpa") -> nn.Module:
         """A fresh model in FP32 on the CPU, in eval mode."""
         return build_model(self.checkpoint, self.base_model, attention)

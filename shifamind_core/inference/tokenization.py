@@ -119,13 +119,7 @@ class NoteTokens:
 
     def note(self, row: int, tokenization: Tokenization) -> Int32[np.ndarray, " tokens"]:
         """Ids of one note as the model gets them: truncated, with special tokens, without padding."""
-        ids = self.flat[self.offsets[row] : self.offsets[row + 1]]
-        room = tokenization.max_length - (2 if tokenization.special_tokens else 0)
-        if len(ids) > room:
-            ids = ids[:room] if tokenization.truncation_side == "right" else ids[-room:]
-        if tokenization.special_tokens:
-            ids = np.concatenate(([self.tokenizer.cls_id], ids, [self.tokenizer.sep_id]))
-        return np.asarray(ids, np.int32)
+        return cut(self.flat[self.offsets[row] : self.offsets[row + 1]], self.tokenizer, tokenization)
 
     def prepare(self, tokenization: Tokenization) -> "ModelInput":
         """The ids [documents, tokens] that the model gets under this tokenization, and their digests."""
@@ -166,6 +160,18 @@ class NoteTokens:
             truncation_side=tokenization.truncation_side,
             special_tokens=tokenization.special_tokens,
         )
+
+
+def cut(
+    ids: Int32[np.ndarray, " tokens"], tokenizer: NoteTokenizer, tokenization: Tokenization
+) -> Int32[np.ndarray, " tokens"]:
+    """A whole note's ids as the model gets them: truncated, with special tokens, without padding."""
+    room = tokenization.max_length - (2 if tokenization.special_tokens else 0)
+    if len(ids) > room:
+        ids = ids[:room] if tokenization.truncation_side == "right" else ids[-room:]
+    if tokenization.special_tokens:
+        ids = np.concatenate(([tokenizer.cls_id], ids, [tokenizer.sep_id]))
+    return np.asarray(ids, np.int32)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def read_config(base_model: Path) -> BertConfig:
     for key in (*SIZES, "num_attention_heads"):
         if type(values[key]) is not int or values[key] < 1:
             raise ShifamindError(f"{path}: {key} is {_short(values[key])}; expected a positive integer.")
-    for key in FRACTIONS:
+    for key in (*FRACTIONS, "initializer_range"):
         if type(values[key]) not in (int, float) or not 0 <= values[key] < 1:
             raise ShifamindError(
                 f"{path}: {key} is {_short(values[key])}; expected a number from 0 to below 1."
@@ -105,8 +105,9 @@ SIZES: dict[str, tuple[str, int]] = {
     "num_hidden_layers": ("", 0),
 }
 FRACTIONS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps")
-# What of a configuration decides the logits (dropout: while it is left on). The rest is left at its defaults.
-USED = (*SIZES, "num_attention_heads", "hidden_act", *FRACTIONS)
+# What of a configuration decides the logits (dropout: while it is left on; the initializer's range: where weights are not
+# loaded). The rest is left at its defaults.
+USED = (*SIZES, "num_attention_heads", "hidden_act", *FRACTIONS, "initializer_range")
 
 
 def _check_fit(checkpoint: Checkpoint, config: BertConfig, base_model: Path) -> None:

@@ -41,7 +41,10 @@ def resolve_device(name: str) -> torch.device:
         raise PolicyRefused(
             "The device 'cuda' was asked for, but torch sees no GPU here. Choose cpu or auto."
         )
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise PolicyRefused(f"{name!r} is no device; choose auto, cpu or cuda.") from error
 
 
 def refusal(policy: PrecisionPolicy, device: torch.device) -> str | None:

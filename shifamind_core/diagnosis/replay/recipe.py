@@ -1,7 +1,7 @@
 """A recipe: one complete way to get logits from notes. Interventions turn one recipe into another."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,10 +16,12 @@ Stage = Literal["tokenization", "notes", "weights", "model", "forward", "policy"
 
 @dataclass(frozen=True)
 class EditContext:
-    """What an edit of the model may draw on: a seeded generator, and the run directory's concept embeddings."""
+    """What an edit of the model may draw on: a seeded generator, and concept embeddings kept outside the state dict."""
 
     generator: torch.Generator
-    concept_embeddings: np.ndarray | None
+    concept_embeddings: Mapping[str, np.ndarray] = field(
+        default_factory=dict
+    )  # where they lie: [concepts, hidden]
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,9 @@ class Edit:
 
 @dataclass(frozen=True)
 class OutputContext:
-    """What an output's change may draw on: code names, how often each occurs, the reference's place of each note."""
+    """What an output's change may draw on: whether probabilities were turned back into the reference's logits."""
 
-    codes: tuple[str, ...]
-    counts: dict[str, int]
+    turned_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,26 @@ class Output:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All choices that lead from notes to saved values. The defaults of the pipeline are the base recipe."""
+    """All choices that lead from notes to saved values. The defaults of the pipeline are the base recipe.
+
+    Attributes
+    ----------
+    batch_size, batch_order
+        Who pads with whom where padding is to the longest note of a batch: consecutive notes of the reference, or of
+        the whole split.
+    checkpoint : str, optional
+        The sibling whose weights are used; `None` is the run directory's own.
+    notes : str, optional
+        Whose split the reference's rows are taken from where nothing but their position says; likewise.
+    """
 
     tokenization: Tokenization
     policy: PrecisionPolicy
     attention: Attention = "sdpa"
     batch_size: int = 16
+    batch_order: Literal["reference", "split"] = "reference"
     checkpoint: str | None = None
+    notes: str | None = None
     mask: Literal["given", "ones"] = "given"
     edits: tuple[Edit, ...] = ()
     outputs: tuple[Output, ...] = ()
@@ -64,18 +78,6 @@ class Recipe:
     def random(self) -> bool:
         """Whether two runs of it differ by more than rounding."""
         return any(edit.random for edit in self.edits)
-
-    def forward_key(self) -> dict[str, Any]:
-        """What decides its forward passes, as JSON: changes of outputs are applied afterwards."""
-        return {
-            "tokenization": vars(self.tokenization),
-            "policy": vars(self.policy),
-            "attention": self.attention,
-            "batch_size": self.batch_size,
-            "checkpoint": self.checkpoint,
-            "mask": self.mask,
-            "edits": [edit.name for edit in self.edits],
-        }
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Intervention:
         What to change in the other pipeline if this is what it does, for people.
     apply : callable
         The changed recipe.
+    variant : str
+        What tells it from others of the same name, for people: one mistake can be made in several ways.
     """
 
     name: str
@@ -101,6 +105,12 @@ class Intervention:
     suspects: str
     advice: str
     apply: Callable[[Recipe], Recipe]
+    variant: str = ""
+
+    @property
+    def rounding(self) -> bool:
+        """Whether it changes how numbers are rounded, and nothing else."""
+        return self.stage == "policy" or self.slot == "attention"
 
     @property
     def slot(self) -> str:

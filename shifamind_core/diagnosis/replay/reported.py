@@ -8,8 +8,8 @@ import numpy as np
 
 from shifamind_core.analysis.bootstrap import score_intervals
 from shifamind_core.analysis.thresholds import evaluate, run_counts, score
+from shifamind_core.diagnosis.replay.bench import Bench
 from shifamind_core.diagnosis.replay.recipe import Intervention, Recipe
-from shifamind_core.diagnosis.replay.trials import Bench
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 
@@ -29,6 +29,12 @@ class ReportedScores:
     def tuned(self) -> bool:
         """Whether a validation split is needed."""
         return any(name in NAMES for name in self.values)
+
+    @property
+    def fixed(self) -> "ReportedScores":
+        """Only those at a given threshold, where there are any: they need no validation split."""
+        fixed = {name: value for name, value in self.values.items() if "@" in name}
+        return ReportedScores(fixed) if fixed else self
 
 
 def parse_reported(text: str) -> ReportedScores:
@@ -95,45 +101,56 @@ class ScoredTrial:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Bed:
+    """One split to score: a run with its labels and ids and without logits, and the bench over its notes."""
+
+    template: Run
+    bench: Bench
+
+
 class ScoreSearch:
     """Runs interventions over test (and validation) notes and ranks them by distance to the reported scores.
 
-    Two rounds: all of them on `screened` notes a split, then the nearest `kept` and the base on `notes`.
+    Two rounds: all of them on the first `screened` notes, by scores at fixed thresholds where some were reported; then
+    the nearest `kept` and the base on `notes`, by all scores.
+
+    Parameters
+    ----------
+    beds : dict of source to dict of "test", "val" to Bed
+        Whose splits: `None` the run directory's own, else a sibling's by name.
     """
 
     def __init__(
         self,
-        benches: Mapping[str, Bench],
-        templates: Mapping[str, Run],
+        beds: Mapping[str | None, Mapping[str, Bed]],
         base: Recipe,
         interventions: Sequence[Intervention],
         reported: ReportedScores,
         notes: int | None = None,
-        screened: int = 256,
+        screened: int = 128,
         kept: int = 4,
         watch: Callable[[Sequence[ScoredTrial], int, int], None] | None = None,
     ) -> None:
-        self.benches, self.templates, self.base, self.reported = benches, templates, base, reported
+        if notes is not None and notes < 1:
+            raise ShifamindError(f"Scores were asked for on {notes} notes; at least 1 is needed.")
+        self.beds, self.base, self.reported = beds, base, reported
         # Rounding is decided by the proof panel, not here: scores cannot tell one policy from another.
-        self.steps = [
-            s
-            for s in interventions
-            if s.apply(base) != base and s.stage != "policy" and s.slot != "attention"
-        ]
+        self.steps = [s for s in interventions if s.apply(base) != base and not s.rounding]
         self.notes, self.screened, self.kept, self.watch = notes, screened, kept, watch
         self.remarks: list[str] = []
 
     def run(self) -> dict[str, Any]:
         """The JSON of `replay` for reported scores."""
-        total = max(run.documents for run in self.templates.values())
+        total = self.beds[None]["test"].template.documents
         wanted = min(self.notes or total, total)
-        count = min(self.screened, wanted)
-        screened = self._round(self.steps, count, 0)
-        if wanted > count:
-            nearest = {trial.interventions for trial in screened[: self.kept]}
-            final = self._round([s for s in self.steps if (s.name,) in nearest], wanted, len(self.steps) + 1)
+        if len(self.steps) <= self.kept:
+            screened, steps = [], self.steps
         else:
-            final = screened
+            screened = self._round(self.steps, min(self.screened, wanted), self.reported.fixed, 0)
+            names = [trial.interventions for trial in screened if trial.interventions][: self.kept]
+            steps = [step for step in self.steps if (step.name,) in names]
+        final = self._round(steps, wanted, self.reported, len(self.steps) + 1 if screened else 0)
         done = {trial.interventions for trial in final}
         trials = final + [trial for trial in screened if trial.interventions not in done]
         return {
@@ -142,42 +159,58 @@ class ScoreSearch:
             "base": next(trial for trial in final if not trial.interventions).to_json(),
             "trials": [trial.to_json() for trial in trials],
             "reported": self.reported.values,
-            "sentence": _sentence(final, wanted),
-            "remarks": self.remarks,
+            "sentence": _sentence(final, self.reported, wanted == total),
+            "remarks": list(dict.fromkeys(self.remarks)),
         }
 
-    def _round(self, steps: Sequence[Intervention], count: int, before: int) -> list[ScoredTrial]:
-        base = self._trial((), self.base, count, None)
-        assert base is not None
+    def _round(
+        self, steps: Sequence[Intervention], count: int, reported: ReportedScores, before: int
+    ) -> list[ScoredTrial]:
+        base = self._trial((), self.base, count, reported, None)
         trials = [base]
         for index, step in enumerate(steps):
-            trial = self._trial((step.name,), step.apply(self.base), count, base.distance)
-            trials += [trial] if trial is not None else []
+            try:
+                trials.append(
+                    self._trial((step.name,), step.apply(self.base), count, reported, base.distance)
+                )
+            except ShifamindError as error:
+                self.remarks.append(f"{step.name} could not be tried: {error}")
             if self.watch is not None:
-                watched = sorted(trials, key=lambda t: t.distance)
-                self.watch(watched, before + index + 1, len(self.steps) + self.kept + 1)
-        return sorted(trials, key=lambda trial: (trial.distance, len(trial.interventions)))
+                self.watch(
+                    _ranked(trials), before + index + 1, max(len(self.steps), len(steps)) + self.kept + 1
+                )
+        return _ranked(trials)
 
     def _trial(
-        self, names: tuple[str, ...], recipe: Recipe, count: int, base: float | None
-    ) -> ScoredTrial | None:
-        try:
-            runs = {split: self._run(split, recipe, count) for split in self.templates}
-        except ShifamindError as error:
-            self.remarks.append(f"{names[0]} could not be tried: {error}")
-            return None
-        scores = scores_of(runs["test"], runs.get("val"), self.reported)
+        self, names: tuple[str, ...], recipe: Recipe, count: int, reported: ReportedScores, base: float | None
+    ) -> ScoredTrial:
+        beds = self.beds[recipe.notes]
+        wanted = ("test", "val") if reported.tuned and "val" in beds else ("test",)
+        runs = {split: self._run(beds[split], recipe, count) for split in wanted}
+        scores = scores_of(runs["test"], runs.get("val"), reported)
+        if not scores:
+            raise ShifamindError(
+                "Tuned scores were reported, and there is no validation split here to tune on; report scores at a threshold."
+            )
         widths = {name: _half_width(name, runs) for name in scores}
-        terms = [((scores[n] - self.reported.values[n]) / max(widths[n], ROUNDING)) ** 2 for n in scores]
+        terms = [((scores[n] - reported.values[n]) / max(widths[n], ROUNDING)) ** 2 for n in scores]
         distance = float(np.sqrt(np.mean(terms)))
         explained = 0.0 if not base else float(np.clip(1 - distance**2 / base**2, 0, 1))
         return ScoredTrial(names, scores, widths, distance, explained, runs["test"].documents)
 
-    def _run(self, split: str, recipe: Recipe, count: int) -> Run:
-        template = self.templates[split]
-        rows = np.arange(min(count, template.documents))
-        values = self.benches[split].values(recipe, rows)[0]
-        return replace(template.select(rows), logits=values.astype(np.float32))
+    @staticmethod
+    def _run(bed: Bed, recipe: Recipe, count: int) -> Run:
+        rows = np.arange(min(count, bed.template.documents))
+        values = bed.bench.values(replace(recipe, notes=None), rows, draws=1)[0]
+        return replace(bed.template.select(rows), logits=values.astype(np.float32))
+
+
+def _ranked(trials: Sequence[ScoredTrial]) -> list[ScoredTrial]:
+    """Nearest first; of several ways to make one mistake the nearest."""
+    best: dict[tuple[str, ...], ScoredTrial] = {}
+    for trial in sorted(trials, key=lambda trial: (trial.distance, len(trial.interventions))):
+        best.setdefault(trial.interventions, trial)
+    return list(best.values())
 
 
 def scores_of(test: Run, validation: Run | None, reported: ReportedScores) -> dict[str, float]:
@@ -210,15 +243,26 @@ def _half_width(name: str, runs: Mapping[str, Run]) -> float:
     return (intervals.macro_f1 if "macro" in name else intervals.micro_f1).half_width
 
 
-def _sentence(trials: Sequence[ScoredTrial], notes: int) -> str:
+def _sentence(trials: Sequence[ScoredTrial], reported: ReportedScores, whole: bool) -> str:
+    """What the ranking is worth: reproduced to the digit, within sampling error, or not explained."""
     best, base = trials[0], next(trial for trial in trials if not trial.interventions)
-    if not best.interventions:
+    names = " + ".join(best.interventions) or "the pipeline as it is here"
+    errors = f"{best.distance:.1f} sampling errors away on {best.notes} notes"
+    without = f", against {base.distance:.1f} without it" if best.interventions else ""
+    ask = "Scores suggest; logits of the other run would prove (python -m shifamind_core capture)."
+    if whole and all(_same_digits(best.scores[name], reported.values[name]) for name in best.scores):
+        return f"{names} gives the reported scores to four digits on all {best.notes} notes{without}. {ask}"
+    if best.distance > 1:
         return (
-            f"None of the changes comes nearer to the reported scores than the pipeline as it is here ({notes} notes, "
-            f"{base.distance:.1f} sampling errors away)."
+            f"Nothing that was tried gives the reported scores: the nearest, {names}, is still {errors}{without}. "
+            "The cause lies elsewhere: other weights, other notes, or several changes at once."
         )
+    open_ = " The pipeline as it is here is within sampling error too: these scores alone decide nothing."
     return (
-        f"{' + '.join(best.interventions)} comes nearest to the reported scores: {best.distance:.1f} sampling errors away on "
-        f"{best.notes} notes, against {base.distance:.1f} without it. Scores suggest; logits of the other run would prove "
-        "(python -m shifamind_core capture)."
+        f"{names} comes nearest to the reported scores: {errors}{without}."
+        f"{open_ if best.interventions and base.distance <= 1 else ''} {ask}"
     )
+
+
+def _same_digits(score: float, reported: float) -> bool:
+    return abs(score - reported) <= 1.2 * ROUNDING

@@ -1,7 +1,7 @@
 """Set up a replay: run directories in, search, JSON out. The command line and the worker both come here."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ import numpy as np
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import Split
 from shifamind_core.diagnosis.replay.before_after import before_after
-from shifamind_core.diagnosis.replay.interventions import interventions
+from shifamind_core.diagnosis.replay.bench import Bench
+from shifamind_core.diagnosis.replay.interventions import Scene, interventions
 from shifamind_core.diagnosis.replay.recipe import Intervention, Recipe
-from shifamind_core.diagnosis.replay.reported import ReportedScores, ScoreSearch, parse_reported
+from shifamind_core.diagnosis.replay.reported import Bed, ReportedScores, ScoreSearch, parse_reported
 from shifamind_core.diagnosis.replay.search import SCREENED, Search
-from shifamind_core.diagnosis.replay.trials import Bench, target_of
+from shifamind_core.diagnosis.replay.target import Target, target_of
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.pipeline import Pipeline
 from shifamind_core.inference.tokenization import Tokenization, load_tokenizer
@@ -61,31 +62,77 @@ def replay(
     """
     if (reference is None) == (spec.reported is None):
         raise ShifamindError("Give either a reference run or reported scores.")
-    setup = _Setup(spec, cache)
+    setup = Setup(spec, cache)
     if reference is not None:
-        return _from_logits(setup, reference, watch)
+        return setup.reproduce(reference, watch)
     return _from_scores(setup, parse_reported(spec.reported or ""), watch)
 
 
-class _Setup:
+class Setup:
+    """The run directory, those beside it, and the pipeline as it is here; several replays may share one."""
+
     def __init__(self, spec: ReplaySpec, cache: Path | None) -> None:
         self.spec, self.cache = spec, cache
         base_model = Path(spec.base_model).expanduser() if spec.base_model else None
         own = Pipeline(RunDirectory(Path(spec.run_directory).expanduser()), base_model, cache)
-        self.remarks: list[str] = []
-        self.pipelines: dict[str | None, Pipeline] = {None: own, **self._siblings(own)}
+        self.remarks: list[str] = list(own.directory.remarks)
         self.own = own
         self.device = resolve_device(spec.device)
+        self.model = own.model()
         self.codes = own.checkpoint.codes or own.split(spec.split).codes
         if self.codes is None:
             raise ShifamindError(f"{own.directory.name} names its codes nowhere; a replay needs them.")
+        self.pipelines: dict[str | None, Pipeline] = {None: own, **self._siblings()}
         # Casing as it is here in effect, so that asking for the same casing by name is no intervention.
-        lowercase = load_tokenizer(own.base_model).lowercase
-        self.base = Recipe(Tokenization(lowercase), POLICIES["fp32"])
+        tokenization = Tokenization(load_tokenizer(own.base_model).lowercase)
+        positions = getattr(self.model.get_submodule("base_model").config, "max_position_embeddings", None)
+        if isinstance(positions, int) and positions < tokenization.max_length:
+            self.remarks.append(f"The model has {positions} positions: notes are truncated there.")
+            tokenization = replace(tokenization, max_length=positions)
+        self.base = Recipe(tokenization, POLICIES["fp32"])
+        self._bench: Bench | None = None
 
-    def interventions(self) -> list[Intervention]:
-        names = [name for name in self.pipelines if name is not None]
-        listed = interventions(self.own.model(), self.device, names)
+    def reproduce(self, reference: Run, watch: Watch | None = None) -> dict[str, Any]:
+        """Find the change that gives the reference's logits: the JSON of `replay`."""
+        assert self.codes is not None
+        spec, target = self.spec, target_of(reference, self.splits(), self.codes)
+        bench = self._sharing(Bench(self.pipelines, target, self.device, self.cache))
+        base = replace(self.base, notes=target.source, batch_size=target.batch_size or self.base.batch_size)
+        search = Search(bench, base, self.interventions(target), spec.notes or SCREENED, spec.depth, watch)
+        search.remarks += self.remarks
+        result = search.run()
+        return result.to_json() | {"before_after": before_after(bench, search, result, reference)}
+
+    def bed(self, pipeline: Pipeline, split_name: str) -> Bed:
+        """A split to score; all of them share what the first computes."""
+        assert self.codes is not None
+        split = pipeline.split(split_name).with_codes(self.codes)
+        nothing = np.zeros(split.labels.shape, np.float32)
+        template = Run(nothing, split_name, self.codes, split.labels, split.document_ids)
+        bench = Bench(self.pipelines, target_of(template, {None: split}, self.codes), self.device, self.cache)
+        return Bed(template, self._sharing(bench))
+
+    def _sharing(self, bench: Bench) -> Bench:
+        if self._bench is not None:
+            bench.share(self._bench)
+        self._bench = bench
+        return bench
+
+    def interventions(
+        self, target: Target, sources: tuple[str | None, ...] | None = None
+    ) -> list[Intervention]:
+        """All that apply, or those that were asked for; `sources` as in `Scene`, the target's by default."""
+        scene = Scene(
+            model=self.model,
+            device=self.device,
+            siblings=tuple(name for name in self.pipelines if name is not None),
+            sources=tuple(target.places) if sources is None else sources,
+            embeddings=self.own.concept_embeddings,
+            codes=target.codes,
+            counts=self._counts(),
+            batch_size=target.batch_size,
+        )
+        listed = interventions(scene)
         unknown = set(self.spec.only) - {step.name for step in listed}
         if unknown:
             raise ShifamindError(
@@ -93,64 +140,69 @@ class _Setup:
             )
         return [step for step in listed if not self.spec.only or step.name in self.spec.only]
 
-    def counts(self) -> dict[str, int]:
-        """How often each code occurs: as the JSON file says, else in the split."""
-        info = self.own.directory.code_info
-        if info is not None and info.counts:
-            return info.counts
-        split = self.own.split(self.spec.split)
-        return dict(zip(split.codes or (), split.labels.sum(axis=0).tolist(), strict=False))
-
-    def bench(self, reference: Run, splits: dict[str, Split]) -> Bench:
-        assert self.codes is not None
-        target = target_of(reference, splits, self.codes)
-        return Bench(self.pipelines, target, self.device, self.counts(), self.cache)
-
-    def _siblings(self, own: Pipeline) -> dict[str, Pipeline]:
-        """Other checkpoints of the same shape: run directories beside this one, and those given."""
-        found = {}
-        given = [RunDirectory(Path(path).expanduser()) for path in self.spec.siblings]
-        for directory in (*own.directory.siblings(), *given):
-            if directory.path == own.directory.path:
+    def splits(self) -> dict[str | None, Split]:
+        """This directory's split, and those of its siblings by the same name."""
+        splits: dict[str | None, Split] = {None: self.own.split(self.spec.split)}
+        for name, pipeline in self.pipelines.items():
+            if name is None or self.spec.split not in pipeline.directory.splits:
                 continue
             try:
-                pipeline = Pipeline(directory, own.base_model, self.cache)
+                splits[name] = pipeline.split(self.spec.split)
+            except ShifamindError as error:
+                self.remarks.append(f"The {self.spec.split} split of {name} is left out: {error}")
+        return splits
+
+    def _counts(self) -> dict[str, dict[str, int]]:
+        """How often each code occurs, by whose count: in the JSON file, and in the split."""
+        info = self.own.directory.code_info
+        split = self.own.split(self.spec.split)
+        in_split = dict(zip(split.codes or (), split.labels.sum(axis=0).tolist(), strict=False))
+        counts = {
+            "top50_icd10_info.json": dict(info.counts) if info else {},
+            f"the {split.name} split": in_split,
+        }
+        return {whose: count for whose, count in counts.items() if count}
+
+    def _siblings(self) -> dict[str, Pipeline]:
+        """Other checkpoints that score the same codes: run directories beside this one, and those given."""
+        found: dict[str, Pipeline] = {}
+        given = [RunDirectory(Path(path).expanduser()) for path in self.spec.siblings]
+        seen = {self.own.directory.path}
+        for directory in (*given, *self.own.directory.siblings()):
+            if directory.path in seen:
+                continue
+            seen.add(directory.path)
+            try:
+                pipeline = Pipeline(directory, self._base_model_of(directory), self.cache)
                 pipeline.model()
-                mine, theirs = own.checkpoint.codes, pipeline.checkpoint.codes
-                if mine and theirs and set(mine) != set(theirs):
+                theirs = pipeline.checkpoint.codes
+                if theirs and set(theirs) != set(self.codes or ()):
                     raise ShifamindError("it scores other codes.")
             except ShifamindError as error:
                 self.remarks.append(f"The checkpoint of {directory.name} is left out: {error}")
                 continue
-            found[directory.name] = pipeline
+            name = directory.name
+            found[f"{directory.path.parent.name}/{name}" if name in found else name] = pipeline
         return found
 
-
-def _from_logits(setup: _Setup, reference: Run, watch: Watch | None) -> dict[str, Any]:
-    spec = setup.spec
-    splits: dict[str | None, Split] = {None: setup.own.split(spec.split)}
-    for name, pipeline in setup.pipelines.items():
-        if name is not None and spec.split in pipeline.directory.splits:
-            splits[name] = pipeline.split(spec.split)
-    bench = setup.bench(reference, {str(name): split for name, split in splits.items()})
-    search = Search(bench, setup.base, setup.interventions(), spec.notes or SCREENED, spec.depth, watch)
-    search.remarks += setup.remarks
-    result = search.run()
-    return result.to_json() | {"before_after": before_after(bench, search, result, reference)}
+    def _base_model_of(self, directory: RunDirectory) -> Path:
+        inside = directory.path / "base_model"
+        return inside if inside.is_dir() else self.own.base_model
 
 
-def _from_scores(setup: _Setup, reported: ReportedScores, watch: Watch | None) -> dict[str, Any]:
-    names = [setup.spec.split, *(["val"] if reported.tuned and "val" in setup.own.directory.splits else [])]
-    splits = {("val" if name == "val" else "test"): setup.own.split(name) for name in names}
-    templates = {
-        name: Run(
-            np.zeros(split.labels.shape, np.float32), name, setup.codes, split.labels, split.document_ids
-        )
-        for name, split in splits.items()
-    }
-    benches = {name: setup.bench(templates[name], {name: split}) for name, split in splits.items()}
-    search = ScoreSearch(
-        benches, templates, setup.base, setup.interventions(), reported, setup.spec.notes, watch=watch
-    )
+def _from_scores(setup: Setup, reported: ReportedScores, watch: Watch | None) -> dict[str, Any]:
+    wanted = {"test": setup.spec.split, **({"val": "val"} if reported.tuned else {})}
+    beds: dict[str | None, dict[str, Bed]] = {}
+    for source, pipeline in setup.pipelines.items():
+        if setup.spec.split not in pipeline.directory.splits and source is not None:
+            continue
+        beds[source] = {
+            part: setup.bed(pipeline, name)
+            for part, name in wanted.items()
+            if part == "test" or name in pipeline.directory.splits
+        }
+    target = beds[None]["test"].bench.target
+    steps = setup.interventions(target, tuple(beds))
+    search = ScoreSearch(beds, setup.base, steps, reported, setup.spec.notes, watch=watch)
     result = search.run()
     return result | {"remarks": [*result["remarks"], *setup.remarks]}

@@ -1,21 +1,27 @@
 """Search the interventions, one by one and then together, for the one that reproduces the other run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from shifamind_core.diagnosis.replay.bench import DRAWS, Bench, Values
+from shifamind_core.diagnosis.replay.fits import Fit, could_be_a_draw, fit
+from shifamind_core.diagnosis.replay.interventions import padding_acts
 from shifamind_core.diagnosis.replay.recipe import Intervention, Recipe
-from shifamind_core.diagnosis.replay.trials import Bench, Fit, Rows, fit
+from shifamind_core.diagnosis.replay.rounding import Numerics, measure
+from shifamind_core.diagnosis.replay.sentence import sentence_of
+from shifamind_core.diagnosis.replay.target import Rows
 from shifamind_core.errors import ShifamindError
-from shifamind_core.precision.policy import POLICIES
 
 SCREENED = 64
 CONFIRMED = 256
+FEWEST = 8
 BEAM = 3
 LIKELY = 0.9  # share explained from which a best explanation is worth naming
-MARGIN = 1.5  # on the measured error of the coarsest policy, since it is a maximum over few notes
+ROUNDED = 0.7  # share of what a change leaves that a policy must explain to be named beside it
+EXACT = 0.99  # the same where what is left is no more than FP32's own rounding
 
 Verdict = Literal["identical", "numerics", "confirmed", "likely", "unexplained"]
 Watch = Callable[[Sequence["Trial"], int, int], None]
@@ -36,6 +42,11 @@ class Trial:
         order = (self.fit.document_order,) if self.fit.document_order else ()
         return (*(step.name for step in self.interventions), *order)
 
+    @property
+    def only_rounding(self) -> bool:
+        """Whether nothing but the arithmetic was changed."""
+        return not self.fit.document_order and all(step.rounding for step in self.interventions)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "interventions": list(self.names),
@@ -43,27 +54,8 @@ class Trial:
             "max_abs_residual": self.fit.max_abs_residual,
             "rms_residual": self.fit.rms_residual,
             "notes": self.notes,
+            "variant": "; ".join(step.variant for step in self.interventions if step.variant) or None,
         }
-
-
-@dataclass(frozen=True, eq=False)
-class Numerics:
-    """What rounding alone does to this model on these notes, measured: policy name to largest and rms difference."""
-
-    max_abs: dict[str, float] = field(default_factory=dict)
-    rms: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def tolerance(self) -> float:
-        """The largest difference that rounding is granted: that of the coarsest policy, with a margin."""
-        return MARGIN * max(self.max_abs.values(), default=0.0)
-
-    def level(self, rms: float) -> str | None:
-        """The finest format whose measured error is as large as this one."""
-        for level, policy in (("fp32", "fp32"), ("tf32", "emulated-tf32"), ("bf16", "emulated-bf16")):
-            if rms <= MARGIN * self.rms.get(policy, 0.0):
-                return level
-        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +72,9 @@ class Replay:
     base : Trial
         No intervention, on the same notes.
     trials : tuple of Trial
-        All that was tried on the screening notes, best first.
+        All that was tried on the screening notes, best first; of several ways to make one mistake the best.
+    level : str, optional
+        Which format's rounding remains.
     sentence : str
         The verdict and what to change, for people.
     """
@@ -120,150 +114,236 @@ class Search:
         depth: int = 3,
         watch: Watch | None = None,
     ) -> None:
-        if notes < 8 or depth < 1:
+        if notes < FEWEST or depth < 1:
             raise ShifamindError(
-                f"A replay needs at least 8 notes and depth 1; asked for {notes} and {depth}."
+                f"A replay needs at least {FEWEST} notes and depth 1; asked for {notes} and {depth}."
             )
         self.bench, self.base, self.depth, self.watch = bench, base, depth, watch
         self.interventions = [step for step in interventions if step.apply(base) != base]
         self.rows = bench.target.choose(notes)
-        self.confirming = bench.target.choose(max(CONFIRMED, notes))
+        self.confirming = bench.target.more(self.rows, max(CONFIRMED, notes))
+        wanted = bench.target.values[self.rows]
+        self._between_0_and_1 = bool(((wanted > 0) & (wanted < 1)).all())
         self.trials: list[Trial] = []
         self.remarks: list[str] = list(bench.target.remarks)
-        self.expected = len(self.interventions)
+        self._levels: dict[Trial, str | None] = {}
 
     def run(self) -> Replay:
         """Screen, combine, confirm."""
         start = self._measure((), self.base, self.rows, reorder=False)
-        assert start is not None
-        numerics = self._numerics(self.rows)
+        self.numerics = measure(self.bench, self.base, self.rows)
         self._try(())  # nothing changed but, perhaps, the order of notes
-        singles = [trial for step in self.interventions if (trial := self._try((step,))) is not None]
-        best = self._combine(start, singles, numerics)
-        return self._conclude(best)
+        for step in self.interventions:
+            if self._worth_trying(step, self.base):
+                self._try((step,))
+        best = self._combine(min([start, *self.trials], key=_rank), start)
+        return self._conclude(self._with_rounding(best))
 
-    def _numerics(self, rows: Rows) -> Numerics:
-        base = self.bench.values(self.base, rows)
-        max_abs, rms = {}, {}
-        for name in ("fp32", "emulated-tf32", "emulated-bf16"):
-            # FP32 against itself says nothing: its own rounding is that against the other attention implementation.
-            other = replace(self.base, policy=POLICIES[name])
-            if name == "fp32":
-                other = replace(other, attention="eager" if self.base.attention == "sdpa" else "sdpa")
-            difference = self.bench.values(other, rows) - base
-            max_abs[name] = float(np.abs(difference).max())
-            rms[name] = float(np.sqrt((difference**2).mean()))
-        return Numerics(max_abs, rms)
+    def ranked(self) -> list[Trial]:
+        """The best trial of every set of names so far: most explained first, then fewest interventions."""
+        best: dict[tuple[str, ...], Trial] = {}
+        for trial in sorted(self.trials, key=_rank):
+            best.setdefault(tuple(sorted(trial.names)), trial)
+        return list(best.values())
 
     def _measure(
         self, steps: tuple[Intervention, ...], recipe: Recipe, rows: Rows, reorder: bool = True
-    ) -> Trial | None:
-        base = self.bench.target.values[rows] - self.bench.values(self.base, rows)[0]
-        try:
-            values = self.bench.values(recipe, rows)
-        except ShifamindError as error:
-            self.remarks.append(f"{' + '.join(step.name for step in steps)} could not be tried: {error}")
-            return None
-        found = fit(values, self.bench.target, rows, float((base**2).sum()), reorder)
+    ) -> Trial:
+        base = self.bench.values(self.base, rows)[0]
+        values = self._draws(recipe, rows)
+        found = fit(values, base, self.bench.target, rows, reorder)
+        if self._between_0_and_1 and recipe.random and not recipe.outputs:
+            # Small random logits may lie as near, but logits have both signs.
+            found = replace(found, explained=min(found.explained, 0.5))
         return Trial(steps, recipe, found, len(rows))
+
+    def _draws(self, recipe: Recipe, rows: Rows) -> Values:
+        """Of a random recipe two draws, and the others only if the target could be one more."""
+        values = self.bench.values(recipe, rows, draws=2)
+        if recipe.random and could_be_a_draw(values, self.bench.target.values[rows]):
+            return self.bench.values(recipe, rows, draws=DRAWS)
+        return values
 
     def _try(self, steps: tuple[Intervention, ...]) -> Trial | None:
         recipe = self.base
         for step in steps:
             recipe = step.apply(recipe)
-        trial = self._measure(steps, recipe, self.rows)
-        if trial is not None and trial.names:
+        try:
+            trial = self._measure(steps, recipe, self.rows)
+        except ShifamindError as error:
+            self.remarks.append(f"{' + '.join(step.name for step in steps)} could not be tried: {error}")
+            return None
+        if trial.names:
             self.trials.append(trial)
         if self.watch is not None:
-            self.watch(self.ranked(), len(self.trials), max(self.expected, len(self.trials)))
+            self.watch(self.ranked(), len(self.trials), max(len(self.interventions), len(self.trials)))
         return trial
 
-    def ranked(self) -> list[Trial]:
-        """All trials so far: most explained first, then fewest interventions."""
-        return sorted(self.trials, key=_rank)
+    def _worth_trying(self, step: Intervention, recipe: Recipe) -> bool:
+        """Other batches are other interventions only where padding can act."""
+        changed = step.apply(recipe)
+        if step.slot != "padding" or padding_acts(self.bench.model(), changed):
+            return True
+        return step == next(one for one in self.interventions if one.name == step.name)
 
-    def _combine(self, start: Trial, singles: list[Trial], numerics: Numerics) -> Trial:
+    def _combine(self, best: Trial, start: Trial) -> Trial:
         """Extend the best few by every other intervention that does anything, up to the depth."""
-        best = min([start, *self.trials], key=_rank)
-        if start.fit.max_abs_residual <= numerics.tolerance:
+        if self._settled(start):
             return best
-        acting = self._acting(singles, numerics)
-        seen = {frozenset(trial.names) for trial in singles}
-        beam = sorted((trial for trial in singles if trial.interventions[0] in acting), key=_rank)[:BEAM]
+        acting = self._acting()
+        seen = {_way(trial.interventions) for trial in self.trials}
+        beam = self._beam([t for t in self.trials if t.interventions and t.interventions[0] in acting])
         for _ in range(self.depth - 1):
-            if best.fit.max_abs_residual <= numerics.tolerance or (
-                best.recipe.random and best.fit.explained > LIKELY
-            ):
-                break  # reproduced, or one more draw of the same random recipe: nothing is left to explain
-            extended = []
-            for trial in beam:
-                for steps in self._extensions(trial, acting, seen):
-                    seen.add(frozenset(step.name for step in steps))
+            if self._settled(best):
+                break
+            extended: list[Trial] = []
+            for place, trial in enumerate(beam):
+                for steps in self._extensions(trial, acting, seen, random=place == 0):
+                    seen.add(_way(steps))
                     if (longer := self._try(steps)) is not None:
                         extended.append(longer)
+                if any(self._settled(longer) for longer in extended if _gains(longer, best)):
+                    break
             better = [trial for trial in extended if _gains(trial, best)]
             if not better:
                 break
             best = min(better, key=_rank)
-            beam = sorted(extended, key=_rank)[:BEAM]
+            beam = self._beam(extended)
         return best
 
-    def _acting(self, singles: list[Trial], numerics: Numerics) -> list[Intervention]:
-        """Interventions that move the logits by more than rounding does: the others can explain nothing here."""
+    @staticmethod
+    def _beam(trials: list[Trial]) -> list[Trial]:
+        """The best explanations so far, and the changes that promise most once others stand beside them."""
+        by_explained = sorted(trials, key=_rank)
+        by_promise = sorted(trials, key=lambda trial: -trial.fit.promise)
+        beam: list[Trial] = []
+        for trial in (by_explained[:1] + by_promise[:BEAM] + by_explained)[: 2 * BEAM]:
+            if trial not in beam and len(beam) < BEAM:
+                beam.append(trial)
+        return beam
+
+    def _settled(self, trial: Trial) -> bool:
+        """Whether nothing is left to explain: what remains is rounding, or as much as one draw differs from another."""
+        if trial.recipe.random:
+            return trial.fit.explained > LIKELY
+        return self._level(trial) is not None
+
+    def _level(self, trial: Trial) -> str | None:
+        """The format whose rounding a trial on the screening notes leaves."""
+        if trial not in self._levels:
+            level = None
+            rms = trial.fit.rms_residual
+            if rms <= 2 * max(self.numerics.rms.values()) or trial.recipe.outputs:
+                plain = not trial.interventions and not trial.fit.document_order
+                numerics = (
+                    self.numerics
+                    if plain or trial.fit.max_abs_residual <= self.numerics.fine
+                    else measure(self.bench, trial.recipe, self.rows, self.numerics.max_abs["fp32"])
+                )
+                level = numerics.level(trial.fit.residual, self.bench.target.values[self.rows])
+            self._levels[trial] = level
+        return self._levels[trial]
+
+    def _acting(self) -> list[Intervention]:
+        """Interventions that move the logits by more than rounding does, and those that may do so beside others."""
         base = self.bench.values(self.base, self.rows)
         acting = []
-        for trial in singles:
-            # A random one costs several draws a trial, and what it hides cannot be found beneath it.
-            if trial.recipe.random and trial.fit.explained < 0.2:
+        for trial in self.trials:
+            if len(trial.interventions) != 1 or trial.interventions[0].rounding:
                 continue
-            moved = np.abs(self.bench.values(trial.recipe, self.rows) - base).max()
-            if moved > numerics.max_abs["fp32"] * MARGIN and trial.interventions[0].stage != "policy":
-                acting.append(trial.interventions[0])
-        return acting
+            step = trial.interventions[0]
+            if trial.recipe.random or step.stage == "tokenization":
+                acting.append(step)
+                continue
+            moved = np.abs(self.bench.values(trial.recipe, self.rows) - base)
+            if not np.isfinite(moved).all() or moved.max() > self.numerics.fine:
+                acting.append(step)
+        tried = {id(step) for step in acting}
+        others = [s for s in self.interventions if s.slot == "padding" and id(s) not in tried]
+        return acting + others
 
     def _extensions(
-        self, trial: Trial, acting: list[Intervention], seen: set[frozenset[str]]
+        self, trial: Trial, acting: list[Intervention], seen: set[frozenset[int]], random: bool
     ) -> list[tuple[Intervention, ...]]:
         taken = {step.slot for step in trial.interventions}
         longer = []
         for step in acting:
             steps = (*trial.interventions, step)
-            random = sum(any(edit.random for edit in s.apply(self.base).edits) for s in steps)
-            if step.slot in taken or random > 1 or frozenset(s.name for s in steps) in seen:
+            is_random = step.apply(self.base).random
+            if (
+                step.slot in taken
+                or (is_random and (trial.recipe.random or not random))
+                or _way(steps) in seen
+                or not self._worth_trying(step, trial.recipe)
+            ):
                 continue
             longer.append(tuple(sorted(steps, key=lambda s: s.stage == "outputs")))
         return longer
+
+    def _with_rounding(self, best: Trial) -> Trial:
+        """The winner under the policy that it was computed under, where one explains what is left."""
+        if best.recipe.random or best.only_rounding or not best.fit.max_abs_residual:
+            return best
+        is_fine = best.fit.max_abs_residual <= self.numerics.fine
+        if best.fit.explained < LIKELY or (not is_fine and self._level(best) is None):
+            return best
+        kinds = ("policy=fp64", "attention=eager", "attention=sdpa")
+        steps = [s for s in self.interventions if s.rounding and (not is_fine or s.name in kinds)]
+        tried = [trial for step in steps if (trial := self._try((*best.interventions, step))) is not None]
+        nearest = min(tried, key=lambda trial: trial.fit.rms_residual, default=best)
+        left = (nearest.fit.rms_residual / best.fit.rms_residual) ** 2
+        return nearest if left < 1 - (EXACT if is_fine else ROUNDED) else best
 
     def _conclude(self, best: Trial) -> Replay:
         """Measure the winner again on more notes, and say what it is worth."""
         start = self._measure((), self.base, self.confirming, reorder=False)
         winner = self._measure(best.interventions, best.recipe, self.confirming)
-        assert start is not None and winner is not None
-        numerics = self._numerics(self.confirming)
-        verdict = _verdict(start, winner, numerics)
+        screened = self._measure((), self.base, self.rows, reorder=False)
+        level = self._level(screened)
+        verdict = self._verdict(start, winner, level, self._level(best))
+        attempt = winner
         if verdict in ("identical", "unexplained") or (
-            verdict == "numerics" and winner.fit.explained < LIKELY
+            verdict == "numerics" and (winner.fit.explained < LIKELY or not winner.only_rounding)
         ):
-            winner, attempt = start, winner
-        else:
-            attempt = winner
-        level = numerics.level(start.fit.rms_residual if verdict == "numerics" else winner.fit.rms_residual)
-        level = level if verdict != "unexplained" else None
-        sentence = _sentence(verdict, start, winner, attempt, numerics, level)
+            winner = start
+        if verdict != "numerics":
+            level = self._level(best) if verdict == "confirmed" else None
+        sentence = sentence_of(verdict, start, winner, attempt, self.numerics, level)
         return Replay(
             verdict,
             winner,
             start,
             tuple(self.ranked()),
-            numerics,
+            self.numerics,
             level,
             sentence,
             tuple(dict.fromkeys(self.remarks)),
         )
 
+    def _verdict(self, start: Trial, winner: Trial, level: str | None, left: str | None) -> Verdict:
+        """`level` and `left` are the formats whose rounding the base and the winner differ by on the screening notes."""
+        if start.fit.max_abs_residual == 0:
+            return "identical"
+        reproduced = winner.fit.explained >= LIKELY and bool(winner.names)
+        if level == "fp32" or (reproduced and winner.only_rounding):
+            return "numerics"
+        if not reproduced:
+            return "numerics" if level is not None else "unexplained"
+        if winner.recipe.random or left is None:
+            return "likely"
+        numerics = self.numerics
+        if winner.recipe.outputs:  # probabilities differ by less than logits do
+            numerics = measure(self.bench, winner.recipe, self.rows, numerics.max_abs["fp32"])
+        return "confirmed" if winner.fit.max_abs_residual <= numerics.tolerance else "likely"
 
-def _rank(trial: Trial) -> tuple[float, int]:
-    return -round(trial.fit.explained, 6), len(trial.names)
+
+def _rank(trial: Trial) -> tuple[float, int, float]:
+    """Most explained, fewest names, and of random recipes that explain alike the one that says most precisely what."""
+    return -round(trial.fit.explained, 10), len(trial.names), trial.fit.rms_residual
+
+
+def _way(steps: tuple[Intervention, ...]) -> frozenset[int]:
+    return frozenset(map(id, steps))
 
 
 def _gains(longer: Trial, best: Trial) -> bool:
@@ -271,52 +351,3 @@ def _gains(longer: Trial, best: Trial) -> bool:
     # A random recipe's share is itself an estimate from few draws: more must be gained to be believed.
     left = 0.3 if longer.recipe.random else 0.7
     return 1 - longer.fit.explained < left * (1 - best.fit.explained)
-
-
-def _verdict(start: Trial, winner: Trial, numerics: Numerics) -> Verdict:
-    if start.fit.max_abs_residual == 0:
-        return "identical"
-    rounding = start.fit.max_abs_residual <= numerics.tolerance
-    reproduced = winner.fit.explained >= LIKELY and bool(winner.names)
-    only_rounding = not winner.fit.document_order and all(
-        step.stage == "policy" or step.slot == "attention" for step in winner.interventions
-    )
-    if (only_rounding and reproduced) or (rounding and not reproduced):
-        return "numerics"
-    if not reproduced:
-        return "unexplained"
-    return "confirmed" if winner.fit.max_abs_residual <= numerics.tolerance else "likely"
-
-
-def _sentence(
-    verdict: Verdict, start: Trial, winner: Trial, attempt: Trial, numerics: Numerics, level: str | None
-) -> str:
-    names = " + ".join(winner.names)
-    rest = f"{winner.fit.max_abs_residual:.2g}"
-    advice = " ".join(step.advice for step in winner.interventions)
-    if winner.fit.document_order:
-        advice = f"{advice} Save rows, labels and ids in one order.".strip()
-    if verdict == "identical":
-        return f"The two runs are identical on {start.notes} notes: there is nothing to explain."
-    if verdict == "numerics":
-        named = f" {names} reproduces it." if names else ""
-        return (
-            f"No logit differs by more than {start.fit.max_abs_residual:.2g}, which rounding at the level of "
-            f"{level or 'bf16'} does to this model: numerics, and no change to the pipeline.{named}"
-        )
-    if verdict == "confirmed":
-        return (
-            f"Confirmed: {names} reproduces the other run on {winner.notes} notes to within {rest} a logit "
-            f"(rounding is granted {numerics.tolerance:.2g}). {advice}"
-        )
-    if verdict == "likely":
-        return (
-            f"Likely: {names} explains {winner.fit.explained:.1%} of the squared difference on {winner.notes} notes; up to "
-            f"{rest} a logit remains. {advice}"
-        )
-    tried = " + ".join(attempt.names) or "nothing"
-    return (
-        f"Unexplained: no change that was tried reproduces the other run. The nearest, {tried}, explains "
-        f"{attempt.fit.explained:.1%}; without any the rms difference is {start.fit.rms_residual:.2g}, at most "
-        f"{start.fit.max_abs_residual:.2g} a logit."
-    )

@@ -1,0 +1,153 @@
+"""Does replay find what another pipeline did otherwise? `python -m benchmarks.replay_proof`.
+
+For either architecture, run directories of random weights, notes, labels and draws; faults planted by `tests.replay_oracle`,
+which shares no line with the inference here; every one searched for among all interventions, from 64 notes: each
+alone, every two together, nothing, rounding, and changes that are not in the list. Prints a table and, with `--write`, keeps it
+in docs/diagnosis.md. `--pairs N` takes N pairs an architecture at random, since all of them take an hour.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.replay_cases import (
+    ARCHITECTURES,
+    RIGHT,
+    ROUNDING,
+    SINGLES,
+    UNLISTED,
+    Case,
+    Expected,
+    Subject,
+    applies,
+    case_of,
+    pairs,
+)
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "diagnosis.md"
+MARKS = ("<!-- replay proof: begin -->", "<!-- replay proof: end -->")
+GROUPS = ("alone", "in pairs", "nothing", "rounding", "not in the list")
+PER_SUBJECT = 40  # pairs that share a run directory and, with it, forward passes
+
+
+def main() -> None:
+    """Parse the command line, plant, search, print."""
+    parser = argparse.ArgumentParser(description="Plant faults and let replay find them.")
+    parser.add_argument("--notes", type=int, default=64)
+    parser.add_argument("--pairs", type=int, metavar="N", help="only N pairs an architecture, at random")
+    parser.add_argument("--seeds", type=int, default=2, help="run directories for each lone fault")
+    parser.add_argument("--only", choices=GROUPS, action="append")
+    parser.add_argument("--architecture", choices=ARCHITECTURES, action="append")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="one JSON line a search, appended")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/diagnosis.md")
+    options = parser.parse_args()
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+    rows = []
+    for architecture in options.architecture or ARCHITECTURES:
+        for row in searches(architecture, options):
+            rows.append(row)
+            print(
+                " ".join(f"{row[key]}" for key in ("found", "architecture", "group", "planted", "said")),
+                flush=True,
+            )
+            if options.record:
+                with options.record.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+    text = table(rows)
+    print(text)
+    if options.write:
+        before, _, rest = DOCUMENT.read_text().partition(MARKS[0])
+        _, _, after = rest.partition(MARKS[1])
+        DOCUMENT.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+    if any(not row["found"] and row["group"] != "in pairs" for row in rows):
+        sys.exit("A fault was missed, or named where there was none.")
+
+
+def searches(architecture: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One row a search. Every group and every stretch of pairs has a run directory of its own."""
+    wanted = options.only or GROUPS
+    seed = 100 if architecture == "cls_fusion" else 200
+    for group in (group for group in GROUPS if group in wanted and group != "in pairs"):
+        for _ in range(options.seeds):
+            seed += 1
+            with tempfile.TemporaryDirectory() as folder:
+                subject = Subject(Path(folder), architecture, seed, options.notes)
+                yield from (search(subject, group, name, case) for name, case in planted(group, architecture))
+    if "in pairs" in wanted:
+        chosen = list(pairs(architecture))
+        order = np.random.default_rng(0).permutation(len(chosen))[: options.pairs]
+        for start in range(0, len(order), PER_SUBJECT):
+            seed += 1
+            with tempfile.TemporaryDirectory() as folder:
+                subject = Subject(Path(folder), architecture, seed, options.notes)
+                for index in order[start : start + PER_SUBJECT]:
+                    yield search(subject, "in pairs", " + ".join(chosen[index]), case_of(*chosen[index]))
+
+
+def planted(group: str, architecture: str) -> Iterator[tuple[str, Case]]:
+    """The cases of a group that are not pairs."""
+    if group == "alone":
+        yield from ((name, case_of(name)) for name in SINGLES if applies(name, architecture))
+    if group == "nothing":
+        yield "nothing", case_of()
+        yield "nothing, other batches", Case((), replace(RIGHT, batch_size=7))
+    if group == "rounding":
+        yield from ((name, case_of(name)) for name in ROUNDING)
+    if group == "not in the list":
+        yield from ((name, Case((), replace(RIGHT, **changes))) for name, changes in UNLISTED.items())
+
+
+def search(subject: Subject, group: str, name: str, case: Case) -> dict[str, Any]:
+    """Plant one case and let it be searched for."""
+    expected = (
+        Expected(("unexplained",), frozenset()) if group == "not in the list" else subject.expected(case)
+    )
+    begun = time.process_time()
+    result = subject.replay(case, draw=len(name))
+    return {
+        "architecture": subject.architecture,
+        "group": group,
+        "planted": name,
+        "found": expected.met_by(result),
+        "excused": expected.why,
+        "said": f"{result['verdict']}: {' + '.join(result['best']['interventions']) or 'nothing'}",
+        "explained": result["best"]["explained"],
+        "max_abs_residual": result["best"]["max_abs_residual"],
+        "seed": subject.seed,
+        "cpu_seconds": round(time.process_time() - begun, 1),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: found of planted, by group and architecture, and what was missed."""
+    lines = [
+        "| planted | architecture | searches | as expected | what was said else |",
+        "|---|---|---|---|---|",
+    ]
+    for group in GROUPS:
+        for architecture in ARCHITECTURES:
+            some = [row for row in rows if (row["group"], row["architecture"]) == (group, architecture)]
+            if not some:
+                continue
+            good = sum(row["found"] for row in some)
+            missed = [f"{row['planted']} → {row['said']}" for row in some if not row["found"]]
+            more = f"; and {len(missed) - 6} more" if len(missed) > 6 else ""
+            lines.append(
+                f"| {group} | `{architecture}` | {len(some)} | {good} ({good / len(some):.0%}) | "
+                f"{'; '.join(missed[:6]) + more or '–'} |"
+            )
+    excused = sorted({row["excused"] for row in rows if row["excused"]})
+    return "\n".join([*lines, *(["", f"Not asked for: {'; '.join(excused)}."] if excused else [])])
+
+
+if __name__ == "__main__":
+    main()
