@@ -32,7 +32,12 @@ def write_demo(folder: Path) -> None:
         raise ShifamindError(
             f"{folder} is there already and is not empty; give a folder that is not there yet."
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ShifamindError(
+            f"{folder.parent} cannot be made: {error.strerror}. Give another folder."
+        ) from error
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".demo-") as temporary:
         written = Path(temporary) / "run"
         shutil.copytree(DATA, written)
