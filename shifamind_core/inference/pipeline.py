@@ -31,7 +31,7 @@ from shifamind_core.precision.environment import observe_environment
 from shifamind_core.precision.policy import POLICIES, Attention, NumericFlags, PrecisionPolicy
 from shifamind_core.records import to_json
 from shifamind_core.runs.cache import RunCache
-from shifamind_core.runs.manifest import Environment, Manifest, digest_of
+from shifamind_core.runs.manifest import Environment, Manifest, PolicyRecord, digest_of
 from shifamind_core.runs.run import Run
 
 # What decides the logits of one note, of the libraries and machine. Times, paths and pandas do not.
@@ -214,7 +214,7 @@ class Pipeline:
             documents_of=documents_of,
             checkpoint=self.checkpoint.record,
             tokenization=notes.record,
-            policy=setting.policy,
+            policy=PolicyRecord.of(setting.policy),
             flags=flags,
             environment=environment,
             batch_size=prediction.batch_size,
