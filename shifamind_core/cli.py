@@ -248,8 +248,9 @@ def _replay(options: argparse.Namespace) -> dict[str, Any]:
     from shifamind_core.diagnosis.replay.run import ReplaySpec, replay
     from shifamind_core.settings import cache_folder
 
-    if options.notes is not None and options.notes < 1:
-        raise ShifamindError(f"--notes is {options.notes}; it must be at least 1.")
+    for name in ("notes", "depth"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise ShifamindError(f"--{name} is {getattr(options, name)}; it must be at least 1.")
     spec = ReplaySpec(
         run_directory=options.run_directory,
         base_model=options.base_model,

@@ -152,7 +152,9 @@ def test_capture_prints_python(command, capsys):
         (["certify", "{run}", "--split", "nosuch"], "no split"),
         (["probe", "{run}/shared_data/top50_icd10_info.json"], "no checkpoint"),
         (["predict", "{run}", "--base-model", "{text}"], "does not exist"),
+        (["replay", "{run}", "--reported", "macro_f1@0.5=0.3", "--depth", "0"], "at least 1"),
         (["demo", "{text}/below"], "notes.txt"),
+        (["demo", "a" * 300], "cannot be written"),
         *((["evaluate", name], name) for name in ("folder.npz", "empty.npz")),
         *((["bound", name, "--epsilon", "1"], name) for name in ("folder.npz", "empty.npz")),
         *(
