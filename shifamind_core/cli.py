@@ -30,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
         options = parser().parse_args(arguments)
-        result = options.run(options)
+        try:
+            result = options.run(options)
+        finally:
+            _progress.end()
         if options.json:
             print(json.dumps(_finite(result), allow_nan=False))
         elif result:
@@ -197,8 +200,6 @@ def _predict(options: argparse.Namespace) -> dict[str, Any]:
     from shifamind_core.settings import cache_folder
     from shifamind_core.tasks import PredictSpec, predict_summary, run_predict
 
-    if options.limit is not None and options.limit < 1:
-        raise ShifamindError(f"--limit is {options.limit}; it must be at least 1.")
     names = ("run_directory", "base_model", "split", "policy", "lowercase", "max_length", "padding", "attention",
              "batch_size", "limit", "device", "deterministic")  # fmt: skip
     spec = PredictSpec(**{name: getattr(options, name) for name in names})
@@ -206,7 +207,7 @@ def _predict(options: argparse.Namespace) -> dict[str, Any]:
     if options.output:
         write_run_file(outcome.run, options.output)
     for remark in outcome.run.manifest.notes:
-        print(f"note: {remark}", file=sys.stderr)
+        _say(f"note: {remark}")
     return predict_summary(outcome)
 
 
@@ -247,6 +248,9 @@ def _replay(options: argparse.Namespace) -> dict[str, Any]:
     from shifamind_core.diagnosis.replay.run import ReplaySpec, replay
     from shifamind_core.settings import cache_folder
 
+    for name in ("notes", "depth"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise ShifamindError(f"--{name} is {getattr(options, name)}; it must be at least 1.")
     spec = ReplaySpec(
         run_directory=options.run_directory,
         base_model=options.base_model,
@@ -308,13 +312,34 @@ def _read(path: str) -> Any:
 
     run = read_upload(Path(path).name, Path(path))
     for remark in run.manifest.notes:
-        print(f"note: {Path(path).name}: {remark}", file=sys.stderr)
+        _say(f"note: {Path(path).name}: {remark}")
     return run
 
 
-def _progress(message: str, done: int, total: int) -> None:
-    ending = "\n" if done >= total else ""
-    print(f"\r{message}: {done} of {total}", end=ending, file=sys.stderr, flush=True)
+class _ProgressLine:
+    """A line on standard error that is written over until its work is done, or until something else is to be said."""
+
+    def __init__(self) -> None:
+        self._open = False
+
+    def __call__(self, message: str, done: int, total: int) -> None:
+        self._open = done < total
+        ending = "" if self._open else "\n"
+        print(f"\r{message}: {done} of {total}", end=ending, file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """What comes next begins on a line of its own."""
+        if self._open:
+            print(file=sys.stderr, flush=True)
+        self._open = False
+
+
+_progress = _ProgressLine()
+
+
+def _say(line: str) -> None:
+    _progress.end()
+    print(line, file=sys.stderr)
 
 
 def _finite(value: Any) -> Any:

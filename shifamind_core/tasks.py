@@ -121,6 +121,7 @@ def run_layers(
 
     if spec.notes < 1:
         raise ShifamindError(f"Layers were asked for on {spec.notes} notes; at least 1 is needed.")
+    tokenization = Tokenization(LOWERCASE[spec.lowercase], spec.max_length)
     pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
     reference = LayerSetting(policy_named(spec.against), spec.against_attention)
     device = resolve_device(spec.device)
@@ -131,9 +132,9 @@ def run_layers(
     check_honoured(reference.policy, device)
     if not candidates:
         raise PolicyRefused(" ".join(refused.values()))
+    pipeline.check_length(tokenization)
     split = pipeline.split(spec.split).head(spec.notes)
-    tokens = pipeline.tokens(split, LOWERCASE[spec.lowercase], progress)
-    notes = tokens.prepare(Tokenization(max_length=spec.max_length))
+    notes = pipeline.tokens(split, tokenization.lowercase, progress).prepare(tokenization)
     result: dict[str, Any] = {
         **_measured_on(pipeline, spec.device),
         "split": spec.split,
@@ -220,9 +221,11 @@ class CertifySpec:
 def run_certify(spec: CertifySpec, cache: Path | None, progress: Progress | None = None) -> dict[str, Any]:
     """How many decisions could differ on another machine under the portable policy."""
     from shifamind_core.analysis.certificate import certificate, certificate_json
+    from shifamind_core.analysis.counts import check_threshold
 
     if spec.referee_notes < 1:
         raise ShifamindError(f"FP64 was asked for on {spec.referee_notes} notes; at least 1 is needed.")
+    check_threshold(spec.threshold)
     asked = PredictSpec(
         run_directory=spec.run_directory,
         base_model=spec.base_model,

@@ -15,7 +15,7 @@ from shifamind_core import jobs
 from shifamind_core.jobs.store import JobState, jobs_folder, write_state
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.cache import RunCache
-from shifamind_core.runs.manifest import Environment, Manifest, TokenizationRecord, digest_of
+from shifamind_core.runs.manifest import Environment, Manifest, PolicyRecord, TokenizationRecord, digest_of
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import write_run_file
 from shifamind_core.ui.launch import ROUTER
@@ -42,7 +42,7 @@ def small_run(
     manifest = Manifest(
         run_directory="run_1",
         split=split,
-        policy=POLICIES[policy],
+        policy=PolicyRecord.of(POLICIES[policy]),
         tokenization=TokenizationRecord(lowercase=lowercase, max_length=512),
         environment=Environment(device="cpu"),
         created_at_utc="2026-02-12T10:00:00+00:00",

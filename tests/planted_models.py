@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from shifamind_core.precision.policy import POLICIES
-from shifamind_core.runs.manifest import Manifest
+from shifamind_core.runs.manifest import Manifest, PolicyRecord
 from shifamind_core.runs.run import Run
 from tests.planted import Planted, code_permutation, shuffled, to_bf16, with_logits
 from tests.subjects import (
@@ -37,7 +37,11 @@ def plant_arithmetic(subject: Subject, reference: Run) -> Iterator[Planted]:
 
     def planted(variant: str, policy: str, logits: np.ndarray) -> Planted:
         return _planted(
-            "numerics", variant, reference, logits, manifest=_with(reference, policy=POLICIES[policy])
+            "numerics",
+            variant,
+            reference,
+            logits,
+            manifest=_with(reference, policy=PolicyRecord.of(POLICIES[policy])),
         )
 
     yield planted("FP64", "fp64", forward(subject, copy.deepcopy(model).double()))
@@ -60,7 +64,7 @@ def plant_fp16(subject: Subject, reference: Run) -> Iterator[Planted]:
         ("FP16 autocast", "fp16-autocast", forward(part, autocast=torch.float16)),
         ("FP16 weights", "fp16", forward(part, copy.deepcopy(model).half())),
     ):
-        manifest = _with(reference, policy=POLICIES[policy])
+        manifest = _with(reference, policy=PolicyRecord.of(POLICIES[policy]))
         yield _planted("numerics", variant, rest, logits, manifest=manifest)
 
 
@@ -75,7 +79,7 @@ def plant_dropout(subject: Subject, reference: Run, seed: int, rates: Sequence[f
     for part in ("attention", "output"):
         noisy = forward(subject, with_dropout(subject, 0.15, seed + 102, part))
         yield _planted("dropout_active", f"in {part} alone", reference, noisy)
-    manifest = _with(reference, policy=POLICIES["bf16-autocast"])
+    manifest = _with(reference, policy=PolicyRecord.of(POLICIES["bf16-autocast"]))
     for rate in (0.03, 0.1):
         noisy = forward(subject, with_dropout(subject, rate, seed + 103), autocast=torch.bfloat16)
         yield _planted(

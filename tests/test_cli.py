@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from shifamind_core.cli import main, parser
+from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import read_run_file, write_run_file
 from tests.builders import tiny_run_directory
@@ -49,7 +50,7 @@ def refused(capsys):
         status = main([*map(str, arguments), "--json"])
         captured = capsys.readouterr()
         assert status == 2 and captured.out == ""
-        last = captured.err.splitlines()[-1]
+        last = captured.err.split("\n")[-2]
         assert last.startswith("error: ") and "Traceback" not in captured.err
         return last
 
@@ -141,6 +142,52 @@ def test_capture_prints_python(command, capsys):
         (["replay", "{run}", "--reported", "f1=0.3"], "no score"),
         (["replay", "{run}", "--reported", "macro_f1@0.5=3"], "between 0 and 1"),
         (["frobnicate"], "invalid choice"),
+        (["replay", "{run}", "--reported", "macro_f1@0.5=0.3", "--notes", "0"], "at least 1"),
+        (["certify", "{run}", "--threshold", "1"], "strictly between 0 and 1"),
+        (["certify", "{run}", "--limit", "-1"], "at least 1"),
+        (["certify", "{run}", "--referee-notes", "0"], "at least 1"),
+        (["predict", "{run}", "--limit", "-1"], "at least 1"),
+        (["layers", "{run}", "--notes", "0"], "at least 1"),
+        (["layers", "{run}", "--split", "nosuch"], "no split"),
+        (["certify", "{run}", "--split", "nosuch"], "no split"),
+        (["probe", "{run}/shared_data/top50_icd10_info.json"], "no checkpoint"),
+        (["predict", "{run}", "--base-model", "{text}"], "does not exist"),
+        (["replay", "{run}", "--reported", "macro_f1@0.5=0.3", "--depth", "0"], "at least 1"),
+        (["demo", "{text}/below"], "notes.txt"),
+        (["demo", "a" * 300], "cannot be written"),
+        *((["evaluate", name], name) for name in ("folder.npz", "empty.npz")),
+        *((["bound", name, "--epsilon", "1"], name) for name in ("folder.npz", "empty.npz")),
+        *(
+            ([name, "{good}", other], other)
+            for name in ("compare", "diagnose")
+            for other in ("folder.npz", "empty.npz", "nowhere.npz")
+        ),
+        *(
+            ([name, "{run}", "--max-length", length], "at least 3" if int(length) < 3 else "512 positions")
+            for name in ("predict", "layers", "certify")
+            for length in ("-1", "0", "1", "2", "100000")
+        ),
+        *(
+            (["bound", "{good}", "--epsilon", "0.1", "--threshold", threshold], "strictly between 0 and 1")
+            for threshold in ("0", "1", "-0.5", "1.5", "nan")
+        ),
+        *(
+            (["bound", "{good}", f"--target-{score}-f1", target], "between 0 and 1")
+            for score in ("macro", "micro")
+            for target in ("nan", "-0.1", "1.1")
+        ),
+        *((["bound", "{good}", "--epsilon", epsilon], epsilon) for epsilon in ("nan", "-1")),
+        *(
+            ([*command, "--device", device], "auto, cpu, cuda or cuda:N")
+            for command in (
+                ["predict", "{run}"],
+                ["layers", "{run}"],
+                ["probe", "{run}"],
+                ["certify", "{run}"],
+                ["replay", "{run}", "--reported", "macro_f1@0.5=0.3"],
+            )
+            for device in ("tpu", "quantum")
+        ),
     ],
 )
 def test_bad_input_gives_one_line_and_status_2(
@@ -148,7 +195,33 @@ def test_bad_input_gives_one_line_and_status_2(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text("no run")
-    assert says in refused(*(a.format(run=run_directory, text="notes.txt") for a in arguments))
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "empty.npz").touch()
+    write_run_file(
+        Run(np.eye(2, dtype=np.float32), codes=("A", "B"), labels=np.eye(2, dtype=np.uint8)),
+        tmp_path / "good.safetensors",
+    )
+    places = {"run": run_directory, "text": "notes.txt", "good": "good.safetensors"}
+    assert says in refused(*(a.format(**places) for a in arguments))
+
+
+def test_an_error_ends_an_unfinished_progress_line(run_directory, monkeypatch, capsys):
+    def breaks_off(spec, cache, progress):
+        progress("Scoring", 0, 24)
+        raise ShifamindError("No memory.")
+
+    monkeypatch.setattr("shifamind_core.tasks.run_predict", breaks_off)
+    assert main(["predict", str(run_directory)]) == 2
+    assert capsys.readouterr().err == "\rScoring: 0 of 24\nerror: No memory.\n"
+
+
+def test_a_length_beyond_the_positions_is_refused_before_any_note_is_read(
+    refused, run_directory, monkeypatch
+):
+    monkeypatch.setattr("shifamind_core.inference.pipeline.tokenize", None)
+    monkeypatch.setattr("shifamind_core.artifacts.run_directory.read_split", None)
+    for name in ("predict", "layers", "certify"):
+        assert "512 positions" in refused(name, run_directory, "--max-length", 513, "--device", "cpu")
 
 
 def test_runs_of_another_length_are_refused_in_one_line(refused, tmp_path):
@@ -207,3 +280,18 @@ def test_every_command_has_help():
         "capture",
     ):
         assert name in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keys"),
+    [
+        (["layers", "--notes", 2, "--max-length", 32, "--against", "fp64"], {"layers", "first_divergence"}),
+        (["probe", "--notes", 2], {"probes"}),
+        (["certify", "--limit", 3, "--referee-notes", 2, "--max-length", 32], {"epsilon", "at_risk"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_measurements_print_one_document(command, run_directory, arguments, keys):
+    name, *options = arguments
+    result = command(name, run_directory, "--device", "cpu", *options)
+    assert keys <= result.keys(), result.keys()

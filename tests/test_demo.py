@@ -95,7 +95,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
         raise OSError("disk full")
 
     monkeypatch.setattr("shifamind_core.demo.writer.write_shared_data", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ShifamindError, match="cannot be written: disk full"):
         write_demo(tmp_path / "demo")
     assert list(tmp_path.iterdir()) == []
 

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from shifamind_core.analysis.certificate import sorted_margins
 from shifamind_core.analysis.counts import decisions
 from shifamind_core.analysis.flip_bound import FlipBound, flip_bound
 from shifamind_core.analysis.thresholds import SEED_GRID, evaluate
@@ -64,7 +65,7 @@ def test_the_smallest_epsilon_equals_brute_force(case, threshold, which, data):
     logits, labels = case
     bound = FlipBound(logits, labels, threshold)
     now = getattr(bound, which)
-    target = data.draw(st.floats(-0.1, 1.1) | st.just(now) | st.sampled_from([0.0, 0.5, 2 / 3, 1.0]))
+    target = data.draw(st.floats(0, 1) | st.just(now) | st.sampled_from([0.0, 0.5, 2 / 3, 1.0]))
     found = bound.smallest_epsilon(**{which: target})
     reaching = [
         epsilon
@@ -79,7 +80,7 @@ def test_the_smallest_epsilon_equals_brute_force(case, threshold, which, data):
         assert not low <= target <= high
 
 
-@given(strategies.runs(), st.floats(0, 1))
+@given(strategies.runs(), st.floats(0, 1, exclude_min=True, exclude_max=True))
 def test_at_epsilon_zero_the_range_is_the_score(run, threshold):
     bound = flip_bound(run, threshold)
     found = bound.f1_range(0.0)
@@ -147,11 +148,21 @@ def test_decisions_exactly_on_the_threshold_flip_for_any_positive_epsilon():
     assert 0 < bound.smallest_epsilon(macro_f1=1.0) < 1e-300
 
 
-def test_at_threshold_zero_and_one_nothing_ever_flips():
-    for threshold in (0.0, 1.0):
-        bound = FlipBound(np.array([[3.0]]), np.array([[1]], np.uint8), threshold)
-        assert bound.f1_range(1e6).flippable == 0
-        assert bound.smallest_epsilon(macro_f1=1.0 - bound.macro_f1) is None
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -0.1, 1.5, np.nan, np.inf])
+def test_a_threshold_without_a_finite_logit_is_refused(threshold):
+    run = Run(np.array([[3.0]]), labels=np.array([[1]], np.uint8))
+    for margins_of in (flip_bound, sorted_margins):
+        with pytest.raises(ShifamindError, match=f"threshold is {threshold}; .* strictly between 0 and 1"):
+            margins_of(run, threshold)
+
+
+@pytest.mark.parametrize("target", [np.nan, -0.1, 1.1, np.inf])
+def test_a_target_that_is_no_score_is_refused(target):
+    run = Run(np.array([[3.0]]), labels=np.array([[1]], np.uint8))
+    for bound in (flip_bound(run), TunedFlipBound(run, run)):
+        for which in ("macro_f1", "micro_f1"):
+            with pytest.raises(ShifamindError, match=f"{which} is {target}; a score lies between 0 and 1"):
+                bound.smallest_epsilon(**{which: target})
 
 
 def test_a_bound_needs_labels_finite_logits_one_target_and_a_positive_epsilon():
@@ -262,6 +273,5 @@ def test_the_smallest_tuned_epsilon_brackets_the_target():
     assert bound.f1_range(epsilon).macro_f1[0] > 0.8 * now
     assert bound.f1_range(1.002 * epsilon).macro_f1[0] <= 0.8 * now
     assert bound.smallest_epsilon(macro_f1=now) == 0.0
-    assert bound.smallest_epsilon(micro_f1=1.1) is None
     with pytest.raises(ShifamindError, match="one target"):
         bound.smallest_epsilon()

@@ -13,6 +13,7 @@ from shifamind_core.inference.pipeline import Pipeline, Setting
 from shifamind_core.inference.predict import predict
 from shifamind_core.inference.tokenization import Tokenization
 from shifamind_core.precision.policy import POLICIES
+from shifamind_core.runs.manifest import PolicyRecord
 from tests.builders import tiny_run_directory
 
 SHORT = Setting(tokenization=Tokenization(lowercase=True, max_length=32), batch_size=5, device="cpu")
@@ -43,7 +44,9 @@ def test_a_run_equals_the_seeds_own_loop_bitwise(pipeline):
     assert np.array_equal(run.logits, np.vstack(expected))
     assert run.codes == pipeline.checkpoint.codes
     assert np.array_equal(run.labels, split.labels)
-    assert run.manifest.policy == POLICIES["fp32"] and run.manifest.flags.weights == "float32"
+    assert (
+        run.manifest.policy == PolicyRecord.of(POLICIES["fp32"]) and run.manifest.flags.weights == "float32"
+    )
 
 
 def test_a_repeated_request_is_answered_from_the_cache_and_says_so(pipeline):

@@ -1,5 +1,6 @@
 """Policies: what is asked, what is observed, and that everything returns to where it was."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -102,6 +103,27 @@ def test_cuda_is_refused_where_there_is_none():
     with pytest.raises(PolicyRefused, match="sees no GPU"):
         resolve_device("cuda")
     assert resolve_device("auto") == CPU
+
+
+@pytest.mark.parametrize(
+    "name", ["tpu", "quantum", "", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda0", "meta"]
+)
+def test_a_device_that_is_none_is_refused_with_those_there_are(name):
+    with pytest.raises(ShifamindError, match=re.escape(repr(name)) + r".*auto, cpu, cuda or cuda:N"):
+        resolve_device(name)
+
+
+def test_a_gpu_beyond_those_seen_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == torch.device("cuda", 1) and resolve_device("cuda") == torch.device(
+        "cuda"
+    )
+    for name in ("cuda:2", "cuda:7", "cuda:999999999"):
+        with pytest.raises(
+            PolicyRefused, match=rf"'{name}' was asked for, but torch sees 2 GPUs.*cuda:0 to cuda:1"
+        ):
+            resolve_device(name)
 
 
 def test_the_environment_is_observed_in_fields():

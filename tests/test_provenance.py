@@ -9,7 +9,14 @@ import pytest
 from shifamind_core.diagnosis.diagnose import diagnose
 from shifamind_core.diagnosis.provenance import RULES, compare_manifests
 from shifamind_core.precision.policy import POLICIES, NumericFlags
-from shifamind_core.runs.manifest import CheckpointRecord, Environment, Manifest, TokenizationRecord, flatten
+from shifamind_core.runs.manifest import (
+    CheckpointRecord,
+    Environment,
+    Manifest,
+    PolicyRecord,
+    TokenizationRecord,
+    flatten,
+)
 from shifamind_core.runs.run import Run
 from tests import planted
 
@@ -18,7 +25,7 @@ BASE = Manifest(
     tokenization=TokenizationRecord(
         lowercase=True, max_length=512, padding="max_length", truncation_side="right"
     ),
-    policy=POLICIES["fp32"],
+    policy=PolicyRecord.of(POLICIES["fp32"]),
     flags=NumericFlags(float32_matmul_precision="highest", tf32_measured=False),
     environment=Environment(
         gpu="NVIDIA H100", torch="2.9.0", transformers="4.57.6", cuda="12.6", cudnn="9.1"

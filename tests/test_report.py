@@ -23,7 +23,13 @@ from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.files import Report, Selection, csv_files, report, zipped
 from shifamind_core.report.provenance import provenance, with_provenance
 from shifamind_core.report.tables import codes_table, comparison_table, curve_table, metrics_table
-from shifamind_core.runs.manifest import CheckpointRecord, Environment, Manifest, TokenizationRecord
+from shifamind_core.runs.manifest import (
+    CheckpointRecord,
+    Environment,
+    Manifest,
+    PolicyRecord,
+    TokenizationRecord,
+)
 from shifamind_core.runs.run import Run
 
 CODES = ("I10", "E785", "Z66")
@@ -43,7 +49,7 @@ def run(name: str, seed: int = 0, split: str = "test", labels: bool = True, note
         np.arange(notes),
         manifest=Manifest(
             split=split,
-            policy=POLICIES["fp32"],
+            policy=PolicyRecord.of(POLICIES["fp32"]),
             tokenization=TokenizationRecord(lowercase=True, max_length=512),
             environment=Environment(device="cuda", gpu="L4", torch="2.13.0", transformers="5.23.0"),
             checkpoint=CheckpointRecord(weights_digest="abc"),

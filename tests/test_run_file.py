@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save as torch_save
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.precision.policy import NumericFlags, policy_named
+from shifamind_core.precision.policy import POLICIES, NumericFlags, policy_named
 from shifamind_core.records import to_json
 from shifamind_core.runs.assemble import ARRAYS
 from shifamind_core.runs.manifest import (
     CheckpointRecord,
     Environment,
     Manifest,
+    PolicyRecord,
     TokenizationRecord,
     digest_of,
 )
@@ -34,7 +35,7 @@ MANIFEST = Manifest(
     split="test",
     checkpoint=CheckpointRecord(epoch=15, stored_macro_f1=0.2797),
     tokenization=TokenizationRecord(lowercase=True, max_length=512, padding="max_length"),
-    policy=policy_named("tf32"),
+    policy=PolicyRecord.of(policy_named("tf32")),
     flags=NumericFlags(tf32_measured=True, sdpa_backends=("flash", "math")),
     environment=Environment(gpu="NVIDIA L4", multiprocessors=58),
     duration_seconds=3.5,
@@ -176,6 +177,24 @@ def test_unknown_tensors_and_manifest_fields_are_ignored_with_a_note():
     run = read_run_file(content)
     assert run.manifest.split == "val"
     assert run.manifest.notes == ("Ignored tensors of other names: 'attention', 'z'.",)
+
+
+@pytest.mark.parametrize(
+    "part", [field.name for field in fields(Manifest) if isinstance(to_json(MANIFEST).get(field.name), dict)]
+)
+def test_any_part_of_a_manifest_may_be_partial_and_nothing_is_filled_in(tmp_path, part):
+    known = to_json(MANIFEST)[part]
+    for partial in ({}, *({name: value} for name, value in known.items())):
+        run = read_run_file(file_of({"logits": logits()}, manifest={part: partial}))
+        assert to_json(run.manifest) == {part: partial, "notes": []}
+        write_run_file(run, tmp_path / "again.safetensors")
+        assert read_run_file(tmp_path / "again.safetensors").manifest == run.manifest
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_comes_back_as_it_was(name):
+    manifest = Manifest(policy=PolicyRecord.of(POLICIES[name]))
+    assert read_run_file(file_of({"logits": logits()}, manifest=to_json(manifest))).manifest == manifest
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.int64, np.uint16, np.float16, np.float32, np.float64])

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from scipy.special import logit
 
 from shifamind_core.analysis.checks import refuse_non_finite
-from shifamind_core.analysis.counts import check_thresholds
+from shifamind_core.analysis.counts import check_threshold
 from shifamind_core.analysis.flip_bound import flip_bound
 from shifamind_core.arrays import Logits
 from shifamind_core.errors import ShifamindError
@@ -68,7 +68,7 @@ def certificate(run: Run, portable: Logits, referee: Logits, threshold: float = 
     Raises
     ------
     ShifamindError
-        Shapes that differ, logits that are not finite, or no probability as threshold.
+        Shapes that differ, logits that are not finite, or a threshold not between 0 and 1.
     """
     margins = sorted_margins(run, threshold)
     error = largest_error(portable, referee)
@@ -93,9 +93,9 @@ def sorted_margins(run: Run, threshold: float = 0.5) -> Float64[np.ndarray, " de
     Raises
     ------
     ShifamindError
-        Logits that are not finite, or no probability as threshold.
+        Logits that are not finite, or a threshold not between 0 and 1.
     """
-    check_thresholds(np.array([threshold]))
+    check_threshold(threshold)
     refuse_non_finite(run)
     return np.sort(np.abs(run.logits.astype(np.float64) - logit(threshold)), axis=None)
 

@@ -169,6 +169,12 @@ def check_thresholds(thresholds: Thresholds) -> None:
         )
 
 
+def check_threshold(threshold: float) -> None:
+    """Refuse a threshold from which no margin can be measured: at 0 and 1 its logit is infinite."""
+    if not 0 < threshold < 1:
+        raise ShifamindError(f"The threshold is {threshold}; it must be strictly between 0 and 1.")
+
+
 def _blocks(documents: int, codes: int, thresholds: int, cells: int = BLOCK_CELLS) -> Iterator[slice]:
     """Row slices of at least `cells` cells, and enough that summing the tables stays cheap."""
     step = max(1, max(cells, 6 * thresholds * codes) // codes)

@@ -27,7 +27,7 @@ from shifamind_core.analysis.checks import refuse_non_finite, required_labels
 from shifamind_core.analysis.counts import (
     CodeCounts,
     Counts,
-    check_thresholds,
+    check_threshold,
     counts_of_decisions,
     decisions,
 )
@@ -127,7 +127,7 @@ class FlipBound:
     """
 
     def __init__(self, logits: Logits, labels: Labels, threshold: float = 0.5) -> None:
-        check_thresholds(np.array([threshold]))
+        check_threshold(threshold)
         if not np.isfinite(logits).all():
             raise ShifamindError("A flip bound needs finite logits; compare the run to see which are not.")
         assigned = decisions(logits, threshold)
@@ -167,7 +167,9 @@ class FlipBound:
     def f1_ranges(self, epsilons: Epsilons) -> F1Ranges:
         """The exact ranges for many ε (in any order) in one pass, e.g. for a curve."""
         if not (epsilons >= 0).all():
-            raise ShifamindError("ε is how far a logit may move; expected a number ≥ 0.")
+            raise ShifamindError(
+                f"ε is how far a logit may move, but {epsilons[~(epsilons >= 0)][0]} was given; expected a number ≥ 0."
+            )
         order = np.argsort(epsilons, kind="stable")
         inside = np.searchsorted(self.margins, epsilons[order], side="right")
         added = np.repeat(np.arange(len(epsilons)), np.diff(inside, prepend=0))
@@ -259,7 +261,7 @@ def flip_bound(run: Run, threshold: float = 0.5) -> FlipBound:
     Raises
     ------
     ShifamindError
-        No labels, labels that are not 0 or 1, logits that are not finite, or no probability as threshold.
+        No labels, labels that are not 0 or 1, logits that are not finite, or a threshold not between 0 and 1.
     """
     labels = required_labels(run)
     refuse_non_finite(run)
@@ -269,12 +271,13 @@ def flip_bound(run: Run, threshold: float = 0.5) -> FlipBound:
 def one_target(
     macro_f1: float | None, micro_f1: float | None
 ) -> tuple[Literal["macro_f1", "micro_f1"], float]:
-    """Which score a search is for; exactly one of the two must be given."""
-    if macro_f1 is not None and micro_f1 is None:
-        return "macro_f1", macro_f1
-    if micro_f1 is not None and macro_f1 is None:
-        return "micro_f1", micro_f1
-    raise ShifamindError("Give one target: either macro F1 or micro F1.")
+    """Which score a search is for; exactly one of the two must be given, and it must be a score."""
+    if (macro_f1 is None) == (micro_f1 is None):
+        raise ShifamindError("Give one target: either macro F1 or micro F1.")
+    name, target = ("macro_f1", macro_f1) if macro_f1 is not None else ("micro_f1", micro_f1)
+    if target is None or not 0 <= target <= 1:
+        raise ShifamindError(f"The target for {name} is {target}; a score lies between 0 and 1.")
+    return name, target
 
 
 def extremes(counts: Counts, flippable: Int64[np.ndarray, "cases 4 codes"]) -> tuple[Counts, Counts]:

@@ -60,7 +60,9 @@ class TunedFlipBound:
     def f1_range(self, epsilon: float) -> TunedRange:
         """The range for one ε."""
         if not epsilon >= 0:
-            raise ShifamindError("ε is how far a logit may move; expected a number ≥ 0.")
+            raise ShifamindError(
+                f"ε is how far a logit may move, but {epsilon} was given; expected a number ≥ 0."
+            )
         possible = self._possible(epsilon)
         ranges = [self._test.f1_range(index, epsilon) for index in possible]
         return TunedRange(

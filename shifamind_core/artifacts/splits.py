@@ -72,7 +72,17 @@ class Split:
         return frozen(np.array([text_digest(text.encode()) for text in self.texts], dtype=np.int64))
 
     def head(self, count: int) -> "Split":
-        """The first `count` notes."""
+        """The first `count` notes (all, where there are fewer).
+
+        Raises
+        ------
+        ShifamindError
+            Fewer than one was asked for.
+        """
+        if count < 1:
+            raise ShifamindError(
+                f"The first {count} notes of {self.name} were asked for; it must be at least 1."
+            )
         return replace(self, texts=self.texts[:count], labels=self.labels[:count])
 
     def with_codes(self, codes: Sequence[str]) -> "Split":

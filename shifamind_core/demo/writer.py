@@ -25,19 +25,24 @@ def write_demo(folder: Path) -> None:
     Raises
     ------
     ShifamindError
-        `folder` is there already and holds something.
+        `folder` is there already and holds something, or it cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ShifamindError(
+                f"{folder} is there already and is not empty; give a folder that is not there yet."
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".demo-") as temporary:
+            written = Path(temporary) / "run"
+            shutil.copytree(DATA, written)
+            write_shared_data(written / "shared_data")
+            written.replace(folder)
+    except OSError as error:
         raise ShifamindError(
-            f"{folder} is there already and is not empty; give a folder that is not there yet."
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".demo-") as temporary:
-        written = Path(temporary) / "run"
-        shutil.copytree(DATA, written)
-        write_shared_data(written / "shared_data")
-        written.replace(folder)
+            f"{folder} cannot be written: {error.strerror or error}. Give a folder that can be made and has room."
+        ) from error
 
 
 def write_shared_data(folder: Path, trained_on: int = TRAINING_NOTES) -> None:

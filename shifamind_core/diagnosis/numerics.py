@@ -50,14 +50,14 @@ def level_of_policy(policy: str) -> Level | None:
 def level_of_manifest(manifest: Manifest) -> Level | None:
     """The precision that a manifest vouches for: its policy, and TF32 where a product showed it; else `None`.
 
-    >>> from shifamind_core.precision.policy import POLICIES
-    >>> level_of_manifest(Manifest(policy=POLICIES["fp32"])), level_of_manifest(Manifest())
+    >>> level_of_manifest(Manifest(policy=PolicyRecord(name="fp32"))), level_of_manifest(Manifest())
     ('fp32', None)
     """
     measured = manifest.flags.tf32_measured if manifest.flags else None
     on_cpu = manifest.environment is not None and manifest.environment.device == "cpu"
-    level = level_of_policy(manifest.policy.name) if manifest.policy else None
-    if level is None and (manifest.policy is None or not (on_cpu or measured is not None)):
+    named = manifest.policy.name if manifest.policy else None
+    level = level_of_policy(named) if named else None
+    if level is None and (named is None or not (on_cpu or measured is not None)):
         return None
     return "tf32" if measured and level in (None, "fp32") else level or "fp32"
 

@@ -20,17 +20,18 @@ from shifamind_core.inference.tokenization import (
     NoteTokens,
     Progress,
     Tokenization,
+    check_positions,
     load_tokenizer,
     tokenize,
 )
-from shifamind_core.model.build import build_model
+from shifamind_core.model.build import build_model, read_config
 from shifamind_core.model.checkpoint import Checkpoint, read_checkpoint
-from shifamind_core.precision.apply import applied, resolve_device
+from shifamind_core.precision.apply import applied, check_honoured, resolve_device
 from shifamind_core.precision.environment import observe_environment
 from shifamind_core.precision.policy import POLICIES, Attention, NumericFlags, PrecisionPolicy
 from shifamind_core.records import to_json
 from shifamind_core.runs.cache import RunCache
-from shifamind_core.runs.manifest import Environment, Manifest, digest_of
+from shifamind_core.runs.manifest import Environment, Manifest, PolicyRecord, digest_of
 from shifamind_core.runs.run import Run
 
 # What decides the logits of one note, of the libraries and machine. Times, paths and pandas do not.
@@ -54,10 +55,6 @@ class Setting:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ShifamindError(f"The batch size is {self.batch_size}; it must be at least 1.")
-        if self.tokenization.max_length < 3:
-            raise ShifamindError(
-                f"The length is {self.tokenization.max_length} tokens; it must be at least 3."
-            )
         if self.policy.fixed_padding and self.tokenization.padding != "max_length":
             raise ShifamindError(
                 f"{self.policy.name} needs padding to max_length: with padding to the longest note, the logits of one "
@@ -121,6 +118,14 @@ class Pipeline:
             self._splits[name] = split
         return self._splits[name]
 
+    def check_length(self, tokenization: Tokenization) -> None:
+        """Refuse a length beyond the model's positions before any note is read.
+
+        Padded to the longest note, notes may all be shorter than they were allowed to be; then only they can tell.
+        """
+        if tokenization.padding == "max_length":
+            check_positions(tokenization.max_length, read_config(self.base_model).max_position_embeddings)
+
     def tokens(self, split: Split, lowercase: bool | None, progress: Progress | None = None) -> NoteTokens:
         """The split's notes, tokenized whole under this casing."""
         return tokenize(split.texts, load_tokenizer(self.base_model, lowercase), self.cache, progress)
@@ -129,11 +134,13 @@ class Pipeline:
         self, split_name: str, setting: Setting, limit: int | None = None, progress: Progress | None = None
     ) -> Outcome:
         """Score the first `limit` notes of a split (all where `None`), or answer from the cache."""
+        device = resolve_device(setting.device)
+        check_honoured(setting.policy, device)
+        self.check_length(setting.tokenization)
         whole = self.split(split_name)
         split = whole.head(limit) if limit is not None else whole
         notes = self.tokens(split, setting.tokenization.lowercase, progress).prepare(setting.tokenization)
         labels_digest = hashlib.sha256(repr(split.codes).encode() + split.labels.tobytes()).hexdigest()
-        device = resolve_device(setting.device)
         environment = observe_environment(device)
         with applied(setting.policy, device, setting.attention) as flags:
             cache = RunCache(self.cache) if self.cache is not None else None
@@ -217,7 +224,7 @@ class Pipeline:
             documents_of=documents_of,
             checkpoint=self.checkpoint.record,
             tokenization=notes.record,
-            policy=setting.policy,
+            policy=PolicyRecord.of(setting.policy),
             flags=flags,
             environment=environment,
             batch_size=prediction.batch_size,

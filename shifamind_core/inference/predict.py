@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.inference.tokenization import ModelInput, Progress
+from shifamind_core.inference.tokenization import ModelInput, Progress, check_positions
 from shifamind_core.precision.apply import TORCH_DTYPES, autocast
 from shifamind_core.precision.policy import PrecisionPolicy
 
@@ -127,8 +127,5 @@ def _to_numpy(tensor: Tensor) -> np.ndarray:
 def _check_length(model: nn.Module, notes: ModelInput) -> None:
     config = getattr(getattr(model, "base_model", None), "config", None)
     positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and notes.ids.shape[1] > positions:
-        raise ShifamindError(
-            f"Notes of {notes.ids.shape[1]} tokens were asked for, but the model has {positions} positions. "
-            f"Choose a length of at most {positions}."
-        )
+    if positions is not None:
+        check_positions(notes.ids.shape[1], positions)

@@ -38,6 +38,19 @@ class Tokenization:
     truncation_side: Literal["right", "left"] = "right"
     special_tokens: bool = True
 
+    def __post_init__(self) -> None:
+        if self.max_length < 3:
+            raise ShifamindError(f"The length is {self.max_length} tokens; it must be at least 3.")
+
+
+def check_positions(length: int, positions: int) -> None:
+    """Refuse notes longer than the model's positions."""
+    if length > positions:
+        raise ShifamindError(
+            f"Notes of {length} tokens were asked for, but the model has {positions} positions. "
+            f"Choose a length of at most {positions}."
+        )
+
 
 @dataclass(frozen=True)
 class NoteTokenizer:

@@ -6,6 +6,7 @@ read nor written here. Every switch is process-wide: inference runs in a process
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from shifamind_core.errors import PolicyRefused
+from shifamind_core.errors import PolicyRefused, ShifamindError
 from shifamind_core.precision.emulate import Emulation
 from shifamind_core.precision.policy import Attention, NumericFlags, PrecisionPolicy
 
@@ -28,23 +29,37 @@ WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one; `cpu` and `cuda` are taken at their word.
+    """`auto` is the first GPU where there is one; `cpu`, `cuda` and `cuda:N` are taken at their word.
 
     Raises
     ------
     PolicyRefused
-        A GPU was asked for and torch sees none.
+        A GPU was asked for that torch does not see.
+    ShifamindError
+        No such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise PolicyRefused(
-            "The device 'cuda' was asked for, but torch sees no GPU here. Choose cpu or auto."
+    if name == "cpu":
+        return torch.device("cpu")
+    asked = re.fullmatch(r"cuda(?::([0-9]{1,9}))?", name)
+    if asked is None:
+        raise ShifamindError(
+            f"There is no device {name!r}. Choose auto, cpu, cuda or cuda:N (N counts from 0)."
         )
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise PolicyRefused(f"{name!r} is no device; choose auto, cpu or cuda.") from error
+    if not torch.cuda.is_available():
+        raise PolicyRefused(
+            f"The device {name!r} was asked for, but torch sees no GPU here. Choose cpu or auto."
+        )
+    if asked[1] is None:
+        return torch.device("cuda")
+    number, seen = int(asked[1]), torch.cuda.device_count()
+    if number >= seen:
+        raise PolicyRefused(
+            f"The device {name!r} was asked for, but torch sees {seen} GPU{'s' * (seen != 1)} here, counted from 0. "
+            f"Choose {'cuda:0' if seen == 1 else f'cuda:0 to cuda:{seen - 1}'}, cpu or auto."
+        )
+    return torch.device("cuda", number)
 
 
 def refusal(policy: PrecisionPolicy, device: torch.device) -> str | None:

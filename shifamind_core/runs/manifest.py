@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from shifamind_core.precision.policy import NumericFlags, PrecisionPolicy
+from shifamind_core.precision.policy import DType, NumericFlags, PrecisionPolicy
 from shifamind_core.records import to_json
 
 Padding = Literal["max_length", "longest"]
@@ -43,6 +43,27 @@ class CheckpointRecord:
 
 
 @dataclass(frozen=True)
+class PolicyRecord:
+    """The precision policy asked for, as far as it is known: the fields of `PrecisionPolicy`, none of its defaults."""
+
+    name: str | None = None
+    description: str | None = None
+    weights: DType | None = None
+    autocast: DType | None = None
+    tf32: bool | None = None
+    deterministic: bool | None = None
+    cudnn_benchmark: bool | None = None
+    math_attention: bool | None = None
+    fixed_padding: bool | None = None
+    emulate: Literal["tf32", "bfloat16", "float16"] | None = None
+
+    @classmethod
+    def of(cls, policy: PrecisionPolicy) -> "PolicyRecord":
+        """The record of a policy that is known in full."""
+        return cls(**vars(policy))
+
+
+@dataclass(frozen=True)
 class Environment:
     """The machine and its libraries, one field a fact, so that two manifests can be compared."""
 
@@ -77,7 +98,7 @@ class Manifest:
     documents_of: int | None = None
     checkpoint: CheckpointRecord | None = None
     tokenization: TokenizationRecord | None = None
-    policy: PrecisionPolicy | None = None
+    policy: PolicyRecord | None = None
     flags: NumericFlags | None = None
     environment: Environment | None = None
     batch_size: int | None = None
