@@ -18,7 +18,13 @@ from shifamind_core.model.architectures import ClsFusion, ConceptAttention
 from shifamind_core.model.build import build_model
 from shifamind_core.model.checkpoint import read_checkpoint
 from shifamind_core.precision.policy import POLICIES
-from shifamind_core.runs.manifest import CheckpointRecord, Environment, Manifest, TokenizationRecord
+from shifamind_core.runs.manifest import (
+    CheckpointRecord,
+    Environment,
+    Manifest,
+    PolicyRecord,
+    TokenizationRecord,
+)
 from shifamind_core.runs.run import Run
 
 Notes = Sequence[np.ndarray]
@@ -201,7 +207,7 @@ def reference_of(subject: Subject) -> Run:
             truncation_side="right",
             special_tokens=True,
         ),
-        policy=POLICIES["fp32"],
+        policy=PolicyRecord.of(POLICIES["fp32"]),
         environment=Environment(device="cpu"),
         batch_size=feeding.batch,
     )
