@@ -36,6 +36,7 @@ from tests.replay_cases import (
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "diagnosis.md"
 MARKS = ("<!-- replay proof: begin -->", "<!-- replay proof: end -->")
 GROUPS = ("alone", "in pairs", "nothing", "rounding", "not in the list")
+PAIRS_FOUND = 0.9  # the bar; every other group must be found throughout
 PER_SUBJECT = 40  # pairs that share a run directory and, with it, forward passes
 
 
@@ -68,14 +69,24 @@ def main() -> None:
         before, _, rest = DOCUMENT.read_text().partition(MARKS[0])
         _, _, after = rest.partition(MARKS[1])
         DOCUMENT.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
-    if any(not row["found"] and row["group"] != "in pairs" for row in rows):
-        sys.exit("A fault was missed, or named where there was none.")
+    if missed := below_the_bar(rows):
+        sys.exit(f"Below the bar: {'; '.join(missed)}.")
+
+
+def below_the_bar(rows: list[dict[str, Any]]) -> list[str]:
+    """Groups in which too few were found: nine in ten of the pairs, all of the others."""
+    missed = []
+    for group, architecture in sorted({(row["group"], row["architecture"]) for row in rows}):
+        some = [row["found"] for row in rows if (row["group"], row["architecture"]) == (group, architecture)]
+        if sum(some) < (PAIRS_FOUND if group == "in pairs" else 1) * len(some):
+            missed.append(f"{group}, {architecture}: {sum(some)} of {len(some)}")
+    return missed
 
 
 def searches(architecture: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One row a search. Every group and every stretch of pairs has a run directory of its own."""
     wanted = options.only or GROUPS
-    seed = 100 if architecture == "cls_fusion" else 200
+    seed = 7100 if architecture == "cls_fusion" else 7200  # none that the search was tuned on
     for group in (group for group in GROUPS if group in wanted and group != "in pairs"):
         for _ in range(options.seeds):
             seed += 1
@@ -84,7 +95,7 @@ def searches(architecture: str, options: argparse.Namespace) -> Iterator[dict[st
                 yield from (search(subject, group, name, case) for name, case in planted(group, architecture))
     if "in pairs" in wanted:
         chosen = list(pairs(architecture))
-        order = np.random.default_rng(0).permutation(len(chosen))[: options.pairs]
+        order = np.random.default_rng(seed).permutation(len(chosen))[: options.pairs]
         for start in range(0, len(order), PER_SUBJECT):
             seed += 1
             with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ REORDERED = 0.5  # share of the squared distance that another order of rows must
 NO_DRAW = 0.5  # share of the squared difference that a random recipe leaves where the target is no draw of it
 VAGUE = 0.25  # share of the squared difference by which draws may miss what they predict of each other
 DEVIATIONS = 5.0  # from the draws' own statistics, in their spreads: about one in a thousand
+NEARER, FARTHER = 0.7, 1.4  # of the draws' least and largest distance from the base
 ORDER_ROWS = 8  # fewest notes on which an order is looked for
 
 
@@ -71,7 +72,7 @@ def _fit(values: Values, wanted: Matrix, base: Matrix, base_squares: float | Non
     squares = float((residual**2).sum())
     if base_squares is None:
         base_squares = float((missing**2).sum())
-    if len(values) > 1 and like_a_draw(values, wanted):
+    if len(values) > 1 and as_far_from(base, values, wanted) and like_a_draw(values, wanted):
         # A recipe whose draws differ so much that they predict nothing is granted no more than another.
         granted = min(_slack(values), VAGUE * base_squares)
         squares = max(abs(squares - _noise(values)) - granted, 0.0)
@@ -106,6 +107,13 @@ def could_be_a_draw(two: Values, wanted: Matrix) -> bool:
         and (varies < 4).all()
         and (varies > 0.25).all()
     )
+
+
+def as_far_from(base: Matrix, values: Values, wanted: Matrix) -> bool:
+    """Whether `wanted` lies as far from the base as the draws do: wild draws explain no small change."""
+    draws = np.sqrt(((values - base) ** 2).mean(axis=(1, 2)))
+    own = np.sqrt(((wanted - base) ** 2).mean())
+    return bool(NEARER * draws.min() <= own <= FARTHER * draws.max())
 
 
 def like_a_draw(values: Values, wanted: Matrix) -> bool:
