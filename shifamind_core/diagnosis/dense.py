@@ -246,7 +246,8 @@ def _predicted_share(
 
 def _effective_rank(eigenvalues: np.ndarray) -> float:
     """Participation ratio: 1 for one direction, n for n equal ones."""
-    return float(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
+    squares = float((eigenvalues**2).sum())
+    return float(eigenvalues.sum() ** 2 / squares) if squares else 1.0
 
 
 def _exponent(values: np.ndarray, along: np.ndarray) -> float:

@@ -93,7 +93,16 @@ def examine_rest(state: State, known: Known) -> State:
     notes = local.changed_items(pair.note_size)
     if notes is not None:
         return _some_notes(state, notes, known)
+    shifted = local.shifted_codes(pair)
+    if shifted is not None and _rounding_sized(pair.select(codes=~shifted.changed), known):
+        return _some_codes(state, shifted, known)
     return _everything(state, known)
+
+
+def _rounding_sized(pair: Pair, known: Known) -> bool:
+    """No larger than rounding: then codes that stand out are a fault of their own, and not of other weights."""
+    what = rounding(pair, known.lattices, known.written, known.ladder, known.allowed)
+    return what.size <= (what.limit if what.measured else max(what.limit, dense.NOISE))
 
 
 def _some_codes(state: State, found: Changed, known: Known) -> State:
