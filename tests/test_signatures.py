@@ -17,6 +17,8 @@ from shifamind_core.diagnosis.findings import CAUSES
 from shifamind_core.diagnosis.numerics import decimals, lattice, level_of_policy, round_to
 from shifamind_core.diagnosis.pair import Pair, two_groups
 from shifamind_core.precision.policy import POLICIES
+from shifamind_core.runs.manifest import Manifest
+from shifamind_core.runs.probability import logits_of
 from shifamind_core.runs.run import Run
 from tests import planted
 from tests.planted import Planted, with_logits
@@ -325,3 +327,12 @@ def test_moved_codes_stand_before_a_calibration_of_all() -> None:
         ("code_order", "confirmed"),
         ("calibration_shift", "confirmed"),
     ]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_probabilities_that_ran_out_of_their_format_are_rounding(dtype: type) -> None:
+    wide = replace(REFERENCE, logits=REFERENCE.logits * 4 - 4)
+    logits, _ = logits_of(expit(wide.logits.astype(np.float64)).astype(dtype))
+    assert logits.min() < -16
+    stored = with_logits(wide, logits, manifest=Manifest(logits_from_probabilities=True))
+    assert diagnose(stored, wide).cause == "numerics"

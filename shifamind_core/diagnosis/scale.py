@@ -251,8 +251,9 @@ def probability_tolerance(logits: Matrix) -> Matrix:
     probability = expit(logits)
     resolution = stored_resolution(probability)
     tolerance = 2 * resolution / np.maximum(probability * (1 - probability), 1e-300)
-    # Where a stored value is no farther from 0 or 1 than it may be off, the logit may lie anywhere beyond it.
-    open_ended = (np.minimum(probability, 1 - probability) <= resolution) | (np.abs(logits) > SATURATED)
+    # A stored 0 or 1 (read as the nearest number of its format that has a logit) leaves all beyond it open.
+    open_ended = (probability <= resolution) | (1 - probability <= 2 * resolution)
+    open_ended |= np.abs(logits) > SATURATED
     return np.where(open_ended, np.inf, tolerance)
 
 
