@@ -15,7 +15,7 @@ LEVELS: tuple[Level, ...] = ("fp32", "tf32", "fp16", "bf16")
 
 # Relative size (spreads, root mean square) that rounding reaches on the worst-conditioned models measured, where
 # no ladder was measured on this one. Well-conditioned ones: fp32 3e-7, tf32 4e-4, fp16 1e-3, bf16 8e-3.
-REACH: Mapping[Level, float] = {"fp32": 5e-5, "tf32": 1e-2, "fp16": 2e-2, "bf16": 0.12}
+REACH: Mapping[Level, float] = {"fp32": 5e-5, "tf32": 1.5e-2, "fp16": 2e-2, "bf16": 0.12}
 
 
 @runtime_checkable
