@@ -17,6 +17,8 @@ from shifamind_core.diagnosis.findings import CAUSES
 from shifamind_core.diagnosis.numerics import decimals, lattice, level_of_policy, round_to
 from shifamind_core.diagnosis.pair import Pair, two_groups
 from shifamind_core.precision.policy import POLICIES
+from shifamind_core.runs.manifest import Manifest
+from shifamind_core.runs.probability import logits_of
 from shifamind_core.runs.run import Run
 from tests import planted
 from tests.planted import Planted, with_logits
@@ -279,3 +281,58 @@ def test_one_code_and_constant_codes_get_an_answer() -> None:
     assert diagnose(with_logits(one, one.logits + np.float32(1)), one).findings
     constant = with_logits(REFERENCE, np.zeros_like(REFERENCE.logits))
     assert diagnose(constant, REFERENCE).findings
+
+
+# --- beside other things
+
+
+def test_runs_without_a_finite_value_are_said_to_have_none() -> None:
+    nothing = np.full_like(REFERENCE.logits, np.nan)
+    for pair in ((nothing, REFERENCE.logits), (REFERENCE.logits, nothing), (nothing, nothing)):
+        diagnosis = diagnose(*(with_logits(REFERENCE, logits) for logits in pair))
+        assert diagnosis.cause == "non_finite"
+
+
+def test_values_beyond_fp32_are_counted_and_left_out() -> None:
+    logits = REFERENCE.logits.astype(np.float64)
+    logits[:5] = 1e308
+    finding = diagnose(with_logits(REFERENCE, logits), REFERENCE).findings[0]
+    assert (finding.cause, finding.evidence["candidate"]) == ("non_finite", 5 * logits.shape[1])
+
+
+@pytest.mark.parametrize("offset", [0.3, 0.7])
+def test_a_code_shifted_within_rounding_stands_out_by_its_mean(offset: float) -> None:
+    for code in (0, 17, 49):
+        logits = planted.rounding_noise(REFERENCE, 0.03, code)
+        logits[:, code] += offset
+        finding = diagnose(with_logits(REFERENCE, planted.to_bf16(logits)), REFERENCE).findings[0]
+        assert (finding.cause, finding.evidence["columns"]) == ("few_codes_changed", [code])
+
+
+def test_other_labels_stand_before_rounding() -> None:
+    assert REFERENCE.labels is not None
+    labels = REFERENCE.labels ^ (np.random.default_rng(0).random(REFERENCE.labels.shape) < 0.02)
+    noisy = with_logits(REFERENCE, planted.rounding_noise(REFERENCE, 1e-3, 1), labels=labels.astype(np.uint8))
+    assert [finding.cause for finding in diagnose(noisy, REFERENCE).findings[:2]] == [
+        "different_labels",
+        "numerics",
+    ]
+
+
+def test_moved_codes_stand_before_a_calibration_of_all() -> None:
+    columns = planted.code_permutation(50, 2, np.random.default_rng(1))
+    logits = REFERENCE.logits.astype(np.float64)[:, columns] * 0.7 - 0.5
+    diagnosis = diagnose(with_logits(REFERENCE, logits), REFERENCE)
+    assert [(f.cause, f.status) for f in diagnosis.findings[:2]] == [
+        ("code_order", "confirmed"),
+        ("calibration_shift", "confirmed"),
+    ]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_probabilities_that_ran_out_of_their_format_are_rounding(dtype: type) -> None:
+    wide = replace(REFERENCE, logits=REFERENCE.logits * 4 - 4)
+    logits, _ = logits_of(expit(wide.logits.astype(np.float64)).astype(dtype))
+    assert logits.min() < -16
+    stored = with_logits(wide, logits, manifest=Manifest(logits_from_probabilities=True))
+    assert diagnose(stored, wide).cause == "numerics"

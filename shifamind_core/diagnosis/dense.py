@@ -246,7 +246,8 @@ def _predicted_share(
 
 def _effective_rank(eigenvalues: np.ndarray) -> float:
     """Participation ratio: 1 for one direction, n for n equal ones."""
-    return float(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
+    squares = float((eigenvalues**2).sum())
+    return float(eigenvalues.sum() ** 2 / squares) if squares else 1.0
 
 
 def _exponent(values: np.ndarray, along: np.ndarray) -> float:
@@ -343,7 +344,11 @@ def _votes_if_linked(shape: Shape) -> dict[Cause, float]:
     like_notes = float(np.clip((min(alike, 3.0) + manner) / 2, -2.5, 2.5))
     unlike_noise = float(np.clip((alike + manner) / 2, -2.5, 2.5))
     votes: dict[Cause, float] = {
-        "dropout_active": -unlike_noise - lawful - uneven_codes + max(0.0, vote(_apart(shape), LOUDER)),
+        "dropout_active": -unlike_noise
+        - lawful
+        - uneven_codes
+        - max(0.0, vote(shape.unevenness, UNEVEN, 6.0))  # dropout spares no note
+        + max(0.0, vote(_apart(shape), LOUDER)),
         "input_changed": like_notes - lawful,
         "weights_changed": lawful + max(0.0, vote(shape.slope_spread, UNEQUAL)),
     }

@@ -160,7 +160,18 @@ def conclude(findings: Iterable[Finding]) -> tuple[Finding, ...]:
         found = [
             finding.changed(score=0.9995) if finding.cause == "non_finite" else finding for finding in found
         ]
-    return most_likely_first(found)
+    return most_likely_first(_rounding_behind(found))
+
+
+def _rounding_behind(findings: list[Finding]) -> list[Finding]:
+    """Rounding stands behind every other cause that is likely or shown: it is beside each of them anyway."""
+    others = [f.score for f in findings if f.cause not in ("numerics", "identical") and f.score >= 0.5]
+    if not others:
+        return findings
+    first = [finding for finding in findings if finding.cause != "numerics"]
+    last = [finding for finding in findings if finding.cause == "numerics"]
+    behind = max(0.5, max(others) - 0.01)  # a likely one stays likely
+    return [*first, *(finding.changed(score=min(finding.score, behind)) for finding in last)]
 
 
 def _equal_findings(state: State, others: bool) -> list[Finding]:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool
+from scipy.stats import t as student
 
 from shifamind_core.diagnosis.findings import Cause, EvidencePlot, EvidenceTable, Finding, Series, thinned
 from shifamind_core.diagnosis.pair import Pair, two_groups
@@ -12,6 +13,11 @@ from shifamind_core.diagnosis.pair import Pair, two_groups
 # Groups of sizes that hardly touch, and a changed one at least this many times the other.
 SEPARATE = 3.0
 APART = 5.0
+SAMPLE = 4000  # notes: means are then known to a sixtieth of the noise
+LEAST_CODES, LEAST_NOTES = 10, 30  # below which means of codes are no sample
+EFFICIENCY = 0.37  # of the median absolute deviation of normal values
+LEVEL = 1e-4  # probability that chance shifts any code
+MOST_SHIFTED = 0.25  # share of the codes: of more, the others are no measure
 SHORTEST = 24  # tokens: no one cuts notes shorter, but so short a note may hold nothing that casing changes
 POSITIONS = 512  # of BERT: no input is longer
 
@@ -50,6 +56,35 @@ def changed_items(sizes: np.ndarray, smallest: float = 1e-4) -> Changed | None:
     if ceiling < smallest or ceiling < APART * floor:
         return None
     return Changed(large, floor, ceiling)
+
+
+def shifted_codes(pair: Pair) -> Changed | None:
+    """Codes whose change has a mean far from that of the other codes, in units of their own noise; else `None`.
+
+    A shift far smaller than the noise of a single note shows in the mean over all of them. Rounding leaves means too
+    (weights and biases are rounded once for all notes), but alike in every code relative to its noise: so the
+    spread of the means over the codes counts beside the standard error. It is measured by the median absolute
+    deviation, as good as a standard deviation over `EFFICIENCY` of the codes: Student's t with so many degrees of
+    freedom, at a level shared by all codes.
+    """
+    pair = pair.sampled(SAMPLE)
+    change, live = pair.relative, pair.code_size > 0
+    if live.sum() < LEAST_CODES or pair.documents < LEAST_NOTES:
+        return None
+    change = change[:, live]
+    middle = np.median(change, axis=0)
+    noise = np.maximum(1.4826 * np.median(np.abs(change - middle), axis=0), 1e-3 * change.std(axis=0) + 1e-12)
+    # Brought in to four deviations, so that a few notes that changed do not decide.
+    means = (middle + np.clip(change - middle, -4 * noise, 4 * noise).mean(axis=0)) / noise
+    apart = np.abs(means - np.median(means))
+    error = np.sqrt((1.4826 * np.median(apart)) ** 2 + 1 / pair.documents)
+    freedom = EFFICIENCY * (len(means) - 1)
+    shifted = np.zeros(pair.codes, bool)
+    shifted[live] = apart / error > student.isf(LEVEL / len(means) / 2, freedom)
+    if not shifted.any() or shifted.mean() > MOST_SHIFTED:
+        return None
+    floor, ceiling = (float(np.median(pair.code_size[part])) for part in (~shifted, shifted))
+    return Changed(shifted, floor, ceiling)
 
 
 def few_codes_finding(pair: Pair, found: Changed, names: tuple[str, ...] | None, share: float) -> Finding:

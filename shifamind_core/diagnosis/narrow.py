@@ -73,6 +73,8 @@ def prior_odds(candidate: Run, reference: Run, provenance: Provenance) -> dict[C
         odds["weights_changed"] = -STRONG / 2  # they may still be lost on the way
     elif provenance.differs("checkpoint.weights_digest"):
         odds["weights_changed"] = STRONG
+    if tokens.same == 1.0 and "checkpoint.weights_digest" in provenance.equal:
+        odds["numerics"] = STRONG / 4  # same input, same weights: arithmetic is what is left, or dropout
     if candidate.document_ids is not None and reference.document_ids is not None:
         odds["different_documents"] = -IMPOSSIBLE
     return odds

@@ -93,7 +93,16 @@ def examine_rest(state: State, known: Known) -> State:
     notes = local.changed_items(pair.note_size)
     if notes is not None:
         return _some_notes(state, notes, known)
+    shifted = local.shifted_codes(pair)
+    if shifted is not None and _rounding_sized(pair.select(codes=~shifted.changed), known):
+        return _some_codes(state, shifted, known)
     return _everything(state, known)
+
+
+def _rounding_sized(pair: Pair, known: Known) -> bool:
+    """No larger than rounding: then codes that stand out are a fault of their own, and not of other weights."""
+    what = rounding(pair, known.lattices, known.written, known.ladder, known.allowed)
+    return what.size <= (what.limit if what.measured else max(what.limit, dense.NOISE))
 
 
 def _some_codes(state: State, found: Changed, known: Known) -> State:
@@ -237,7 +246,8 @@ def probabilities_of(
     shape: Shape, what: Rounding, shares: Mapping[Cause, float], odds: Mapping[Cause, float]
 ) -> dict[Cause, float]:
     """Probabilities of the causes of a dense change: rounding, and the `shares` of the others."""
-    rounded = float(1 / (1 + np.exp(-dense.odds_of_rounding(shape, what.size, what.limit))))
+    for_rounding = dense.odds_of_rounding(shape, what.size, what.limit) + odds.get("numerics", 0.0)
+    rounded = float(1 / (1 + np.exp(-for_rounding)))
     believed = shape.notes / (shape.notes + FEW_NOTES) * dense.code_weight(shape.codes)
     open_ones = [cause for cause in shares if odds.get(cause, 0.0) > -EXCLUDED]
     weighed: dict[Cause, float] = {

@@ -249,8 +249,12 @@ def calibration_finding(found: Calibration, pair: Pair, share: float) -> Finding
 def probability_tolerance(logits: Matrix) -> Matrix:
     """What logits made from stored probabilities leave open: the probabilities' rounding over p (1 − p)."""
     probability = expit(logits)
-    tolerance = 2 * stored_resolution(probability) / np.maximum(probability * (1 - probability), 1e-300)
-    return np.where(np.abs(logits) > SATURATED, np.inf, tolerance)
+    resolution = stored_resolution(probability)
+    tolerance = 2 * resolution / np.maximum(probability * (1 - probability), 1e-300)
+    # A stored 0 or 1 (read as the nearest number of its format that has a logit) leaves all beyond it open.
+    open_ended = (probability <= resolution) | (1 - probability <= 2 * resolution)
+    open_ended |= np.abs(logits) > SATURATED
+    return np.where(open_ended, np.inf, tolerance)
 
 
 def stored_resolution(probability: Matrix) -> np.ndarray:
@@ -263,5 +267,7 @@ def stored_resolution(probability: Matrix) -> np.ndarray:
     if places is not None:
         return np.full(probability.shape, 0.5 * 10.0**-places)
     half = probability.astype(np.float16).astype(np.float64)
-    coarse = np.allclose(half, probability, rtol=2.0**-20, atol=1e-9)
-    return probability * 2.0 ** (-11 if coarse else -24)
+    if not np.allclose(half, probability, rtol=2.0**-20, atol=1e-9):
+        return probability * 2.0**-24
+    # Below 2⁻¹⁴ FP16's steps no longer shrink with the value: all are 2⁻²⁴.
+    return np.maximum(probability * 2.0**-11, 2.0**-24)

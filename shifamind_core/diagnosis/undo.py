@@ -10,6 +10,7 @@ from shifamind_core.diagnosis.dense import predictability
 from shifamind_core.diagnosis.findings import EvidencePlot, EvidenceTable, Finding, Series, ruled_out, thinned
 from shifamind_core.diagnosis.labels import f1_at
 from shifamind_core.diagnosis.local import changed_items
+from shifamind_core.diagnosis.numerics import within_fp32
 from shifamind_core.diagnosis.pair import Matrix, Pair, explained_share
 from shifamind_core.runs.run import Run
 
@@ -62,7 +63,7 @@ class State:
 def start(candidate: Run, reference: Run) -> State:
     """Finite logits of both runs; cells that are not finite are counted and taken out of the comparison."""
     values = [run.logits.astype(np.float64) for run in (candidate, reference)]
-    broken = [~np.isfinite(matrix) for matrix in values]
+    broken = [~within_fp32(matrix) for matrix in values]
     for own, other, bad, other_bad in ((0, 1, broken[0], broken[1]), (1, 0, broken[1], broken[0])):
         values[own][bad] = np.where(other_bad[bad], 0.0, values[other][bad])
     counts = reference.token_counts if reference.token_counts is not None else candidate.token_counts
@@ -90,7 +91,7 @@ def _non_finite_finding(broken: list[np.ndarray], candidate: Run) -> Finding:
         "non_finite",
         "confirmed",
         0.7,
-        f"{counts[0]:,} logits of the candidate and {counts[1]:,} of the reference are NaN or infinite, in "
+        f"{counts[0]:,} logits of the candidate and {counts[1]:,} of the reference are NaN, infinite or beyond FP32, in "
         f"{int(rows.sum()):,} notes and {int(codes.sum())} codes. They are left out of everything below.",
         "Predict these notes again under fp32: FP16 overflows beyond 65,504.",
         {
@@ -146,7 +147,22 @@ def undo_calibration(state: State) -> State:
         return state
     after = scale.apply_calibration(pair, found)
     share = 1 - found.left_over
-    return state.found(after, scale.calibration_finding(found, pair, state.left * share), share)
+    finding = scale.calibration_finding(found, pair, state.left * share)
+    return _columns_before_calibration(state, after).found(after, finding, share)
+
+
+def _columns_before_calibration(state: State, after: Pair) -> State:
+    """Columns that were moved are the graver fault, however much a shift of all logits adds to the difference.
+
+    Correlation tells them whatever the calibration; exact once both are undone is an exact match.
+    """
+    order_found = state.finding("code_order")
+    if order_found is None or order_found.evidence["by"] != "notes":
+        return state
+    exact = after.size < NEGLIGIBLE
+    raised = order_found.changed(score=0.99, status="confirmed" if exact else order_found.status)
+    others = tuple(finding for finding in state.findings if finding is not order_found)
+    return replace(state, findings=(raised, *others))
 
 
 def undo_code_order(state: State) -> State:
@@ -201,6 +217,7 @@ def _code_order_finding(state: State, match: order.ColumnMatch, after: Pair, sha
             "permutation": match.partner,
             "order": kind,
             "exact": exact,
+            "by": match.by,
             "explained": share,
             **_scores(state, after),
         },
