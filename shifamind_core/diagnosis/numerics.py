@@ -50,6 +50,7 @@ def level_of_policy(policy: str) -> Level | None:
 def level_of_manifest(manifest: Manifest) -> Level | None:
     """The precision that a manifest vouches for: its policy, and TF32 where a product showed it; else `None`.
 
+    >>> from shifamind_core.runs.manifest import PolicyRecord
     >>> level_of_manifest(Manifest(policy=PolicyRecord(name="fp32"))), level_of_manifest(Manifest())
     ('fp32', None)
     """

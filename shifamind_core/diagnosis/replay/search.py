@@ -136,6 +136,8 @@ class Search:
         for step in self.interventions:
             if self._worth_trying(step, self.base):
                 self._try((step,))
+        if self.depth > 1 and not self._settled(min([start, *self.trials], key=_rank)):
+            self._save_otherwise()
         best = self._combine(min([start, *self.trials], key=_rank), start)
         return self._conclude(self._with_rounding(best))
 
@@ -186,16 +188,34 @@ class Search:
             return True
         return step == next(one for one in self.interventions if one.name == step.name)
 
+    def _save_otherwise(self) -> None:
+        """Beside every change already computed, what was done to the outputs: that costs no forward pass, and a change of the
+        outputs can hide how well the other explains (probabilities correlate with no logits)."""
+        computed = [
+            trial.interventions[0]
+            for trial in self.trials
+            if len(trial.interventions) == 1
+            and not (trial.recipe.random or trial.recipe.outputs or trial.only_rounding)
+        ]
+        for first in computed:
+            for step in self.interventions:
+                if step.stage == "outputs" and step.slot != first.slot:
+                    self._try((first, step))
+
     def _combine(self, best: Trial, start: Trial) -> Trial:
         """Extend the best few by every other intervention that does anything, up to the depth."""
         if self._settled(start):
             return best
         acting = self._acting()
         seen = {_way(trial.interventions) for trial in self.trials}
-        beam = self._beam([t for t in self.trials if t.interventions and t.interventions[0] in acting])
-        for _ in range(self.depth - 1):
+        singles = [t for t in self.trials if t.interventions and t.interventions[0] in acting]
+        beam = self._beam(singles)
+        for length in range(2, self.depth + 1):
             if self._settled(best):
-                break
+                if not best.recipe.random or length > 2:
+                    break
+                # A random change resembles much. What can be reproduced number by number is tried before it is believed.
+                beam = self._beam([trial for trial in singles if not trial.recipe.random])
             extended: list[Trial] = []
             for place, trial in enumerate(beam):
                 for steps in self._extensions(trial, acting, seen, random=place == 0):
