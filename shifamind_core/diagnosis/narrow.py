@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shifamind_core.diagnosis.findings import Cause, EvidenceTable, Finding, ruled_out
+from shifamind_core.diagnosis.numerics import level_of_manifest
 from shifamind_core.diagnosis.provenance import Provenance
 from shifamind_core.runs.run import Run
 
@@ -73,8 +74,9 @@ def prior_odds(candidate: Run, reference: Run, provenance: Provenance) -> dict[C
         odds["weights_changed"] = -STRONG / 2  # they may still be lost on the way
     elif provenance.differs("checkpoint.weights_digest"):
         odds["weights_changed"] = STRONG
-    if tokens.same == 1.0 and "checkpoint.weights_digest" in provenance.equal:
-        odds["numerics"] = STRONG / 4  # same input, same weights: arithmetic is what is left, or dropout
+    levels = [level_of_manifest(run.manifest) for run in (candidate, reference)]
+    if tokens.same == 1.0 and "checkpoint.weights_digest" in provenance.equal and levels[0] != levels[1]:
+        odds["numerics"] = STRONG / 4  # same input, same weights, other arithmetic
     if candidate.document_ids is not None and reference.document_ids is not None:
         odds["different_documents"] = -IMPOSSIBLE
     return odds
