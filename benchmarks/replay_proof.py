@@ -3,16 +3,18 @@
 For either architecture, run directories of random weights, notes, labels and draws; faults planted by `tests.replay_oracle`,
 which shares no line with the inference here; every one searched for among all interventions, from 64 notes: each
 alone, every two together, nothing, rounding, and changes that are not in the list. Prints a table and, with `--write`, keeps it
-in docs/diagnosis.md. `--pairs N` takes N pairs an architecture at random, since all of them take an hour.
+in docs/diagnosis.md. `--pairs N` takes N pairs an architecture at random, since all of them take an hour on two cores.
 """
 
 import argparse
 import json
+import multiprocessing
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "diagnosis.md"
 MARKS = ("<!-- replay proof: begin -->", "<!-- replay proof: end -->")
 GROUPS = ("alone", "in pairs", "nothing", "rounding", "not in the list")
 PAIRS_FOUND = 0.9  # the bar; every other group must be found throughout
-PER_SUBJECT = 40  # pairs that share a run directory and, with it, forward passes
+PER_SUBJECT = 16  # pairs that share a run directory and, with it, forward passes
 
 
 def main() -> None:
@@ -49,20 +51,22 @@ def main() -> None:
     parser.add_argument("--only", choices=GROUPS, action="append")
     parser.add_argument("--architecture", choices=ARCHITECTURES, action="append")
     parser.add_argument("--record", type=Path, metavar="FILE", help="one JSON line a search, appended")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--write", action="store_true", help="keep the table in docs/diagnosis.md")
     options = parser.parse_args()
-    torch.set_num_threads(min(2, torch.get_num_threads()))
     rows = []
-    for architecture in options.architecture or ARCHITECTURES:
-        for row in searches(architecture, options):
-            rows.append(row)
-            print(
-                " ".join(f"{row[key]}" for key in ("found", "architecture", "group", "planted", "said")),
-                flush=True,
-            )
-            if options.record:
-                with options.record.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+    batches = [batch for one in options.architecture or ARCHITECTURES for batch in planned(one, options)]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, spawn, torch.set_num_threads, (1,)) as pool:
+        for done in as_completed([pool.submit(searches, batch) for batch in batches]):
+            for row in done.result():
+                rows.append(row)
+                print(
+                    *(row[key] for key in ("found", "architecture", "group", "planted", "said")), flush=True
+                )
+                if options.record:
+                    with options.record.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
     text = table(rows)
     print(text)
     if options.write:
@@ -83,25 +87,43 @@ def below_the_bar(rows: list[dict[str, Any]]) -> list[str]:
     return missed
 
 
-def searches(architecture: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One row a search. Every group and every stretch of pairs has a run directory of its own."""
+@dataclass(frozen=True)
+class Batch:
+    """Searches that share a run directory; `names` are of pairs, all of the group's cases where it is empty."""
+
+    architecture: str
+    group: str
+    seed: int
+    notes: int
+    names: tuple[tuple[str, str], ...] = ()
+
+
+def planned(architecture: str, options: argparse.Namespace) -> Iterator[Batch]:
+    """Every group and every stretch of pairs has a run directory of its own."""
     wanted = options.only or GROUPS
     seed = 7100 if architecture == "cls_fusion" else 7200  # none that the search was tuned on
     for group in (group for group in GROUPS if group in wanted and group != "in pairs"):
         for _ in range(options.seeds):
             seed += 1
-            with tempfile.TemporaryDirectory() as folder:
-                subject = Subject(Path(folder), architecture, seed, options.notes)
-                yield from (search(subject, group, name, case) for name, case in planted(group, architecture))
+            yield Batch(architecture, group, seed, options.notes)
     if "in pairs" in wanted:
         chosen = list(pairs(architecture))
         order = np.random.default_rng(seed).permutation(len(chosen))[: options.pairs]
         for start in range(0, len(order), PER_SUBJECT):
             seed += 1
-            with tempfile.TemporaryDirectory() as folder:
-                subject = Subject(Path(folder), architecture, seed, options.notes)
-                for index in order[start : start + PER_SUBJECT]:
-                    yield search(subject, "in pairs", " + ".join(chosen[index]), case_of(*chosen[index]))
+            names = tuple(chosen[index] for index in order[start : start + PER_SUBJECT])
+            yield Batch(architecture, "in pairs", seed, options.notes, names)
+
+
+def searches(batch: Batch) -> list[dict[str, Any]]:
+    """One row a search."""
+    cases = [(" + ".join(names), case_of(*names)) for names in batch.names]
+    with tempfile.TemporaryDirectory() as folder:
+        subject = Subject(Path(folder), batch.architecture, batch.seed, batch.notes)
+        return [
+            search(subject, batch.group, name, case)
+            for name, case in cases or planted(batch.group, batch.architecture)
+        ]
 
 
 def planted(group: str, architecture: str) -> Iterator[tuple[str, Case]]:

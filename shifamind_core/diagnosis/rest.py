@@ -246,7 +246,9 @@ def probabilities_of(
     shape: Shape, what: Rounding, shares: Mapping[Cause, float], odds: Mapping[Cause, float]
 ) -> dict[Cause, float]:
     """Probabilities of the causes of a dense change: rounding, and the `shares` of the others."""
-    for_rounding = dense.odds_of_rounding(shape, what.size, what.limit) + odds.get("numerics", 0.0)
+    # That the arithmetic differed speaks for rounding only as far as rounding reaches.
+    vouched = odds.get("numerics", 0.0) if what.size <= what.limit else 0.0
+    for_rounding = dense.odds_of_rounding(shape, what.size, what.limit) + vouched
     rounded = float(1 / (1 + np.exp(-for_rounding)))
     believed = shape.notes / (shape.notes + FEW_NOTES) * dense.code_weight(shape.codes)
     open_ones = [cause for cause in shares if odds.get(cause, 0.0) > -EXCLUDED]
