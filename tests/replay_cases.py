@@ -1,7 +1,7 @@
 """Interventions planted by another pipeline (`replay_oracle`), and what replay is to say of each."""
 
 import json
-import unicodedata
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +60,7 @@ UNLISTED: dict[str, dict[str, Any]] = {
     "max pooling": {"pooling": "max"},
     "the letter e taken out": {"rewrite": lambda text: text.replace("e", "")},
     "every third word taken out": {"rewrite": lambda text: " ".join(w for i, w in enumerate(text.split()) if i % 3)},
-    "Unicode compatibility forms": {"rewrite": lambda text: unicodedata.normalize("NFKC", text.replace("a", "á"))},
+    "digits taken out": {"rewrite": lambda text: re.sub(r"\d", "", text)},
 }  # fmt: skip
 RANDOM = ("dropout=on", "encoder=not_loaded", "head=not_loaded", "concept_embeddings=random")
 OF_CONCEPTS = ("concept_embeddings=random", "concept_embeddings=external")

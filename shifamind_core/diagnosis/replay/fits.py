@@ -11,7 +11,7 @@ from shifamind_core.diagnosis.replay.target import Rows, Target
 Matrix = Float64[np.ndarray, "notes codes"]
 REORDERED = 0.5  # share of the squared distance that another order of rows must take away to be believed
 NO_DRAW = 0.5  # share of the squared difference that a random recipe leaves where the target is no draw of it
-VAGUE = 0.25  # share of the squared difference by which draws may miss what they predict of each other
+VAGUE = 0.5  # share of the squared difference by which draws may miss what they predict of each other
 DEVIATIONS = 5.0  # from the draws' own statistics, in their spreads: about one in a thousand
 NEARER, FARTHER = 0.7, 1.4  # of the draws' least and largest distance from the base
 ORDER_ROWS = 8  # fewest notes on which an order is looked for
@@ -25,7 +25,8 @@ class Fit:
     ----------
     explained : float
         Share of the squared difference between base and target that is gone, 0 to 1. For random recipes the
-        variance between draws counts as explained, and only where the target looks like one more draw.
+        variance between draws counts as explained, and only where the target looks like one more draw. Where values
+        were put on another scale, the difference is no larger than the target's own from its means over notes.
     promise : float
         Share of that difference that lies in the direction of this change, 0 to 1: how much a change can explain once
         others are made beside it.
@@ -48,31 +49,38 @@ class Fit:
 NO_FIT = Fit(0.0, 0.0, float("inf"), float("inf"))
 
 
-def fit(values: Values, base: Matrix, target: Target, rows: Rows, reorder: bool = True) -> Fit:
-    """Measure values [draws, notes, codes] against the target's rows; rows are matched anew where that helps."""
+def fit(
+    values: Values, base: Matrix, target: Target, rows: Rows, reorder: bool = True, rescaled: bool = False
+) -> Fit:
+    """Measure values [draws, notes, codes] against the target's rows; rows are matched anew where that helps.
+
+    `rescaled` values are probabilities where the base has logits: any probabilities lie nearer to others than logits do,
+    so that these have more to explain than how far the base is off.
+    """
     if not np.isfinite(values).all():
         return NO_FIT
     wanted = target.values[rows]
-    direct = _fit(values, wanted, base)
+    squares = float(((wanted - base) ** 2).sum())
+    if rescaled:
+        squares = min(squares, float(((wanted - wanted.mean(axis=0)) ** 2).sum()))
+    direct = _fit(values, wanted, base, squares)
     if not reorder or direct.explained > 0.9999 or len(rows) < ORDER_ROWS:
         return direct
     order = match_rows(values.mean(axis=0), target.values, rows)
     if order is None:
         return direct
     moved, name = order
-    matched = _fit(values, target.values[moved], base, float(((wanted - base) ** 2).sum()))
+    matched = _fit(values, target.values[moved], base, squares)
     if 1 - matched.explained > REORDERED * (1 - direct.explained):
         return direct
     return replace(matched, document_order=name)
 
 
-def _fit(values: Values, wanted: Matrix, base: Matrix, base_squares: float | None = None) -> Fit:
+def _fit(values: Values, wanted: Matrix, base: Matrix, base_squares: float) -> Fit:
     mean = values.mean(axis=0)
     residual, missing, change = wanted - mean, wanted - base, mean - base
     squares = float((residual**2).sum())
-    if base_squares is None:
-        base_squares = float((missing**2).sum())
-    if len(values) > 1 and as_far_from(base, values, wanted) and like_a_draw(values, wanted):
+    if len(values) > 1 and is_a_draw(values, base, wanted):
         # A recipe whose draws differ so much that they predict nothing is granted no more than another.
         granted = min(_slack(values), VAGUE * base_squares)
         squares = max(abs(squares - _noise(values)) - granted, 0.0)
@@ -107,6 +115,11 @@ def could_be_a_draw(two: Values, wanted: Matrix) -> bool:
         and (varies < 4).all()
         and (varies > 0.25).all()
     )
+
+
+def is_a_draw(values: Values, base: Matrix, wanted: Matrix) -> bool:
+    """Whether `wanted` lies among the draws as one more of them would."""
+    return as_far_from(base, values, wanted) and like_a_draw(values, wanted)
 
 
 def as_far_from(base: Matrix, values: Values, wanted: Matrix) -> bool:

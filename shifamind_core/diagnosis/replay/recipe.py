@@ -79,6 +79,11 @@ class Recipe:
         """Whether two runs of it differ by more than rounding."""
         return any(edit.random for edit in self.edits)
 
+    @property
+    def rescaled(self) -> bool:
+        """Whether it saves other numbers than logits."""
+        return any(output.name.startswith("output=") for output in self.outputs)
+
 
 @dataclass(frozen=True)
 class Intervention:

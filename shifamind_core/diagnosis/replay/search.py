@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from shifamind_core.diagnosis.replay.bench import DRAWS, Bench, Values
-from shifamind_core.diagnosis.replay.fits import Fit, could_be_a_draw, fit
+from shifamind_core.diagnosis.replay.fits import Fit, could_be_a_draw, fit, is_a_draw
 from shifamind_core.diagnosis.replay.interventions import padding_acts
 from shifamind_core.diagnosis.replay.recipe import Intervention, Recipe
 from shifamind_core.diagnosis.replay.rounding import Numerics, measure
@@ -20,6 +20,7 @@ CONFIRMED = 256
 FEWEST = 8
 BEAM = 3
 LIKELY = 0.9  # share explained from which a best explanation is worth naming
+DRAWN = 0.99  # share that a random change is granted at most beside what can be reproduced
 ROUNDED = 0.7  # share of what a change leaves that a policy must explain to be named beside it
 EXACT = 0.99  # the same where what is left is no more than FP32's own rounding
 
@@ -153,17 +154,23 @@ class Search:
     ) -> Trial:
         base = self.bench.values(self.base, rows)[0]
         values = self._draws(recipe, rows)
-        found = fit(values, base, self.bench.target, rows, reorder)
+        found = fit(values, base, self.bench.target, rows, reorder, recipe.rescaled)
         if self._between_0_and_1 and recipe.random and not recipe.outputs:
             # Small random logits may lie as near, but logits have both signs.
             found = replace(found, explained=min(found.explained, 0.5))
         return Trial(steps, recipe, found, len(rows))
 
     def _draws(self, recipe: Recipe, rows: Rows) -> Values:
-        """Of a random recipe two draws, and the others only if the target could be one more."""
-        values = self.bench.values(recipe, rows, draws=2)
-        if recipe.random and could_be_a_draw(values, self.bench.target.values[rows]):
-            return self.bench.values(recipe, rows, draws=DRAWS)
+        """Of a random recipe two draws; more if the target could be one, and twice as many if it seems to be.
+
+        What one draw is expected to be off is known from few draws badly: where weights are made anew, all of them are
+        off in the same few directions.
+        """
+        values, wanted = self.bench.values(recipe, rows, draws=2), self.bench.target.values[rows]
+        if recipe.random and could_be_a_draw(values, wanted):
+            values = self.bench.values(recipe, rows, draws=DRAWS)
+            if is_a_draw(values, self.bench.values(self.base, rows)[0], wanted):
+                values = self.bench.values(recipe, rows, draws=2 * DRAWS)
         return values
 
     def _try(self, steps: tuple[Intervention, ...]) -> Trial | None:
@@ -191,15 +198,12 @@ class Search:
     def _save_otherwise(self) -> None:
         """Beside every change already computed, what was done to the outputs: that costs no forward pass, and a change of the
         outputs can hide how well the other explains (probabilities correlate with no logits)."""
-        computed = [
-            trial.interventions[0]
-            for trial in self.trials
-            if len(trial.interventions) == 1
-            and not (trial.recipe.random or trial.recipe.outputs or trial.only_rounding)
-        ]
-        for first in computed:
+        computed = [trial for trial in self.trials if trial.interventions and not trial.only_rounding]
+        seen: set[frozenset[int]] = set()
+        for first in (trial.interventions[0] for trial in computed):
             for step in self.interventions:
-                if step.stage == "outputs" and step.slot != first.slot:
+                if step.stage == "outputs" and step.slot != first.slot and _way((first, step)) not in seen:
+                    seen.add(_way((first, step)))
                     self._try((first, step))
 
     def _combine(self, best: Trial, start: Trial) -> Trial:
@@ -208,39 +212,52 @@ class Search:
             return best
         acting = self._acting()
         seen = {_way(trial.interventions) for trial in self.trials}
-        singles = [t for t in self.trials if t.interventions and t.interventions[0] in acting]
+        singles = [t for t in self.trials if len(t.interventions) == 1 and t.interventions[0] in acting]
         beam = self._beam(singles)
+        extended = [trial for trial in self.trials if len(trial.interventions) == 2]
         for length in range(2, self.depth + 1):
-            if self._settled(best):
-                if not best.recipe.random or length > 2:
-                    break
+            believed = best.recipe.random and self._settled(best)
+            if self._settled(best) and not (believed and length == 2):
+                break
+            if believed:
                 # A random change resembles much. What can be reproduced number by number is tried before it is believed.
                 beam = self._beam([trial for trial in singles if not trial.recipe.random])
-            extended: list[Trial] = []
             for place, trial in enumerate(beam):
-                for steps in self._extensions(trial, acting, seen, random=place == 0):
+                if any(self._settled(longer) and not longer.recipe.random for longer in extended):
+                    break
+                for steps in self._extensions(trial, acting, seen, random=place == 0 and not believed):
                     seen.add(_way(steps))
                     if (longer := self._try(steps)) is not None:
                         extended.append(longer)
-                if any(self._settled(longer) for longer in extended if _gains(longer, best)):
-                    break
-            better = [trial for trial in extended if _gains(trial, best)]
+            better = [trial for trial in extended if self._improves(trial, best)]
             if not better:
                 break
             best = min(better, key=_rank)
-            beam = self._beam(extended)
+            beam, extended = self._beam(extended), []
         return best
+
+    def _improves(self, longer: Trial, best: Trial) -> bool:
+        """Another intervention must take away a good part of what is left, or it is decoration.
+
+        Where a random change would do, only another that can be reproduced is better.
+        """
+        if best.recipe.random and self._settled(best):
+            return not longer.recipe.random and self._settled(longer)
+        # A random recipe's share is itself an estimate from few draws: more must be gained to be believed.
+        left = 0.3 if longer.recipe.random else 0.7
+        return 1 - longer.fit.explained < left * (1 - best.fit.explained)
 
     @staticmethod
     def _beam(trials: list[Trial]) -> list[Trial]:
-        """The best explanations so far, and the changes that promise most once others stand beside them."""
+        """The best explanations so far, the changes that promise most once others stand beside them, and other checkpoints,
+        beside which nothing else shows."""
         by_explained = sorted(trials, key=_rank)
         by_promise = sorted(trials, key=lambda trial: -trial.fit.promise)
         beam: list[Trial] = []
         for trial in (by_explained[:1] + by_promise[:BEAM] + by_explained)[: 2 * BEAM]:
             if trial not in beam and len(beam) < BEAM:
                 beam.append(trial)
-        return beam
+        return beam + [trial for trial in trials if trial.recipe.checkpoint and trial not in beam]
 
     def _settled(self, trial: Trial) -> bool:
         """Whether nothing is left to explain: what remains is rounding, or as much as one draw differs from another."""
@@ -358,16 +375,13 @@ class Search:
 
 
 def _rank(trial: Trial) -> tuple[float, int, float]:
-    """Most explained, fewest names, and of random recipes that explain alike the one that says most precisely what."""
-    return -round(trial.fit.explained, 10), len(trial.names), trial.fit.rms_residual
+    """Most explained, fewest names, and of random recipes that explain alike the one that says most precisely what.
+
+    A share in distribution is an estimate: it stands behind what is reproduced number by number.
+    """
+    explained = min(trial.fit.explained, DRAWN) if trial.recipe.random else trial.fit.explained
+    return -round(explained, 10), len(trial.names), trial.fit.rms_residual
 
 
 def _way(steps: tuple[Intervention, ...]) -> frozenset[int]:
     return frozenset(map(id, steps))
-
-
-def _gains(longer: Trial, best: Trial) -> bool:
-    """Another intervention must take away a good part of what is left, or it is decoration."""
-    # A random recipe's share is itself an estimate from few draws: more must be gained to be believed.
-    left = 0.3 if longer.recipe.random else 0.7
-    return 1 - longer.fit.explained < left * (1 - best.fit.explained)
