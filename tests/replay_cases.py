@@ -1,7 +1,6 @@
 """Interventions planted by another pipeline (`replay_oracle`), and what replay is to say of each."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,9 +59,11 @@ UNLISTED: dict[str, dict[str, Any]] = {
     "max pooling": {"pooling": "max"},
     "the letter e taken out": {"rewrite": lambda text: text.replace("e", "")},
     "every third word taken out": {"rewrite": lambda text: " ".join(w for i, w in enumerate(text.split()) if i % 3)},
-    "digits taken out": {"rewrite": lambda text: re.sub(r"\d", "", text)},
+    "words in reverse": {"rewrite": lambda text: " ".join(reversed(text.split()))},
 }  # fmt: skip
 RANDOM = ("dropout=on", "encoder=not_loaded", "head=not_loaded", "concept_embeddings=random")
+# Under a mask of ones no position is padding: both means are one.
+SAME = ({"attention_mask=ignored", "pooling=mean_with_padding"}, {"attention_mask=ignored", "pooling=mean"})
 OF_CONCEPTS = ("concept_embeddings=random", "concept_embeddings=external")
 
 
@@ -112,6 +113,8 @@ class Expected:
     def met_by(self, result: dict[str, Any]) -> bool:
         """Whether a replay's JSON says so."""
         found = set(result["best"]["interventions"])
+        if SAME[0] == self.names and found == SAME[1]:
+            found = SAME[0]
         return result["verdict"] in self.verdicts and self.names <= found <= self.names | self.may
 
 

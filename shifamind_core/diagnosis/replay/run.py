@@ -153,14 +153,15 @@ class Setup:
         return splits
 
     def _counts(self) -> dict[str, dict[str, int]]:
-        """How often each code occurs, by whose count: in the JSON file, and in the split."""
-        info = self.own.directory.code_info
+        """How often each code occurs, by whose count: in the JSON files, and in the split."""
+        files = {"top50_icd10_info.json": self.own.directory.code_info}
+        for name, pipeline in self.pipelines.items():
+            if name is not None:
+                files[f"top50_icd10_info.json of {name}"] = pipeline.directory.code_info
         split = self.own.split(self.spec.split)
         in_split = dict(zip(split.codes or (), split.labels.sum(axis=0).tolist(), strict=False))
-        counts = {
-            "top50_icd10_info.json": dict(info.counts) if info else {},
-            f"the {split.name} split": in_split,
-        }
+        counts = {whose: dict(info.counts) for whose, info in files.items() if info}
+        counts[f"the {split.name} split"] = in_split
         return {whose: count for whose, count in counts.items() if count}
 
     def _siblings(self) -> dict[str, Pipeline]:
