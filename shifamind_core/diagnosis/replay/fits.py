@@ -119,7 +119,17 @@ def could_be_a_draw(two: Values, wanted: Matrix) -> bool:
 
 def is_a_draw(values: Values, base: Matrix, wanted: Matrix) -> bool:
     """Whether `wanted` lies among the draws as one more of them would."""
-    return as_far_from(base, values, wanted) and like_a_draw(values, wanted)
+    return (
+        as_far_from(base, values, wanted)
+        and forgets_as_much(base, values, wanted)
+        and like_a_draw(values, wanted)
+    )
+
+
+def forgets_as_much(base: Matrix, values: Values, wanted: Matrix) -> bool:
+    """Whether `wanted` resembles the base no more than the draws do: what is made anew remembers nothing."""
+    draws = np.array([_correlation(draw, base) for draw in values])
+    return _correlation(wanted, base) <= draws.max() + draws.std(ddof=1)
 
 
 def as_far_from(base: Matrix, values: Values, wanted: Matrix) -> bool:
