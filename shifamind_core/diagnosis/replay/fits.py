@@ -14,6 +14,7 @@ NO_DRAW = 0.5  # share of the squared difference that a random recipe leaves whe
 VAGUE = 0.5  # share of the squared difference by which draws may miss what they predict of each other
 DEVIATIONS = 5.0  # from the draws' own statistics, in their spreads: about one in a thousand
 NEARER, FARTHER = 0.7, 1.4  # of the draws' least and largest distance from the base
+MORE_ALIKE = 0.1  # correlation with the base by which a draw may exceed those that were drawn
 ORDER_ROWS = 8  # fewest notes on which an order is looked for
 
 
@@ -128,8 +129,8 @@ def is_a_draw(values: Values, base: Matrix, wanted: Matrix) -> bool:
 
 def forgets_as_much(base: Matrix, values: Values, wanted: Matrix) -> bool:
     """Whether `wanted` resembles the base no more than the draws do: what is made anew remembers nothing."""
-    draws = np.array([_correlation(draw, base) for draw in values])
-    return _correlation(wanted, base) <= draws.max() + draws.std(ddof=1)
+    most = max(_correlation(draw, base) for draw in values)
+    return _correlation(wanted, base) <= most + MORE_ALIKE
 
 
 def as_far_from(base: Matrix, values: Values, wanted: Matrix) -> bool:
