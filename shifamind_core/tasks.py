@@ -272,7 +272,7 @@ def _ladder(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any]
 
 
 def _replay(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any]:
-    from shifamind_core.diagnosis.replay.run import ReplaySpec, replay
+    from shifamind_core.replay.task import ReplaySpec, replay
     from shifamind_core.runs.cache import RunCache
 
     asked = from_json(ReplaySpec, spec, "spec")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shifamind_core.diagnosis.replay.run import ReplaySpec, Setup
+from shifamind_core.replay.task import ReplaySpec, Setup
 from shifamind_core.runs.run import Run
 from tests.builders import tiny_run_directory
 from tests.replay_oracle import Faults, Files, evaluate, read_files

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shifamind_core.diagnosis.replay.bench import Bench
-from shifamind_core.diagnosis.replay.reported import parse_reported
-from shifamind_core.diagnosis.replay.run import ReplaySpec, Setup, replay
-from shifamind_core.diagnosis.replay.target import target_of
 from shifamind_core.errors import ShifamindError
 from shifamind_core.jobs.worker import Cancelled
 from shifamind_core.precision.policy import POLICIES
+from shifamind_core.replay.reference_rows import target_of
+from shifamind_core.replay.reported import parse_reported
+from shifamind_core.replay.runner import Bench
+from shifamind_core.replay.task import ReplaySpec, Setup, replay
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.tasks import TASKS
 from tests.builders import refused

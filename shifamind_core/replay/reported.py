@@ -8,9 +8,9 @@ import numpy as np
 
 from shifamind_core.analysis.bootstrap import score_intervals
 from shifamind_core.analysis.thresholds import evaluate, run_counts, score
-from shifamind_core.diagnosis.replay.bench import Bench
-from shifamind_core.diagnosis.replay.recipe import Intervention, Recipe
 from shifamind_core.errors import ShifamindError
+from shifamind_core.replay.recipe import Intervention, Recipe
+from shifamind_core.replay.runner import Bench
 from shifamind_core.runs.run import Run
 
 ROUNDING = 5e-5  # reported scores have four decimals

@@ -13,7 +13,10 @@ from scipy.special import expit
 from torch import Tensor, nn
 from transformers import BertModel
 
-from shifamind_core.diagnosis.replay.recipe import (
+from shifamind_core.model.architectures import ClsFusion, ConceptAttention
+from shifamind_core.precision.apply import refusal
+from shifamind_core.precision.policy import POLICIES
+from shifamind_core.replay.recipe import (
     Edit,
     EditContext,
     Intervention,
@@ -27,9 +30,6 @@ from shifamind_core.diagnosis.replay.recipe import (
     with_output,
     with_tokenization,
 )
-from shifamind_core.model.architectures import ClsFusion, ConceptAttention
-from shifamind_core.precision.apply import refusal
-from shifamind_core.precision.policy import POLICIES
 
 BATCH_SIZES = (16, 1, 8, 32, 4, 64, 2, 128, 1_000_000)  # of unknown loaders; the last is all notes at once
 

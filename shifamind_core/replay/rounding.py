@@ -4,11 +4,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from shifamind_core.diagnosis.replay.bench import Bench
-from shifamind_core.diagnosis.replay.fits import Matrix
-from shifamind_core.diagnosis.replay.recipe import Recipe
-from shifamind_core.diagnosis.replay.target import Rows
 from shifamind_core.precision.policy import POLICIES
+from shifamind_core.replay.fit import Matrix
+from shifamind_core.replay.recipe import Recipe
+from shifamind_core.replay.reference_rows import Rows
+from shifamind_core.replay.runner import Bench
 
 MARGIN = 1.5  # on the measured error of the coarsest policy, since it is a maximum over few notes
 FINE = 4.0  # the same for FP32: either machine has an error of its own, and kernels differ more than policies

@@ -9,18 +9,18 @@ import numpy as np
 
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import Split
-from shifamind_core.diagnosis.replay.before_after import before_after
-from shifamind_core.diagnosis.replay.bench import Bench
-from shifamind_core.diagnosis.replay.interventions import Scene, interventions
-from shifamind_core.diagnosis.replay.recipe import Intervention, Recipe
-from shifamind_core.diagnosis.replay.reported import Bed, ReportedScores, ScoreSearch, parse_reported
-from shifamind_core.diagnosis.replay.search import SCREENED, Search
-from shifamind_core.diagnosis.replay.target import Target, target_of
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.pipeline import Pipeline
 from shifamind_core.inference.tokenization import Tokenization, load_tokenizer
 from shifamind_core.precision.apply import resolve_device
 from shifamind_core.precision.policy import POLICIES
+from shifamind_core.replay.before_after import before_after
+from shifamind_core.replay.interventions import Scene, interventions
+from shifamind_core.replay.recipe import Intervention, Recipe
+from shifamind_core.replay.reference_rows import Target, target_of
+from shifamind_core.replay.reported import Bed, ReportedScores, ScoreSearch, parse_reported
+from shifamind_core.replay.runner import Bench
+from shifamind_core.replay.search import SCREENED, Search
 from shifamind_core.runs.run import Run
 
 Watch = Callable[[Sequence[Any], int, int], None]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from shifamind_core.diagnosis.replay.rounding import Numerics
-    from shifamind_core.diagnosis.replay.search import Trial
+    from shifamind_core.replay.rounding import Numerics
+    from shifamind_core.replay.search import Trial
 
 
 def sentence_of(

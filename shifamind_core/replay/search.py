@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shifamind_core.diagnosis.replay.bench import DRAWS, Bench, Values
-from shifamind_core.diagnosis.replay.fits import Fit, could_be_a_draw, fit, is_a_draw
-from shifamind_core.diagnosis.replay.interventions import padding_acts
-from shifamind_core.diagnosis.replay.recipe import Intervention, Recipe
-from shifamind_core.diagnosis.replay.rounding import Numerics, measure
-from shifamind_core.diagnosis.replay.sentence import sentence_of
-from shifamind_core.diagnosis.replay.target import Rows
 from shifamind_core.errors import ShifamindError
+from shifamind_core.replay.fit import Fit, could_be_a_draw, fit, is_a_draw
+from shifamind_core.replay.interventions import padding_acts
+from shifamind_core.replay.recipe import Intervention, Recipe
+from shifamind_core.replay.reference_rows import Rows
+from shifamind_core.replay.rounding import Numerics, measure
+from shifamind_core.replay.runner import DRAWS, Bench, Values
+from shifamind_core.replay.sentence import sentence_of
 
 SCREENED = 64
 CONFIRMED = 256

@@ -14,8 +14,6 @@ from torch import nn
 
 from shifamind_core import __version__
 from shifamind_core.arrays import frozen
-from shifamind_core.diagnosis.replay.recipe import EditContext, OutputContext, Recipe
-from shifamind_core.diagnosis.replay.target import RESOLVED, Rows, Target
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.pipeline import Pipeline
 from shifamind_core.inference.predict import cast, predict
@@ -30,6 +28,8 @@ from shifamind_core.precision.apply import applied
 from shifamind_core.precision.environment import observe_environment
 from shifamind_core.precision.policy import Attention, NumericFlags, PrecisionPolicy
 from shifamind_core.records import to_json
+from shifamind_core.replay.recipe import EditContext, OutputContext, Recipe
+from shifamind_core.replay.reference_rows import RESOLVED, Rows, Target
 from shifamind_core.runs.manifest import TokenizationRecord, digest_of
 
 DRAWS = 8  # repetitions of a random recipe: enough for a mean, a variance and their spread

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float64
 
-from shifamind_core.diagnosis.replay.bench import Values
-from shifamind_core.diagnosis.replay.target import Rows, Target
+from shifamind_core.replay.reference_rows import Rows, Target
+from shifamind_core.replay.runner import Values
 
 Matrix = Float64[np.ndarray, "notes codes"]
 REORDERED = 0.5  # share of the squared distance that another order of rows must take away to be believed
