@@ -52,7 +52,7 @@ from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.demo.labels import CODES
 from shifamind_core.demo.train import examples, loss_of
 from shifamind_core.demo.writer import DATA
-from shifamind_core.diagnosis.probes import probes_json, run_probes
+from shifamind_core.experiments.probes import probes_json, run_probes
 from shifamind_core.inference.activations import LayerSetting, profile_layers
 from shifamind_core.inference.pipeline import Pipeline, Setting
 from shifamind_core.inference.predict import batch, predict

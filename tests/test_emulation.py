@@ -21,7 +21,7 @@ from benchmarks.gpu_evidence import agreement, head
 from benchmarks.reference_models import ARCHITECTURES, CONDITIONINGS, reference_input, reference_model
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.demo import write_demo
-from shifamind_core.diagnosis.ladder import climb
+from shifamind_core.experiments.ladder import climb
 from shifamind_core.inference.pipeline import Pipeline, Setting
 from shifamind_core.inference.predict import predict
 from shifamind_core.inference.tokenization import Tokenization

@@ -8,8 +8,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from shifamind_core import tasks
-from shifamind_core.diagnosis.probes import PROBES
 from shifamind_core.errors import PolicyRefused
+from shifamind_core.experiments.probes import PROBES
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.measurements import certificate_table, layers_table, probes_table
@@ -315,7 +315,7 @@ def test_the_worker_says_which_model_it_measured_and_what_was_refused(tmp_path, 
     with pytest.raises(PolicyRefused, match="tf32"):
         run_layers(LayersSpec(folder, policies=("tf32",), notes=2, device="cpu"), tmp_path)
 
-    monkeypatch.setattr("shifamind_core.diagnosis.probes.PROBES", {"strict_load": PROBES["strict_load"]})
+    monkeypatch.setattr("shifamind_core.experiments.probes.PROBES", {"strict_load": PROBES["strict_load"]})
     probed = run_probe(ProbeSpec(folder, device="cpu", notes=2), tmp_path, partial=json.dumps)
     certified = run_certify(CertifySpec(folder, device="cpu", max_length=32, referee_notes=2), tmp_path)
     for result in (found, probed, certified):

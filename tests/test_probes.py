@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from shifamind_core.artifacts.run_directory import RunDirectory
-from shifamind_core.diagnosis import probes
-from shifamind_core.diagnosis.probes import Bench, distance_from_initialisation, probes_json, run_probes
+from shifamind_core.experiments import probes
+from shifamind_core.experiments.probes import Bench, distance_from_initialisation, probes_json, run_probes
 from shifamind_core.inference.pipeline import Pipeline
 from tests.builders import tiny_run_directory
 

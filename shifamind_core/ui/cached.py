@@ -16,6 +16,7 @@ from shifamind_core.analysis.certificate import sorted_margins
 from shifamind_core.analysis.comparison import RunComparison, compare
 from shifamind_core.analysis.flip_bound import SampledRange, flip_bound
 from shifamind_core.analysis.gap_split import GapSplit, split_gap
+from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.analysis.thresholds import (
     FIXED_THRESHOLD,
     GRIDS,
@@ -28,7 +29,6 @@ from shifamind_core.analysis.thresholds import (
 from shifamind_core.diagnosis.claims import ScoreAgainstClaim, against_claims
 from shifamind_core.diagnosis.diagnose import Diagnosis, diagnose
 from shifamind_core.diagnosis.proof import Proof, prove, prove_tuned
-from shifamind_core.diagnosis.rungs import Ladder
 from shifamind_core.figures.differences import BinnedDifferences, bin_differences
 from shifamind_core.report.files import Report, Selection, report
 from shifamind_core.report.tables import codes_table

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from shifamind_core import jobs
-from shifamind_core.diagnosis.rungs import Ladder
+from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.figures.certificate import at_risk_figure
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.measurements import certificate_table

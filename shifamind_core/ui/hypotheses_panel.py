@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.diagnosis.claims import hardest, judge_by_bound
 from shifamind_core.diagnosis.diagnose import Diagnosis
 from shifamind_core.diagnosis.hypotheses import Hypothesis, judge
 from shifamind_core.diagnosis.proof import Proof
-from shifamind_core.diagnosis.rungs import Ladder
 from shifamind_core.ui.findings_panel import status_badge
 from shifamind_core.ui.text import safe_text
 

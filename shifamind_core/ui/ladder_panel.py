@@ -7,7 +7,7 @@ import streamlit as st
 
 from shifamind_core import jobs
 from shifamind_core.analysis.flip_bound import SampledRange
-from shifamind_core.diagnosis.rungs import Ladder
+from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.errors import ShifamindError
 from shifamind_core.records import from_json
 from shifamind_core.runs.cache import RunCache

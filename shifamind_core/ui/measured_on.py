@@ -5,8 +5,8 @@ from typing import Any
 
 import streamlit as st
 
+from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.artifacts.run_directory import RunDirectory
-from shifamind_core.diagnosis.rungs import Ladder
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.manifest import CheckpointRecord, Environment, Manifest
 from shifamind_core.ui.inspection import ARCHITECTURES

@@ -7,9 +7,9 @@ import pandas as pd
 import streamlit as st
 
 from shifamind_core.analysis.flip_bound import SampledRange
+from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.diagnosis.claims import SCORES, ScoreAgainstClaim
 from shifamind_core.diagnosis.proof import Proof
-from shifamind_core.diagnosis.rungs import Ladder
 from shifamind_core.errors import ShifamindError
 from shifamind_core.figures.proof import TITLES, Metric, proof_figure
 from shifamind_core.ui import cached

@@ -4,9 +4,9 @@ from typing import Any
 
 import streamlit as st
 
+from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.diagnosis.claims import ranking_remark
 from shifamind_core.diagnosis.diagnose import Diagnosis
-from shifamind_core.diagnosis.rungs import Ladder
 from shifamind_core.ui import cached
 from shifamind_core.ui.diagnosis_question import Question, told
 from shifamind_core.ui.findings_panel import cause_title, status_badge

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from shifamind_core.analysis.counts import decisions
+from shifamind_core.analysis.rungs import Ladder, Rung
 from shifamind_core.analysis.thresholds import run_counts, score
-from shifamind_core.diagnosis.rungs import Ladder, Rung
 from shifamind_core.errors import PolicyRefused
 from shifamind_core.inference.pipeline import Pipeline, Setting
 from shifamind_core.inference.tokenization import Progress
