@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shifamind_core.diagnosis.diagnose import diagnose
-from shifamind_core.diagnosis.provenance import RULES, compare_manifests
+from shifamind_core.diagnosis.evidence.manifests import RULES, compare_manifests
 from shifamind_core.precision.policy import POLICIES, NumericFlags
 from shifamind_core.runs.manifest import (
     CheckpointRecord,

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from shifamind_core.diagnosis import labels as label_signatures
-from shifamind_core.diagnosis import order
 from shifamind_core.diagnosis.diagnose import Diagnosis, diagnose
+from shifamind_core.diagnosis.evidence.aligned_logits import Pair, two_groups
+from shifamind_core.diagnosis.exact import labels as label_signatures
+from shifamind_core.diagnosis.exact import order
+from shifamind_core.diagnosis.exact.stored_precision import decimals, lattice, level_of_policy, round_to
 from shifamind_core.diagnosis.findings import CAUSES
-from shifamind_core.diagnosis.numerics import decimals, lattice, level_of_policy, round_to
-from shifamind_core.diagnosis.pair import Pair, two_groups
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.probability import logits_of

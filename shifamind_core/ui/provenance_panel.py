@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from shifamind_core.diagnosis.provenance import Provenance
+from shifamind_core.diagnosis.evidence.manifests import Provenance
 from shifamind_core.report.diagnosis import manifests_table
 from shifamind_core.runs.run import Run
 from shifamind_core.ui.text import plain_text, safe_text

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 
-from shifamind_core.diagnosis.pair import Matrix, Pair, standard_scores
+from shifamind_core.diagnosis.evidence.aligned_logits import Matrix, Pair, standard_scores
 
 # Two matrices whose rows correspond have one shape (`Matrix`); else they share their columns alone.
 Left: TypeAlias = Float64[np.ndarray, "left columns"]

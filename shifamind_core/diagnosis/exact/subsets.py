@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool
 from scipy.stats import t as student
 
+from shifamind_core.diagnosis.evidence.aligned_logits import Pair, two_groups
 from shifamind_core.diagnosis.findings import Cause, EvidencePlot, EvidenceTable, Finding, Series, thinned
-from shifamind_core.diagnosis.pair import Pair, two_groups
 
 # Groups of sizes that hardly touch, and a changed one at least this many times the other.
 SEPARATE = 3.0

@@ -7,9 +7,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from scipy.special import expit, logit
 
+from shifamind_core.diagnosis.evidence.aligned_logits import FLAT, Matrix, Pair
+from shifamind_core.diagnosis.exact.stored_precision import decimals
 from shifamind_core.diagnosis.findings import EvidencePlot, Finding, Series, thinned
-from shifamind_core.diagnosis.numerics import decimals
-from shifamind_core.diagnosis.pair import FLAT, Matrix, Pair
 
 Side = Literal["candidate", "reference"]
 # sigmoid(1): no sigmoid of a probability is larger. A little slack for values stored in BF16.

@@ -6,7 +6,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from shifamind_core.diagnosis.pair import Pair
+from shifamind_core.diagnosis.evidence.aligned_logits import Pair
 from shifamind_core.runs.manifest import Manifest
 
 Level = Literal["fp32", "tf32", "fp16", "bf16"]
