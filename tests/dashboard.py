@@ -18,8 +18,8 @@ from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.manifest import Environment, Manifest, PolicyRecord, TokenizationRecord, digest_of
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import write_run_file
-from shifamind_core.ui.launch import ROUTER
-from shifamind_core.ui.navigation import page_path
+from shifamind_core.ui.site.launch import ROUTER
+from shifamind_core.ui.site.navigation import page_path
 
 CODES = ("E785", "I10", "Z87891", "K219")
 NOTES = 60

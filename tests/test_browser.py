@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shifamind_core.runs.run_file import read_run_file, write_run_file
-from shifamind_core.ui.navigation import present_pages
+from shifamind_core.ui.site.navigation import present_pages
 from tests.builders import tiny_run_directory
 from tests.server import Dashboard, start_dashboard
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.ui.gate import (
+from shifamind_core.ui.site.gate import (
     FAILURES_IN_ALL,
     FAILURES_PER_CLIENT,
     Access,

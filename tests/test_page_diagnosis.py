@@ -20,7 +20,7 @@ from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.diagnosis import findings_table, trials_table
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.manifest import CheckpointRecord
-from shifamind_core.ui.gap_panel import gap_sentence
+from shifamind_core.ui.diagnosis.gap import gap_sentence
 from tests.dashboard import Dashboard, dashboard, filled, small_run
 
 __all__ = ["dashboard", "filled"]  # fixtures

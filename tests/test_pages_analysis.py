@@ -14,9 +14,9 @@ from shifamind_core.analysis.thresholds import CLEAN_GRID, SEED_GRID, evaluate, 
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import write_run_file
-from shifamind_core.ui import cached
-from shifamind_core.ui.launch import ROUTER
-from shifamind_core.ui.navigation import page_path
+from shifamind_core.ui.session import cached
+from shifamind_core.ui.site.launch import ROUTER
+from shifamind_core.ui.site.navigation import page_path
 from tests.dashboard import CODES, NOTES, Dashboard, small_run
 
 PAGES = ("thresholds", "codes", "differences", "report")

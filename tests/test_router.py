@@ -12,9 +12,9 @@ from shifamind_core.analysis.thresholds import evaluate
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.run_file import write_run_file
-from shifamind_core.ui import first_run
-from shifamind_core.ui.launch import ROUTER
-from shifamind_core.ui.navigation import PAGES, present_pages
+from shifamind_core.ui.site import first_run
+from shifamind_core.ui.site.launch import ROUTER
+from shifamind_core.ui.site.navigation import PAGES, present_pages
 from tests.dashboard import Dashboard, small_run
 
 ROOT = Path(__file__).resolve().parents[1]

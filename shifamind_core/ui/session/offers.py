@@ -12,7 +12,7 @@ from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.uploads import read_upload
-from shifamind_core.ui.state import Workspace
+from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text
 
 Kind = Literal["computed", "reference", "uploaded"]

@@ -12,12 +12,12 @@ from shifamind_core.diagnosis.claims import SCORES, ScoreAgainstClaim
 from shifamind_core.diagnosis.proof import Proof
 from shifamind_core.errors import ShifamindError
 from shifamind_core.figures.proof import TITLES, Metric, proof_figure
-from shifamind_core.ui import cached
-from shifamind_core.ui.charts import show_figure
-from shifamind_core.ui.diagnosis_question import Question
-from shifamind_core.ui.ladder_panel import sampled_ranges
-from shifamind_core.ui.state import Workspace
+from shifamind_core.ui.diagnosis.ladder import sampled_ranges
+from shifamind_core.ui.diagnosis.question import Question
+from shifamind_core.ui.session import cached
+from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
+from shifamind_core.ui.widgets.charts import show_figure
 
 EXACT = (
     "The band holds every F1 that these logits could give if no logit moved by more than ε, even if every error were the "

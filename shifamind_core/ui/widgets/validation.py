@@ -2,7 +2,7 @@
 
 from shifamind_core.runs.cache import VALIDATION_SPLITS, validation_partner
 from shifamind_core.runs.run import Run
-from shifamind_core.ui.widgets import load_run, runs_on_offer
+from shifamind_core.ui.widgets.pick_runs import load_run, runs_on_offer
 
 
 def validation_of(run: Run) -> Run | None:

@@ -4,10 +4,11 @@ import streamlit as st
 
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import ShifamindError
-from shifamind_core.ui import first_run, state
-from shifamind_core.ui.state import Workspace
+from shifamind_core.ui.session import state
+from shifamind_core.ui.session.state import Workspace
+from shifamind_core.ui.site import first_run
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.widgets import show_error
+from shifamind_core.ui.widgets.pick_runs import show_error
 
 
 def show_workspace() -> RunDirectory | None:

@@ -16,14 +16,14 @@ from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.diagnosis import trials_table
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.run import Run
-from shifamind_core.ui.charts import show_figure
-from shifamind_core.ui.diagnosis_question import Question
-from shifamind_core.ui.job_panel import active_jobs, show_jobs
-from shifamind_core.ui.offers import Offer
-from shifamind_core.ui.state import Workspace
-from shifamind_core.ui.tables import show_table
+from shifamind_core.ui.diagnosis.question import Question
+from shifamind_core.ui.session.offers import Offer
+from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.widgets import load_run, show_error
+from shifamind_core.ui.widgets.charts import show_figure
+from shifamind_core.ui.widgets.jobs import active_jobs, show_jobs
+from shifamind_core.ui.widgets.pick_runs import load_run, show_error
+from shifamind_core.ui.widgets.tables import show_table
 
 VERDICTS = {
     "identical": ("green", ":material/drag_handle:", "Identical"),

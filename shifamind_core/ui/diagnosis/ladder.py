@@ -13,11 +13,11 @@ from shifamind_core.records import from_json
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.manifest import Manifest, TokenizationRecord
 from shifamind_core.runs.run import Run
-from shifamind_core.ui import cached
-from shifamind_core.ui.job_panel import latest_job, show_failure, show_jobs
-from shifamind_core.ui.state import Workspace
-from shifamind_core.ui.tables import show_table
+from shifamind_core.ui.session import cached
+from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
+from shifamind_core.ui.widgets.jobs import latest_job, show_failure, show_jobs
+from shifamind_core.ui.widgets.tables import show_table
 
 SAMPLES = {"64": "64 notes", "256": "256 notes", "all": "Whole split"}
 COLUMNS = ("policy", "max_abs", "p99_abs", "median_abs", "rms", "flips", "macro_f1", "micro_f1", "non_finite", "seconds")  # fmt: skip

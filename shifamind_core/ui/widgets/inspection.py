@@ -6,10 +6,10 @@ import pandas as pd
 import streamlit as st
 
 from shifamind_core.precision.policy import POLICIES
-from shifamind_core.ui.first_run import ensure_job
-from shifamind_core.ui.job_panel import latest_job
-from shifamind_core.ui.state import Workspace
+from shifamind_core.ui.session.state import Workspace
+from shifamind_core.ui.site.first_run import ensure_job
 from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets.jobs import latest_job
 
 ARCHITECTURES = {"cls_fusion": "CLS fusion", "concept_attention": "Concept cross-attention"}
 SPELLING = {

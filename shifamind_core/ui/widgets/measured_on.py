@@ -9,9 +9,9 @@ from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.manifest import CheckpointRecord, Environment, Manifest
-from shifamind_core.ui.inspection import ARCHITECTURES
-from shifamind_core.ui.state import Workspace
+from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
+from shifamind_core.ui.widgets.inspection import ARCHITECTURES
 
 DIGITS = 8  # of a digest, for people
 

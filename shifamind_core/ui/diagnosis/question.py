@@ -11,10 +11,9 @@ from shifamind_core.analysis.thresholds import FIXED_THRESHOLD
 from shifamind_core.diagnosis.claims import SCORES, SEED_CLAIMS
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
-from shifamind_core.ui import cached
-from shifamind_core.ui.offers import Offer
-from shifamind_core.ui.validation import validation_of
-from shifamind_core.ui.widgets import (
+from shifamind_core.ui.session import cached
+from shifamind_core.ui.session.offers import Offer
+from shifamind_core.ui.widgets.pick_runs import (
     CANDIDATE,
     load_run,
     pick_pair,
@@ -23,6 +22,7 @@ from shifamind_core.ui.widgets import (
     show_error,
     upload_reference,
 )
+from shifamind_core.ui.widgets.validation import validation_of
 
 AGAINST = {"run": "Another run", "scores": "Scores reported elsewhere"}
 KEEP: Any = {"persist_state": "session"}

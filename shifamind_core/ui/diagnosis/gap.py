@@ -6,9 +6,9 @@ import streamlit as st
 from shifamind_core.analysis.gap_split import GapSplit
 from shifamind_core.analysis.thresholds import FIXED_THRESHOLD
 from shifamind_core.figures.findings import PARTS, gap_split_figure
-from shifamind_core.ui import cached
-from shifamind_core.ui.charts import show_figure
-from shifamind_core.ui.diagnosis_question import Question
+from shifamind_core.ui.diagnosis.question import Question
+from shifamind_core.ui.session import cached
+from shifamind_core.ui.widgets.charts import show_figure
 
 KINDS = {
     frozenset({"ranking", "calibration"}): "Two kinds of change: calibration moved, and ranking with it.",

@@ -7,11 +7,11 @@ import streamlit as st
 from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.diagnosis.claims import ranking_remark
 from shifamind_core.diagnosis.diagnose import Diagnosis
-from shifamind_core.ui import cached
-from shifamind_core.ui.diagnosis_question import Question, told
-from shifamind_core.ui.findings_panel import cause_title, status_badge
-from shifamind_core.ui.proof_panel import claims_table, proof_of
-from shifamind_core.ui.replay_panel import verdict_badge
+from shifamind_core.ui.diagnosis.findings import cause_title, status_badge
+from shifamind_core.ui.diagnosis.proof import claims_table, proof_of
+from shifamind_core.ui.diagnosis.question import Question, told
+from shifamind_core.ui.diagnosis.replay import verdict_badge
+from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import first_sentences, safe_text
 
 

@@ -8,8 +8,8 @@ from shifamind_core.diagnosis.findings import EvidencePlot, EvidenceTable, Findi
 from shifamind_core.figures.findings import evidence_figure
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.diagnosis import findings_table
-from shifamind_core.ui.charts import show_figure
 from shifamind_core.ui.text import plain_text, safe_text
+from shifamind_core.ui.widgets.charts import show_figure
 
 # Word, icon, colour of the badge: never the colour alone.
 STATUS: dict[Status, tuple[str, str, str]] = {

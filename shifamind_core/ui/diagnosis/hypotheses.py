@@ -10,7 +10,7 @@ from shifamind_core.diagnosis.claims import hardest, judge_by_bound
 from shifamind_core.diagnosis.diagnose import Diagnosis
 from shifamind_core.diagnosis.hypotheses import Hypothesis, judge
 from shifamind_core.diagnosis.proof import Proof
-from shifamind_core.ui.findings_panel import status_badge
+from shifamind_core.ui.diagnosis.findings import status_badge
 from shifamind_core.ui.text import safe_text
 
 

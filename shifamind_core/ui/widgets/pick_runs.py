@@ -8,10 +8,10 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.cache import VALIDATION_SPLITS, RunCache
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.uploads import read_upload
-from shifamind_core.ui import offers as _offers
-from shifamind_core.ui import state
-from shifamind_core.ui.navigation import page_path
-from shifamind_core.ui.offers import Kind, Offer
+from shifamind_core.ui.session import offers as _offers
+from shifamind_core.ui.session import state
+from shifamind_core.ui.session.offers import Kind, Offer
+from shifamind_core.ui.site.navigation import page_path
 from shifamind_core.ui.text import safe_text
 
 UPLOAD_TYPES = ["safetensors", "npz", "npy", "csv", "parquet", "pt"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from shifamind_core.analysis.comparison import Pair, RunComparison
 from shifamind_core.analysis.thresholds import FIXED_THRESHOLD, Evaluation
 from shifamind_core.runs.run import Run
-from shifamind_core.ui import cached
-from shifamind_core.ui.validation import validation_of
+from shifamind_core.ui.session import cached
+from shifamind_core.ui.widgets.validation import validation_of
 
 
 @dataclass(frozen=True, eq=False)

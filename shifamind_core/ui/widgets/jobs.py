@@ -7,9 +7,9 @@ import streamlit as st
 
 from shifamind_core import jobs
 from shifamind_core.jobs import JobState
-from shifamind_core.ui.state import Workspace
+from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.widgets import show_error
+from shifamind_core.ui.widgets.pick_runs import show_error
 
 CASING = {"true": "lower-cased", "false": "cased", "auto": "the library's casing"}
 TITLES = {

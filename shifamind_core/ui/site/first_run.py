@@ -6,7 +6,7 @@ from typing import Any
 from shifamind_core import demo, jobs
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.cache import RunCache
-from shifamind_core.ui.state import Workspace, default_workspace
+from shifamind_core.ui.session.state import Workspace, default_workspace
 
 STARTED = datetime.now(UTC)
 

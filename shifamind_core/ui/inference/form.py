@@ -5,8 +5,8 @@ from typing import Any
 import streamlit as st
 
 from shifamind_core.precision.policy import POLICIES
-from shifamind_core.ui.inspection import casing_text
 from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets.inspection import casing_text
 
 CASINGS = {"auto": "Library's default", "true": "Lower-cased", "false": "Cased"}
 EFFECTIVE = {"true": "lower-cased", "false": "cased"}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from shifamind_core.ui import state
-from shifamind_core.ui.navigation import present_pages
+from shifamind_core.ui.session import state
+from shifamind_core.ui.site.navigation import present_pages
 
 # A local picture: a `:material/…:` icon here would be fetched from the web.
 st.set_page_config(

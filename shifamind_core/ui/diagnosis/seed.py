@@ -6,9 +6,9 @@ import pandas as pd
 import streamlit as st
 
 from shifamind_core.diagnosis.claims import SCORES, SEED_CLAIMS
-from shifamind_core.ui.diagnosis_question import Question
-from shifamind_core.ui.replay_panel import submit_replay
-from shifamind_core.ui.state import Workspace
+from shifamind_core.ui.diagnosis.question import Question
+from shifamind_core.ui.diagnosis.replay import submit_replay
+from shifamind_core.ui.session.state import Workspace
 
 CASINGS = ("lowercase=true", "lowercase=false")
 

@@ -12,8 +12,8 @@ from urllib.parse import quote
 import streamlit as st
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.ui.first_run import prepare_first_run
-from shifamind_core.ui.gate import TOKEN_PARAMETER, Access, choose_access, is_loopback
+from shifamind_core.ui.site.first_run import prepare_first_run
+from shifamind_core.ui.site.gate import TOKEN_PARAMETER, Access, choose_access, is_loopback
 
 # Not beside `pages/`, or Streamlit would serve those files before any router has run.
 ROUTER = Path(__file__).with_name("router.py")
