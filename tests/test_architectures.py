@@ -10,7 +10,7 @@ from tqdm import tqdm
 from transformers import BertConfig
 
 from shifamind_core.model.architectures import ClsFusion, ConceptAttention
-from tests.builders import tiny_model, tiny_notes, tiny_tokens, write_base_model
+from simulation.builders import tiny_model, tiny_notes, tiny_tokens, write_base_model
 
 ARCHITECTURES = ["cls_fusion", "concept_attention"]
 device = torch.device("cpu")

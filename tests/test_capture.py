@@ -18,7 +18,7 @@ from shifamind_core.precision.environment import observe_environment
 from shifamind_core.records import to_json
 from shifamind_core.runs.capture import snippet
 from shifamind_core.runs.run_file import read_run_file
-from tests.builders import CODES, tiny_checkpoint, tiny_model, tiny_notes, tiny_tokens, write_base_model
+from simulation.builders import CODES, tiny_checkpoint, tiny_model, tiny_notes, tiny_tokens, write_base_model
 
 SEED_LOOP = '''
 def get_probs_from_model(model, loader, has_rag=False, concept_embeddings=None):

@@ -16,7 +16,7 @@ from torch import Tensor
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.model.build import build_model
 from shifamind_core.model.checkpoint import Checkpoint, read_checkpoint, weights_digest
-from tests.builders import (
+from simulation.builders import (
     CODES,
     refused,
     tiny_checkpoint,

@@ -15,10 +15,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import pretrained
 from benchmarks.evidence_report import render
 from benchmarks.gpu_evidence import agreement, head
-from benchmarks.reference_models import ARCHITECTURES, CONDITIONINGS, reference_input, reference_model
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.demo import write_demo
 from shifamind_core.experiments.ladder import climb
@@ -29,6 +27,8 @@ from shifamind_core.model.checkpoint import weights_digest
 from shifamind_core.precision.apply import applied
 from shifamind_core.precision.emulate import Emulation, round_tf32, through_tensor_cores
 from shifamind_core.precision.policy import POLICIES
+from simulation import pretrained
+from simulation.reference_models import ARCHITECTURES, CONDITIONINGS, reference_input, reference_model
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = json.loads((ROOT / "docs" / "gpu-evidence.json").read_text())

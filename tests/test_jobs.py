@@ -14,7 +14,7 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.jobs import store, worker
 from shifamind_core.jobs.store import JobState
 from shifamind_core.jobs.worker import Cancelled, Reporter
-from tests.builders import tiny_run_directory
+from simulation.builders import tiny_run_directory
 
 
 @pytest.fixture(autouse=True)

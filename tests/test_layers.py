@@ -21,7 +21,7 @@ from shifamind_core.inference.pipeline import Pipeline
 from shifamind_core.inference.tokenization import Tokenization
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.layer_profile import LayerProfile
-from tests.builders import tiny_run_directory
+from simulation.builders import tiny_run_directory
 
 CPU = torch.device("cpu")
 NOTES, LENGTH = 6, 64  # of which some are shorter than that

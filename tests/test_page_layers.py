@@ -15,7 +15,7 @@ from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.measurements import certificate_table, layers_table, probes_table
 from shifamind_core.tasks import CertifySpec, LayersSpec, ProbeSpec, run_certify, run_layers, run_probe
 from shifamind_core.ui.portability.probes import TITLES
-from tests.builders import tiny_run_directory
+from simulation.builders import tiny_run_directory
 from tests.dashboard import Dashboard, dashboard, filled, small_run
 from tests.test_figures_layers import NAMES, profile
 from tests.test_page_diagnosis import HOSTILE, button, charts, choose, text

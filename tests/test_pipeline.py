@@ -14,7 +14,7 @@ from shifamind_core.inference.predict import predict
 from shifamind_core.inference.tokenization import Tokenization
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.manifest import PolicyRecord
-from tests.builders import tiny_run_directory
+from simulation.builders import tiny_run_directory
 
 SHORT = Setting(tokenization=Tokenization(lowercase=True, max_length=32), batch_size=5, device="cpu")
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from shifamind_core.diagnosis.diagnose import Diagnosis, diagnose
-from tests import planted_models
-from tests.planted import Planted
-from tests.subjects import Subject, demo_subject, reference_of
+from simulation import planted_models
+from simulation.planted import Planted
+from simulation.subjects import Subject, demo_subject, reference_of
 
 # Left out here, for their time: training, FP16 products, all but one strength.
 PLANTED = {

@@ -10,7 +10,7 @@ from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.experiments import probes
 from shifamind_core.experiments.probes import Bench, distance_from_initialisation, probes_json, run_probes
 from shifamind_core.inference.pipeline import Pipeline
-from tests.builders import tiny_run_directory
+from simulation.builders import tiny_run_directory
 
 CPU = torch.device("cpu")
 HEAD = {"cls_fusion": "diagnosis_classifier", "concept_attention": "diagnosis_head"}

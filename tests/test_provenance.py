@@ -18,7 +18,7 @@ from shifamind_core.runs.manifest import (
     flatten,
 )
 from shifamind_core.runs.run import Run
-from tests import planted
+from simulation import planted
 
 BASE = Manifest(
     checkpoint=CheckpointRecord(weights_digest="a" * 64, architecture="concept_attention"),

@@ -17,8 +17,8 @@ from shifamind_core.replay.runner import Bench
 from shifamind_core.replay.task import ReplaySpec, Setup, replay
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.tasks import TASKS
-from tests.builders import refused
-from tests.replay_cases import (
+from simulation.builders import refused
+from simulation.replay_cases import (
     ARCHITECTURES,
     RIGHT,
     ROUNDING,
@@ -29,7 +29,7 @@ from tests.replay_cases import (
     applies,
     case_of,
 )
-from tests.replay_oracle import evaluate
+from simulation.replay_oracle import evaluate
 
 NOTES = 32
 ALONE = [name for name in SINGLES if not name.startswith("document_order=perm")]

@@ -20,8 +20,8 @@ from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.probability import logits_of
 from shifamind_core.runs.run import Run
-from tests import planted
-from tests.planted import Planted, with_logits
+from simulation import planted
+from simulation.planted import Planted, with_logits
 
 REFERENCE = planted.synthetic_run(900, seed=3)
 OTHER_NOTES = planted.synthetic_run(900, seed=3, notes=1)

@@ -16,7 +16,7 @@ from shifamind_core.artifacts import _unpickle, unpickling
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.artifacts.split_table import plain_columns
 from shifamind_core.artifacts.splits import Split, read_split
-from tests.builders import refused, split_table
+from simulation.builders import refused, split_table
 
 CODES = ["I10", "E785", "K219"]
 LABELS = np.array([[0, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=np.uint8)

@@ -11,7 +11,7 @@ from transformers import BertTokenizer
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.tokenization import Tokenization, load_tokenizer, tokenize
-from tests.builders import tiny_run_directory
+from simulation.builders import tiny_run_directory
 
 
 @pytest.fixture(scope="module")

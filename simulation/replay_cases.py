@@ -10,8 +10,8 @@ import numpy as np
 
 from shifamind_core.replay.task import ReplaySpec, Setup
 from shifamind_core.runs.run import Run
-from tests.builders import tiny_run_directory
-from tests.replay_oracle import Faults, Files, evaluate, read_files
+from simulation.builders import tiny_run_directory
+from simulation.replay_oracle import Faults, Files, evaluate, read_files
 
 ARCHITECTURES = ("cls_fusion", "concept_attention")
 RIGHT = Faults()

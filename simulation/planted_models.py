@@ -11,8 +11,8 @@ from torch import nn
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.manifest import Manifest, PolicyRecord
 from shifamind_core.runs.run import Run
-from tests.planted import Planted, code_permutation, shuffled, to_bf16, with_logits
-from tests.subjects import (
+from simulation.planted import Planted, code_permutation, shuffled, to_bf16, with_logits
+from simulation.subjects import (
     Feeding,
     Notes,
     Subject,
