@@ -283,7 +283,7 @@ def _small(rows: list[dict[str, Any]] | None) -> str:
                 ])  # fmt: skip
     return (
         "## Small reference models\n\nHidden size 128, 4 layers, weights from a seed (`simulation/reference_models.py`); `ill` ones have attention scores "
-        "16 times as large. Their logits on this GPU are kept, and `tests/test_emulation.py` holds any CPU's emulation to them.\n\n" + _table(columns, body)
+        "16 times as large. Their logits on this GPU are kept, and `tests/precision/test_emulation.py` holds any CPU's emulation to them.\n\n" + _table(columns, body)
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from shifamind_core.analysis.counts import (
 from shifamind_core.analysis.thresholds import CLEAN_GRID, SEED_GRID
 from shifamind_core.arrays import probabilities
 from shifamind_core.errors import ShifamindError
-from tests import oracles, strategies
+from tests.support import oracles, strategies
 
 GRIDS = st.sampled_from(
     [SEED_GRID, CLEAN_GRID, SEED_GRID[::-1], np.array([0.5]), np.array([0.0, 1.0, 0.5, 0.5])]

@@ -13,7 +13,7 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.figures.certificate import at_risk_figure
 from shifamind_core.figures.layers import block_of, depth_names, layers_figure
 from shifamind_core.runs.layer_profile import LayerProfile
-from tests.dashboard import small_run
+from tests.support.dashboard import small_run
 
 BUDGET = 300_000
 LINK = '<a href="http://host.example">x</a>'

@@ -9,7 +9,7 @@ from scipy.special import expit
 from shifamind_core.analysis.thresholds import CLEAN_GRID, SEED_GRID
 from shifamind_core.arrays import probabilities as sigmoid
 from shifamind_core.runs.probability import BLOCK, THRESHOLDS, logits_of
-from tests.strategies import probability_values
+from tests.support.strategies import probability_values
 
 OTHER_GRID = np.arange(0.05, 0.61, 0.01)
 GRIDS = np.concatenate([SEED_GRID, CLEAN_GRID, OTHER_GRID])

@@ -10,7 +10,7 @@ from shifamind_core.analysis.gap_split import matching_map, split_gap
 from shifamind_core.analysis.thresholds import evaluate, threshold_curve, tune
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
-from tests import strategies
+from tests.support import strategies
 
 PARTS = ("labels", "threshold", "run_calibration", "code_calibration", "ranking")
 

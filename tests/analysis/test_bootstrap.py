@@ -10,7 +10,7 @@ from shifamind_core.analysis.counts import decisions
 from shifamind_core.analysis.thresholds import evaluate
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
-from tests import oracles, strategies
+from tests.support import oracles, strategies
 
 
 def synthetic_pair(documents=300, codes=5, noise=0.5):

@@ -19,7 +19,7 @@ from shifamind_core.ui.site.gate import (
     Gate,
     choose_access,
 )
-from tests.server import ROOT, Dashboard, start_dashboard
+from tests.support.server import ROOT, Dashboard, start_dashboard
 
 TOKEN = "a-token-of-the-tests"
 STREAMLIT_PATHS = (

@@ -16,10 +16,10 @@ from shifamind_core.report.measurements import certificate_table, layers_table, 
 from shifamind_core.tasks import CertifySpec, LayersSpec, ProbeSpec, run_certify, run_layers, run_probe
 from shifamind_core.ui.portability.probes import TITLES
 from simulation.builders import tiny_run_directory
-from tests.dashboard import Dashboard, dashboard, filled, small_run
-from tests.test_figures_layers import NAMES, profile
-from tests.test_page_diagnosis import HOSTILE, button, charts, choose, text
-from tests.test_report import read
+from tests.figures.test_figures_layers import NAMES, profile
+from tests.report.test_report import read
+from tests.support.dashboard import Dashboard, dashboard, filled, small_run
+from tests.ui.test_page_diagnosis import HOSTILE, button, charts, choose, text
 
 __all__ = ["dashboard", "filled"]  # fixtures
 MODEL = {

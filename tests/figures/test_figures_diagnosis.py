@@ -15,7 +15,7 @@ from shifamind_core.diagnosis.proof import prove, prove_tuned
 from shifamind_core.figures.findings import PARTS, evidence_figure, gap_split_figure
 from shifamind_core.figures.proof import proof_figure
 from shifamind_core.figures.replay import before_after_figure
-from tests.dashboard import small_run
+from tests.support.dashboard import small_run
 
 BUDGET = 300_000
 ERRORS = {"fp32": 1e-6, "tf32": 1e-3, "fp16": 1.2e-3, "bf16": 0.9}

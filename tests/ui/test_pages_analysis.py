@@ -17,7 +17,7 @@ from shifamind_core.runs.run_file import write_run_file
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.site.launch import ROUTER
 from shifamind_core.ui.site.navigation import page_path
-from tests.dashboard import CODES, NOTES, Dashboard, small_run
+from tests.support.dashboard import CODES, NOTES, Dashboard, small_run
 
 PAGES = ("thresholds", "codes", "differences", "report")
 HOSTILE = '![x](http://host.example/b.png) <a href="http://host.example">x</a>'

@@ -28,7 +28,7 @@ from shifamind_core.runs.manifest import (
 )
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import read_run_file, read_run_header, write_run_file
-from tests.strategies import runs
+from tests.support.strategies import runs
 
 MANIFEST = Manifest(
     producer="test",

@@ -15,7 +15,7 @@ from shifamind_core.runs.run_file import write_run_file
 from shifamind_core.ui.site import first_run
 from shifamind_core.ui.site.launch import ROUTER
 from shifamind_core.ui.site.navigation import PAGES, present_pages
-from tests.dashboard import Dashboard, small_run
+from tests.support.dashboard import Dashboard, small_run
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = "![x](http://host.example/b.png)"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from shifamind_core.analysis.alignment import NothingInCommon, align, match_repeated
 from shifamind_core.runs.run import Run
-from tests import strategies
+from tests.support import strategies
 
 
 def run(logits, **fields):

@@ -11,7 +11,7 @@ from shifamind_core.analysis.thresholds import SEED_GRID, evaluate
 from shifamind_core.analysis.tuned_bound import TunedFlipBound
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
-from tests import oracles, strategies
+from tests.support import oracles, strategies
 
 TINY_SHAPES = st.sampled_from([(1, 1), (2, 1), (1, 3), (2, 2), (3, 2), (2, 3), (6, 1)])
 # 0.5 has its logit at exactly 0, where a lattice puts many decisions on, and equally far from, the threshold.

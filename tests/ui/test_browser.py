@@ -9,7 +9,7 @@ import pytest
 from shifamind_core.runs.run_file import read_run_file, write_run_file
 from shifamind_core.ui.site.navigation import present_pages
 from simulation.builders import tiny_run_directory
-from tests.server import Dashboard, start_dashboard
+from tests.support.server import Dashboard, start_dashboard
 
 pytestmark = pytest.mark.browser
 HOSTILE = "![x](http:--host.example-b.png) <img src=x>.safetensors"

@@ -4,7 +4,7 @@ from hypothesis import given
 from shifamind_core.analysis import scores
 from shifamind_core.analysis.counts import counts_at_thresholds
 from shifamind_core.analysis.thresholds import SEED_GRID
-from tests import oracles, strategies
+from tests.support import oracles, strategies
 
 
 @given(strategies.scored())

@@ -23,7 +23,7 @@ from shifamind_core.analysis.thresholds import (
 from shifamind_core.arrays import probabilities
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
-from tests import oracles, strategies
+from tests.support import oracles, strategies
 
 
 def synthetic_run(seed, documents=400, codes=8, name="test"):

@@ -11,7 +11,7 @@ from shifamind_core.analysis.thresholds import evaluate
 from shifamind_core.arrays import probabilities
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
-from tests import strategies
+from tests.support import strategies
 
 
 @given(strategies.runs())

@@ -21,7 +21,7 @@ from shifamind_core.report.diagnosis import findings_table, trials_table
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.manifest import CheckpointRecord
 from shifamind_core.ui.diagnosis.gap import gap_sentence
-from tests.dashboard import Dashboard, dashboard, filled, small_run
+from tests.support.dashboard import Dashboard, dashboard, filled, small_run
 
 __all__ = ["dashboard", "filled"]  # fixtures
 HOSTILE = '![x](http://host.example/b.png) <a href="http://host.example">x</a>'
