@@ -31,20 +31,6 @@ from transformers import BertConfig
 
 from benchmarks import cuda_random, product_census
 from benchmarks.evidence_report import render
-from benchmarks.pretrained import pretrained_run_directory
-from benchmarks.reference_models import (
-    ARCHITECTURES,
-    CONCEPTS,
-    CONDITIONINGS,
-    SMALL,
-    Architecture,
-    Size,
-    fill,
-    reference_input,
-    reference_model,
-    reference_notes,
-)
-from benchmarks.run_directories import write_run_directory
 from shifamind_core.analysis.counts import counts_of_logits
 from shifamind_core.analysis.layer_divergence import excess, first_divergence, first_rounding
 from shifamind_core.analysis.scores import macro_f1, micro_f1
@@ -52,7 +38,7 @@ from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.demo.labels import CODES
 from shifamind_core.demo.train import examples, loss_of
 from shifamind_core.demo.writer import DATA
-from shifamind_core.diagnosis.probes import probes_json, run_probes
+from shifamind_core.experiments.probes import probes_json, run_probes
 from shifamind_core.inference.activations import LayerSetting, profile_layers
 from shifamind_core.inference.pipeline import Pipeline, Setting
 from shifamind_core.inference.predict import batch, predict
@@ -64,6 +50,20 @@ from shifamind_core.precision.emulate import Emulation, round_tf32
 from shifamind_core.precision.environment import observe_environment
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.records import to_json
+from simulation.pretrained import pretrained_run_directory
+from simulation.reference_models import (
+    ARCHITECTURES,
+    CONCEPTS,
+    CONDITIONINGS,
+    SMALL,
+    Architecture,
+    Size,
+    fill,
+    reference_input,
+    reference_model,
+    reference_notes,
+)
+from simulation.run_directories import write_run_directory
 
 REAL = ("fp32", "portable", "tf32", "fp16-autocast", "fp16", "bf16-autocast", "bf16")
 EMULATED = {"emulated-tf32": "tf32", "emulated-fp16": "fp16-autocast", "emulated-bf16": "bf16-autocast"}
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", metavar="STEP", help="only steps that begin so")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--run-directory", type=Path, help="also score this one under fp64 and portable")
-    parser.add_argument("--pretrained", type=Path, metavar="DIR", help="what `benchmarks.pretrained` wrote")
+    parser.add_argument("--pretrained", type=Path, metavar="DIR", help="what `simulation.pretrained` wrote")
     parser.add_argument(
         "--render", type=Path, metavar="FILE", help="only make Markdown of this evidence.json"
     )

@@ -10,8 +10,8 @@ from benchmarks.planted_faults import BEGIN, END
 from shifamind_core.cli import parser
 from shifamind_core.diagnosis.findings import Cause
 from shifamind_core.precision.policy import POLICIES
-from shifamind_core.ui.navigation import PAGES
-from tests.planted import TWINS
+from shifamind_core.ui.site.navigation import PAGES
+from simulation.planted import TWINS
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCS = {path.name: path.read_text() for path in (PROJECT / "docs").glob("*.md")}

@@ -88,7 +88,7 @@ def floor_of(module: str) -> int | None:
 def breaches(module: str, imported: list[str]) -> list[str]:
     """Imports of `module` that break a rule, each as a sentence.
 
-    >>> breaches("analysis.counts", ["shifamind_core.runs.run", "shifamind_core.ui.state", "torch"])
+    >>> breaches("analysis.counts", ["shifamind_core.runs.run", "shifamind_core.ui.session.state", "torch"])
     ['analysis.counts imports ui.state, which stands above it', 'analysis.counts imports torch']
     """
     found = []

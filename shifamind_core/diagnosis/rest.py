@@ -5,8 +5,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from shifamind_core.diagnosis import dense, local, scale
+from shifamind_core.diagnosis import dense
 from shifamind_core.diagnosis.dense import Shape
+from shifamind_core.diagnosis.evidence.aligned_logits import Pair
+from shifamind_core.diagnosis.exact import output_scale as scale
+from shifamind_core.diagnosis.exact import subsets as local
+from shifamind_core.diagnosis.exact.stored_precision import Level, Rounding, Rungs, allowed_level, rounding
+from shifamind_core.diagnosis.exact.stored_precision import decimals as decimals_of
+from shifamind_core.diagnosis.exact.stored_precision import lattice as lattice_of
+from shifamind_core.diagnosis.exact.subsets import Changed, InputLimits
 from shifamind_core.diagnosis.findings import (
     Cause,
     EvidencePlot,
@@ -16,11 +23,6 @@ from shifamind_core.diagnosis.findings import (
     ruled_out,
     thinned,
 )
-from shifamind_core.diagnosis.local import Changed, InputLimits
-from shifamind_core.diagnosis.numerics import Level, Rounding, Rungs, allowed_level, rounding
-from shifamind_core.diagnosis.numerics import decimals as decimals_of
-from shifamind_core.diagnosis.numerics import lattice as lattice_of
-from shifamind_core.diagnosis.pair import Pair
 from shifamind_core.diagnosis.undo import State
 
 LEAST = 0.04  # probability below which a cause is ruled out

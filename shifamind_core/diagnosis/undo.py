@@ -5,13 +5,14 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from shifamind_core.diagnosis import order, scale
 from shifamind_core.diagnosis.dense import predictability
+from shifamind_core.diagnosis.evidence.aligned_logits import Matrix, Pair, explained_share
+from shifamind_core.diagnosis.exact import order
+from shifamind_core.diagnosis.exact import output_scale as scale
+from shifamind_core.diagnosis.exact.labels import f1_at
+from shifamind_core.diagnosis.exact.stored_precision import within_fp32
+from shifamind_core.diagnosis.exact.subsets import changed_items
 from shifamind_core.diagnosis.findings import EvidencePlot, EvidenceTable, Finding, Series, ruled_out, thinned
-from shifamind_core.diagnosis.labels import f1_at
-from shifamind_core.diagnosis.local import changed_items
-from shifamind_core.diagnosis.numerics import within_fp32
-from shifamind_core.diagnosis.pair import Matrix, Pair, explained_share
 from shifamind_core.runs.run import Run
 
 # Without doubt in place; fewer rows in place are looked for elsewhere.
