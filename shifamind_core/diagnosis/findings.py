@@ -1,73 +1,17 @@
-"""What the diagnosis says: findings, each with its numbers, and the data that a figure of it draws."""
+"""What a diagnosis says: findings, each a cause with a tier, a probability and the numbers that show it; ranked once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
+from shifamind_core.diagnosis.causes import CAUSES
+from shifamind_core.diagnosis.views import View
+
 Status = Literal["confirmed", "likely", "possible", "ruled_out"]
-Cause = Literal[
-    "identical",
-    "numerics",
-    "document_order",
-    "different_documents",
-    "code_order",
-    "different_codes",
-    "different_labels",
-    "probabilities_as_logits",
-    "double_sigmoid",
-    "calibration_shift",
-    "few_codes_changed",
-    "few_documents_changed",
-    "dropout_active",
-    "input_changed",
-    "tokenizer_casing",
-    "max_length",
-    "padding",
-    "attention_mask_ignored",
-    "truncation_side",
-    "weights_changed",
-    "head_not_loaded",
-    "encoder_not_loaded",
-    "other_checkpoint",
-    "metric_definition",
-    "non_finite",
-    "unknown",
-]
-CAUSES: tuple[str, ...] = get_args(Cause)
-
-
-@dataclass(frozen=True, eq=False)
-class Series:
-    """One line, cloud or row of bars: `x` and `y` of equal length."""
-
-    name: str
-    x: np.ndarray
-    y: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class EvidencePlot:
-    """Data of a figure, small enough to send to a browser; drawing is the business of `figures`."""
-
-    kind: Literal["scatter", "line", "bar"]
-    title: str
-    x_title: str
-    y_title: str
-    series: tuple[Series, ...]
-    log_y: bool = False
-
-
-@dataclass(frozen=True)
-class EvidenceTable:
-    """A small table that a person reads."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-
-
-View = EvidencePlot | EvidenceTable
+# A cause that is more likely than all others together is "likely": the meaning of the word, not a fitted number.
+LIKELY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,37 +20,70 @@ class Finding:
 
     Attributes
     ----------
-    cause : one of `CAUSES`
+    cause : a name in `causes.CAUSES`
     status : confirmed, likely, possible or ruled_out
-        `confirmed` only where a reproduction or an exact match shows it.
-    score : float in [0, 1]
-        Orders the findings. At least 0.5 where the status is confirmed or likely, below it where possible,
-        and 0 where ruled out.
-    explanation, how_to_confirm : str
-        Sentences for a person; the first with the numbers, the second with the one experiment that decides.
+        `confirmed` needs a reproduction or an exact match; `ruled_out` an exact match, equal bits, or the flip bound with
+        errors measured on this model. Between them the probability decides: likely from `LIKELY` on, else possible.
+    probability : float in [0, 1]
+        That the cause is at work: 1 where confirmed, 0 where ruled out, else from the cause model.
+    share : float in [0, 1]
+        The part of the difference between the runs that the cause accounts for, if it is at work.
+    numbers : str
+        Sentences with the numbers that show it; a page folds them.
+    meaning, action : str
+        What happened and what to do, in plain words; the cause's record gives both unless more is known.
     evidence : dict
         The same numbers as JSON values.
     view : EvidencePlot or EvidenceTable, optional
-        What a page shows when the finding is opened.
     """
 
-    cause: Cause
+    cause: str
     status: Status
-    score: float
-    explanation: str
-    how_to_confirm: str = ""
+    probability: float
+    share: float = 1.0
+    numbers: str = ""
+    meaning: str = ""
+    action: str = ""
     evidence: dict[str, Any] = field(default_factory=dict)
     view: View | None = None
+
+    def __post_init__(self) -> None:
+        record = CAUSES[self.cause]
+        object.__setattr__(self, "meaning", self.meaning or record.meaning)
+        object.__setattr__(self, "action", self.action or record.action)
+
+    @property
+    def score(self) -> float:
+        """Orders findings: the upper half for what is confirmed, by its share; the lower quarters for likely and possible.
+
+        Confirmed: ½ + share ⁄ 2. Likely: ½ + probability × share ⁄ 4. Possible: probability × share ⁄ 2. Ruled out: 0. So a
+        confirmed cause of at least half of the difference stands before everything that is only likely, and a fact
+        that accounts for little stands behind a likely cause of the rest.
+        """
+        weight = float(np.clip(self.probability * self.share, 0.0, 1.0))
+        if self.status == "confirmed":
+            return 0.5 + weight / 2
+        if self.status == "likely":
+            return 0.5 + weight / 4
+        return 0.0 if self.status == "ruled_out" else weight / 2
+
+    @property
+    def explanation(self) -> str:
+        """What happened, then the numbers."""
+        return f"{self.meaning} {self.numbers}".strip()
 
     def to_json(self) -> dict[str, Any]:
         """The finding as `diagnose` prints it: JSON values, without the figure's data."""
         return {
             "cause": self.cause,
             "status": self.status,
-            "score": round(float(self.score), 4),
+            "score": round(self.score, 4),
+            "probability": round(float(self.probability), 4),
+            "share": round(float(self.share), 4),
             "evidence": json_value(self.evidence),
             "explanation": self.explanation,
-            "how_to_confirm": self.how_to_confirm,
+            "meaning": self.meaning,
+            "how_to_confirm": self.action,
         }
 
     def changed(self, **values: Any) -> "Finding":
@@ -116,9 +93,35 @@ class Finding:
         return replace(self, **values)
 
 
-def ruled_out(cause: Cause, explanation: str, **evidence: Any) -> Finding:
-    """A finding that says why a cause is not it."""
-    return Finding(cause, "ruled_out", 0.0, explanation, evidence=evidence)
+def confirmed(cause: str, numbers: str, share: float = 1.0, **more: Any) -> Finding:
+    """A cause that an exact match shows; `share` of the difference is gone once it is undone."""
+    return Finding(cause, "confirmed", 1.0, share, numbers, **more)
+
+
+def judged(cause: str, probability: float, numbers: str, share: float = 1.0, **more: Any) -> Finding:
+    """A cause with a probability: likely or possible."""
+    status: Status = "likely" if probability >= LIKELY else "possible"
+    return Finding(cause, status, probability, share, numbers, **more)
+
+
+def ruled_out(cause: str, numbers: str, **evidence: Any) -> Finding:
+    """A cause that an exact match, equal bits or a measured bound excludes; `numbers` says which."""
+    return Finding(cause, "ruled_out", 0.0, 1.0, numbers, evidence=evidence)
+
+
+def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """One finding a cause (the first that is not weaker), strongest first; equal scores keep their order."""
+    best: dict[str, Finding] = {}
+    for finding in findings:
+        known = best.get(finding.cause)
+        if known is None or _strength(finding) > _strength(known):
+            best[finding.cause] = finding
+    return tuple(sorted(best.values(), key=lambda finding: -finding.score))
+
+
+def _strength(finding: Finding) -> tuple[bool, float]:
+    """What is confirmed stands before what is excluded, and that before what is only probable."""
+    return finding.status in ("confirmed", "ruled_out"), finding.score
 
 
 def json_value(value: Any) -> Any:
@@ -136,14 +139,3 @@ def json_value(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
-
-
-def most_likely_first(findings: list[Finding]) -> tuple[Finding, ...]:
-    """Ordered by score; equal scores keep their order."""
-    return tuple(sorted(findings, key=lambda finding: -finding.score))
-
-
-def thinned(x: np.ndarray, y: np.ndarray, points: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    """At most so many evenly spaced points, as float32: enough for a figure."""
-    step = max(1, -(-len(x) // points))
-    return np.asarray(x)[::step].astype(np.float32), np.asarray(y)[::step].astype(np.float32)
