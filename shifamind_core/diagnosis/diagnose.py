@@ -102,7 +102,7 @@ def diagnose(
     needed = _needed(evidence)
     examination = examination.noted(*_on_rounding(examination, observed, needed))
     findings = ranked(judge_rest(examination).findings) or (judged("unknown", 0.0, "Nothing differs."),)
-    sizes = load().rounding_sizes
+    sizes = load().sizes
     hypotheses = judge_hypotheses(evidence, observed, findings, explained, needed, sizes)
     return Diagnosis(findings, evidence.manifests, hypotheses, observed, evidence.aligned.remarks)
 

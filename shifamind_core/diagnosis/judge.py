@@ -23,7 +23,7 @@ def judge_rest(examination: Examination) -> Examination:
     model = load()
     features = measure(logits.candidate, logits.reference, logits.token_counts)
     prior = prior_log_odds(evidence)
-    reach = Reach.of(evidence, model.rounding_sizes)
+    reach = Reach.of(evidence, model.sizes)
     prior["numerics"] = prior.get("numerics", 0.0) + reach.log_odds(logits)
     judgement = model.judge(features, prior)
     examination = examination.noted(*excluded_by_digests(evidence))
@@ -45,7 +45,7 @@ def _finding(
     numbers = f"{part.numbers} {_size(logits)} {model.told(part.probability)}".strip()
     evidence: dict[str, object] = {"probability": part.probability, "size": logits.size, "rms": logits.rms}
     if part.cause == "numerics":
-        level = level_of_difference(examination.evidence, logits.rms, logits.size, model.rounding_sizes)
+        level = level_of_difference(examination.evidence, logits.rms, logits.size, model.sizes)
         numbers = f"{numbers} {reach.told(logits)}"
         evidence |= {"level": level, "limit": reach.rms, "limit_measured": reach.measured}
     return judged(

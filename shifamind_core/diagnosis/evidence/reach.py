@@ -1,8 +1,9 @@
 """How far rounding reaches: measured on this very model by its ladder, or on the models measured before."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.diagnosis.evidence.aligned_logits import Pair
@@ -15,6 +16,9 @@ from shifamind_core.diagnosis.evidence.levels import (
     level_of_policy,
 )
 from shifamind_core.diagnosis.evidence.prior import TRUST
+
+# Levels → one size a measured model: the largest that any of the levels gave on it, relative to its logits' spread.
+Sizes: TypeAlias = Callable[[Sequence[Level]], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,11 @@ class Reach:
     allowed: Level | None = None
 
     @classmethod
-    def of(cls, evidence: Evidence, sizes: Mapping[Level, Sequence[float]]) -> "Reach":
-        """From the ladder where there is one, and the sizes measured on other models."""
+    def of(cls, evidence: Evidence, sizes: Sizes) -> "Reach":
+        """From the ladder where there is one, and the sizes measured on other models (`CauseModel.sizes`)."""
         levels = [level_of_manifest(run.manifest) for run in evidence.whole]
         allowed = None if levels[0] is None or levels[1] is None else coarser(levels[0], levels[1])
         within = [level for level in LEVELS if allowed is None or coarser(level, allowed) == allowed]
-        # One size a model: the largest that a permitted level gave on it.
-        others = [max(per_model) for per_model in zip(*(sizes[level] for level in within), strict=True)]
         rms = _rms_of(evidence.ladder, within)
         # Both runs may err, independently of each other.
         return cls(
