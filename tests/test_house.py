@@ -13,14 +13,17 @@ ROOT = Path(__file__).resolve().parents[1]
 # Who may import whom: a floor imports from lower floors only, a room from itself.
 FLOORS: list[tuple[str, ...]] = [
     ("errors",),
-    ("arrays", "records", "settings"),
+    ("arrays", "options", "records", "settings"),
     ("precision", "artifacts"),
     ("runs",),
+    ("specs",),
     ("model",),
     ("analysis", "inference"),
     ("diagnosis", "experiments", "replay"),
     ("figures", "report", "tasks"),
-    ("jobs", "demo"),
+    ("demo",),
+    ("commands",),
+    ("jobs",),
     ("ui", "cli"),
     ("pages", "app", "__main__"),
 ]
