@@ -40,6 +40,15 @@ def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
     """Add the options of dataclass `kind`. The field's type says how an argument is read.
 
     A `bool` is a switch, a `Literal` a choice, a tuple may be given several times.
+
+    >>> @dataclasses.dataclass
+    ... class Spec:
+    ...     file: str = option()
+    ...     notes: int = option(8, "how many")
+    >>> parser = argparse.ArgumentParser()
+    >>> add_options(parser, Spec)
+    >>> chosen(Spec, parser.parse_args(["run.npz", "--notes", "3"]))
+    Spec(file='run.npz', notes=3)
     """
     hints = get_type_hints(kind)
     groups: dict[str, Any] = {}
@@ -68,8 +77,8 @@ def chosen(kind: type[T], given: argparse.Namespace) -> T:
 
 def _how(hint: Any, item: "dataclasses.Field[Any]") -> dict[str, Any]:
     """Argparse's words for a field of this type."""
-    inner = next((part for part in get_args(hint) if part is not type(None)), hint)
-    kind = inner if type(None) in get_args(hint) else hint
+    parts = get_args(hint)
+    (kind,) = [part for part in parts if part is not type(None)] if type(None) in parts else [hint]
     how: dict[str, Any] = {"help": _help(item), "default": argparse.SUPPRESS}
     if kind is bool:
         return how | {"action": "store_const", "const": True}
