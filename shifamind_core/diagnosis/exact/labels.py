@@ -8,7 +8,8 @@ import numpy as np
 from shifamind_core.analysis.counts import Counts, counts_of_decisions, counts_of_logits
 from shifamind_core.analysis.scores import macro_f1, macro_f1_of_means, macro_f1_with_support, micro_f1
 from shifamind_core.arrays import Labels, Logits, probabilities
-from shifamind_core.diagnosis.findings import EvidenceTable, Finding
+from shifamind_core.diagnosis.findings import Finding
+from shifamind_core.diagnosis.views import EvidenceTable
 
 # Reported scores are rounded to four digits.
 ROUNDED = 6e-5
