@@ -168,16 +168,20 @@ def first_of_equal(values: np.ndarray) -> np.ndarray:
     return first[value]
 
 
-def equal_rows(candidate: Left, reference: Right, in_order: bool = False) -> Map:
+def equal_rows(candidate: Left, reference: Right, same: np.ndarray | None = None) -> Map:
     """Partners by equal bits, the k-th of equal rows with the k-th; -1 where there is none.
 
-    If `in_order`, a row that equals its own row stays with it. Where most rows of a run equal others of the same run
-    (one code, coarse values), an equal row says nothing, and no other row is a partner.
+    Where most rows of a run equal others of the same run (one code, coarse values), an equal row says nothing, and none
+    is a partner but those said to be.
+
+    Parameters
+    ----------
+    same : bool [left], optional
+        Rows that equal the row at their own place, and stay with it.
     """
     partner = np.full(len(candidate), -1)
     rows, others = np.arange(len(candidate)), np.arange(len(reference))
-    if in_order:
-        same = (candidate == reference).all(axis=1)
+    if same is not None:
         partner[same] = rows[same]
         rows, others = rows[~same], others[~same]
         if not len(rows):
@@ -225,7 +229,7 @@ def match_rows(candidate: Left, reference: Right, in_order: bool, exact: Map | N
     exact : int64 [candidate], optional
         Partners by equal bits, where they are known already.
     """
-    partner = equal_rows(candidate, reference, in_order) if exact is None else exact.copy()
+    partner = equal_rows(candidate, reference) if exact is None else exact.copy()
     used = np.zeros(len(reference), bool)
     used[partner[partner >= 0]] = True
     repeats = (_equal_repeats(candidate, partner >= 0), _equal_repeats(reference, used))
@@ -233,6 +237,7 @@ def match_rows(candidate: Left, reference: Right, in_order: bool, exact: Map | N
     rows = np.flatnonzero(sound[0] & (partner < 0) & (repeats[0] < 0))
     if not len(rows) or not sound[1].any():
         return RowMatch(partner, repeats, True)
+    by_bits = _known(partner, repeats)
     search = _Search.over(candidate, reference, sound)
     proposal = search.proposals(rows, in_order)
     _settle(search, rows, proposal, partner, repeats[0])
@@ -240,7 +245,11 @@ def match_rows(candidate: Left, reference: Right, in_order: bool, exact: Map | N
     left_over = np.flatnonzero(sound[1] & ~used & (repeats[1] < 0))
     if len(left_over) and (partner >= 0).any():
         _find_repeats(search.turned(), left_over, partner, repeats[1])
-    return RowMatch(partner, repeats, False)
+    return RowMatch(partner, repeats, by_bits == _known(partner, repeats))
+
+
+def _known(partner: Map, repeats: tuple[np.ndarray, np.ndarray]) -> int:
+    return int(sum((found >= 0).sum() for found in (partner, *repeats)))
 
 
 def _equal_repeats(matrix: Left, paired: np.ndarray) -> np.ndarray:

@@ -18,7 +18,6 @@ PerCode: TypeAlias = Float64[np.ndarray, " codes"]
 PerNote: TypeAlias = Float64[np.ndarray, " documents"]
 
 
-
 @dataclass(frozen=True, eq=False)
 class Pair:
     """Finite logits of both runs, row by row the same note and column by column the same code.

@@ -11,7 +11,6 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from shifamind_core.artifacts.hazards import HAZARDS, VersionHazard
-from shifamind_core.diagnosis.findings import Cause
 from shifamind_core.runs.manifest import Manifest, flatten
 
 Weight = Literal["decides", "may", "cannot"]
@@ -23,7 +22,7 @@ class FieldRule:
 
     prefix: str
     weight: Weight
-    causes: tuple[Cause, ...]
+    causes: tuple[str, ...]
     can_explain: str
     cannot_explain: str
 
@@ -211,7 +210,7 @@ class ManifestDifference:
     candidate: Any
     reference: Any
     weight: Weight
-    causes: tuple[Cause, ...]
+    causes: tuple[str, ...]
     can_explain: str
     cannot_explain: str
 
