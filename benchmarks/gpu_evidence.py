@@ -47,9 +47,10 @@ from shifamind_core.model.architectures import ClsFusion, ConceptAttention
 from shifamind_core.model.checkpoint import HEADS, weights_digest
 from shifamind_core.precision.apply import applied, autocast, observe_flags, refusal
 from shifamind_core.precision.emulate import Emulation, round_tf32
-from shifamind_core.precision.environment import observe_environment
+from shifamind_core.precision.observe import observe_environment
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.records import to_json
+from simulation.agreement import agreement, correlation, rms
 from simulation.pretrained import pretrained_run_directory
 from simulation.reference_models import (
     ARCHITECTURES,
@@ -59,6 +60,7 @@ from simulation.reference_models import (
     Architecture,
     Size,
     fill,
+    head,
     reference_input,
     reference_model,
     reference_notes,
@@ -340,31 +342,6 @@ def product_rows(name: str, product: Callable[..., Tensor]) -> Iterator[dict[str
             row["truncated_rms_ratio"] = rms(truncated - exact) / max(rms(found - exact), 1e-300)
             row["inputs_rounded_correlation"] = correlation(found - exact, rounded - exact)
         yield row
-
-
-def agreement(
-    real: Tensor | np.ndarray, predicted: Tensor | np.ndarray, exact: Tensor | np.ndarray
-) -> dict[str, float]:
-    """How well an emulation predicts: rms error over the real one's, and the correlation of the two errors."""
-    ours, theirs = predicted - exact, real - exact
-    return {
-        "real_rms": rms(theirs),
-        "emulated_rms": rms(ours),
-        "rms_ratio": rms(ours) / max(rms(theirs), 1e-300),
-        "correlation": correlation(ours, theirs),
-    }
-
-
-def rms(x: Tensor | np.ndarray) -> float:
-    values = torch.as_tensor(x).double()
-    return float(values.square().mean().sqrt())
-
-
-def correlation(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> float:
-    """Cosine of two error matrices (their means are nil)."""
-    a, b = (torch.as_tensor(v).double().flatten() for v in (x, y))
-    size = float(a.norm() * b.norm())
-    return float(a @ b) / size if size else float("nan")
 
 
 def logits(
@@ -693,12 +670,6 @@ def out_of_memory(model: nn.Module, notes: ModelInput) -> dict[str, Any]:
         "remarks": list(found.remarks),
         "same_as_smaller": bool((whole == found.logits).all()),
     }
-
-
-def head(notes: ModelInput, count: int) -> ModelInput:
-    """The first notes."""
-    names = ("ids", "lengths", "token_counts", "token_digests", "document_ids")
-    return replace(notes, **{name: getattr(notes, name)[:count] for name in names})
 
 
 PARTS: dict[str, Callable[[Base], Any]] = {

@@ -3,7 +3,7 @@
 For either architecture, run directories of random weights, notes, labels and draws; faults planted by `simulation.replay_oracle`,
 which shares no line with the inference here; every one searched for among all interventions, from 64 notes: each
 alone, every two together, nothing, rounding, and changes that are not in the list. Prints a table and, with `--write`, keeps it
-in docs/diagnosis.md. `--pairs N` takes N pairs an architecture at random, since all of them take an hour on two cores.
+in docs/replay.md. `--pairs N` takes N pairs an architecture at random, since all of them take an hour on two cores.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from simulation.replay_cases import (
     pairs,
 )
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "diagnosis.md"
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "replay.md"
 MARKS = ("<!-- replay proof: begin -->", "<!-- replay proof: end -->")
 GROUPS = ("alone", "in pairs", "nothing", "rounding", "not in the list")
 PAIRS_FOUND = 0.9  # the bar; every other group must be found throughout
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--architecture", choices=ARCHITECTURES, action="append")
     parser.add_argument("--record", type=Path, metavar="FILE", help="one JSON line a search, appended")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
-    parser.add_argument("--write", action="store_true", help="keep the table in docs/diagnosis.md")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/replay.md")
     options = parser.parse_args()
     rows = []
     batches = [batch for one in options.architecture or ARCHITECTURES for batch in planned(one, options)]

@@ -10,8 +10,9 @@ from shifamind_core.ui.inference.form import ask_settings
 from shifamind_core.ui.session import state
 from shifamind_core.ui.session.offers import Offer
 from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets import inspection
 from shifamind_core.ui.widgets.jobs import duration, latest_job, show_failure, show_jobs
-from shifamind_core.ui.widgets.pick_runs import inspection, load_run, pick_run, runs_on_offer, show_error
+from shifamind_core.ui.widgets.pick_runs import load_run, pick_run, runs_on_offer, show_error
 from shifamind_core.ui.widgets.workspace import show_workspace
 
 

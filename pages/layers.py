@@ -13,8 +13,8 @@ from shifamind_core.ui.layers.profiles import (
 from shifamind_core.ui.session import state
 from shifamind_core.ui.site.navigation import page_path
 from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets import inspection
 from shifamind_core.ui.widgets.jobs import show_failure, show_jobs
-from shifamind_core.ui.widgets.pick_runs import inspection
 from shifamind_core.ui.widgets.workspace import show_workspace
 
 st.title("Layers")

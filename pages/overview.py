@@ -10,9 +10,9 @@ from shifamind_core.ui.session import state
 from shifamind_core.ui.session.offers import references_on_offer
 from shifamind_core.ui.site.navigation import PAGES, page_path, present_pages
 from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets import inspection
 from shifamind_core.ui.widgets.jobs import show_failure, show_jobs
 from shifamind_core.ui.widgets.pick_runs import (
-    inspection,
     load_run,
     pick_pair,
     runs_on_offer,

@@ -155,7 +155,7 @@ def run_layers(
 def _measured_on(pipeline: Pipeline, device: str) -> dict[str, Any]:
     """Which model and which machine a measurement speaks of: it holds for no other."""
     from shifamind_core.precision.apply import resolve_device
-    from shifamind_core.precision.environment import observe_environment
+    from shifamind_core.precision.observe import observe_environment
 
     machine = observe_environment(resolve_device(device))
     record = pipeline.checkpoint.record
@@ -190,7 +190,7 @@ class ProbeSpec:
 def run_probe(
     spec: ProbeSpec, cache: Path | None, progress: Progress | None = None, partial: Partial | None = None
 ) -> dict[str, Any]:
-    """The probes of `diagnosis.probes` on a run directory."""
+    """The probes of `experiments.probes` on a run directory."""
     from shifamind_core.experiments.probes import Probe, probes_json, run_probes
 
     pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)

@@ -1,19 +1,15 @@
 """Run directories small enough for a test, in the layout of the public scripts."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 import torch
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig
 
-from shifamind_core.errors import ShifamindError
 from shifamind_core.model.architectures import ClsFusion, ConceptAttention
 
 WORDS = [
@@ -249,14 +245,3 @@ def tiny_run_directory(
     }
     (shared / "top50_icd10_info.json").write_text(json.dumps(info))
     return folder
-
-
-@contextmanager
-def refused(*words: str) -> Iterator[None]:
-    """The block raises a `ShifamindError` of one line that holds all these words."""
-    with pytest.raises(ShifamindError) as caught:
-        yield
-    message = str(caught.value)
-    assert "\n" not in message and 10 < len(message) < 600, message
-    for word in words:
-        assert word in message, f"{word!r} is not in: {message}"

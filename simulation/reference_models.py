@@ -4,7 +4,7 @@
 score can change which token is looked at, so that TF32 moves their logits by up to about 0.1 and BF16 by whole units.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -112,3 +112,9 @@ def _spread(model: ClsFusion | ConceptAttention, size: Size) -> None:
     factor = 2.0 ** round(np.log2(SPREAD / found))
     head.weight.data *= factor
     head.bias.data *= factor
+
+
+def head(notes: ModelInput, count: int) -> ModelInput:
+    """The first notes."""
+    names = ("ids", "lengths", "token_counts", "token_digests", "document_ids")
+    return replace(notes, **{name: getattr(notes, name)[:count] for name in names})

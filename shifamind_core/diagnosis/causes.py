@@ -4,8 +4,10 @@ A new cause is one record here, one function that finds it (an exact matcher, or
 fault in `simulation`.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -310,3 +312,18 @@ def as_markdown() -> str:
         if cause.confused_with:
             lines.append(f"- **Can look like** {', '.join(f'`{name}`' for name in cause.confused_with)}.")
     return "\n".join(lines)
+
+
+BEGIN, END = "<!-- causes: begin -->", "<!-- causes: end -->"
+
+
+def into(document: str) -> str:
+    """The document with the causes between its markers written anew."""
+    before, _, rest = document.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{as_markdown()}\n{END}{after}"
+
+
+if __name__ == "__main__":  # python -m shifamind_core.diagnosis.causes docs/diagnosis.md
+    path = Path(sys.argv[1])
+    path.write_text(into(path.read_text()))

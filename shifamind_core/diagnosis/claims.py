@@ -1,15 +1,12 @@
 """Scores that somebody reported from elsewhere: what is known without the other run's logits."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
-
 from shifamind_core.analysis.bootstrap import score_intervals
 from shifamind_core.analysis.thresholds import Evaluation
-from shifamind_core.diagnosis.exact.stored_precision import level_of_policy
-from shifamind_core.diagnosis.hypotheses import KINDS, Hypothesis
-from shifamind_core.diagnosis.proof import Proof
+from shifamind_core.diagnosis.evidence.levels import Level, level_of_policy
+from shifamind_core.diagnosis.hypotheses import KINDS, Hypothesis, Kind, Verdict, beyond, moves
+from shifamind_core.diagnosis.proof import Proof, hardest
 from shifamind_core.runs.run import Run
 
 # As `replay --reported` names them. Title → what it is.
@@ -108,40 +105,39 @@ def ranking_remark(claims: Iterable[ScoreAgainstClaim], slack: float = 0.01) -> 
     )
 
 
-def judge_by_bound(proof: Proof) -> tuple[Hypothesis, ...]:
-    """The five hypotheses where only scores are known: ruled out by the flip bound, or not."""
+def judge_by_bound(proof: Proof, own: Level | None = None) -> tuple[Hypothesis, ...]:
+    """The five hypotheses where only scores are known: ruled out by the flip bound, or not.
+
+    `own` is the level of the run on hand, `None` where it does not say: its rounding counts beside the other run's.
+    """
     needed = hardest(proof)
+    measured: dict[Level, float] = {}
+    for one in proof.policies:
+        level = level_of_policy(one.policy)
+        if level is not None:
+            measured[level] = max(measured.get(level, 0.0), one.epsilon)
     return tuple(
-        Hypothesis(kind.name, kind.title, *_verdict(kind.levels, kind.how, proof, needed)) for kind in KINDS
+        Hypothesis(kind.name, kind.title, *_verdict(kind, moves(kind.levels, measured, own), needed))
+        for kind in KINDS
     )
 
 
-def hardest(proof: Proof) -> float | None:
-    """The largest ε that one of the targets needs: any smaller error cannot explain all of them. `None` is not known
-    or, where no ε reaches a target, infinite."""
-    epsilons = [math.inf if need.epsilon is None else need.epsilon for need in proof.needs]
-    return max(epsilons, default=None)
-
-
-def _verdict(
-    levels: Sequence[str], how: str, proof: Proof, needed: float | None
-) -> tuple[Literal["ruled_out", "possible"], str]:
-    measured = {one.policy: one.epsilon for one in proof.policies if level_of_policy(one.policy) in levels}
-    if not measured:
+def _verdict(kind: Kind, moved: float | None, needed: float | None) -> tuple[Verdict, str]:
+    excluded = beyond(kind, moved, needed)
+    if excluded is not None:
+        return "ruled_out", excluded
+    if moved is None:
         return (
             "possible",
-            f"It {how}. How far that moves a logit of this model, the precision ladder measures.",
+            f"It {kind.how}. How far that moves this model's scores, the precision ladder measures.",
         )
-    policy, largest = max(measured.items(), key=lambda item: item[1])
-    told = f"It {how}: at most {largest:.2g} in a logit, measured on this model ({policy})."
+    told = f"It {kind.how}: at most {moved:.2g} in a score, measured on this model."
     if not needed:
         return "possible", f"{told} There is no gap to explain, or none was given."
-    if math.isinf(needed):
-        return "ruled_out", f"{told} No change of the logits whatever gives the reported scores."
-    need = f"The gap needs {needed:.2g} in every decision at once"
-    if largest < needed:
-        return "ruled_out", f"{told} {need}, {needed / largest:,.0f} times that."
-    return "possible", f"{told} {need}: the bound alone does not rule it out."
+    return (
+        "possible",
+        f"{told} The gap needs {needed:.2g} in every decision at once: the bound does not exclude it.",
+    )
 
 
 def _needs(names: Mapping[str, str], proof: Proof | None) -> dict[str, float | None]:

@@ -1,18 +1,29 @@
-"""The five ways in which a GPU is said to change a score, each with the number that decides."""
+"""The five ways in which a GPU is said to change a score, each with the number that decides.
 
+A hypothesis is ruled out by equal bits, by an exact match that leaves nothing, or by the flip bound with errors measured
+on this model; by nothing else. Without a measurement on this model the strongest word is "unlikely".
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from shifamind_core.diagnosis.evidence.manifests import Provenance
-from shifamind_core.diagnosis.exact.stored_precision import REACH, Level, Rungs, reach
+from shifamind_core.analysis.fingerprint import bitwise_verdict
+from shifamind_core.diagnosis.causes import CAUSES
+from shifamind_core.diagnosis.evidence.evidence import Evidence
+from shifamind_core.diagnosis.evidence.levels import Level, level_of_manifest
+from shifamind_core.diagnosis.evidence.reach import largest_by_level
 from shifamind_core.diagnosis.findings import Finding
 
-Verdict = Literal["ruled_out", "possible", "confirmed"]
+Verdict = Literal["confirmed", "likely", "possible", "unlikely", "ruled_out"]
+# Of measured models on which rounding was as large: below one in twenty, the usual level of a test, it is unlikely.
+UNUSUAL = 0.05
 
 
 @dataclass(frozen=True)
 class Observed:
-    """How far two runs are apart: root mean square in spreads, largest in logits, the typical spread in logits."""
+    """How far two runs are apart: root mean square over the logits' spread, largest in logits, the spread in logits."""
 
     size: float
     largest: float
@@ -30,7 +41,13 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
+    """A way in which a GPU is said to change a score.
+
+    `levels` are the precisions at which it rounds, `fields` the manifest's fields that would have to differ, `how` what it
+    does, as "It …".
+    """
+
     name: str
     title: str
     levels: tuple[Level, ...]
@@ -38,36 +55,36 @@ class _Kind:
     how: str
 
 
-KINDS: tuple[_Kind, ...] = (
-    _Kind(
+KINDS: tuple[Kind, ...] = (
+    Kind(
         "tensor_cores",
         "Tensor-core precision (TF32, FP16, BF16)",
         ("tf32", "fp16", "bf16"),
         ("flags.tf32_measured", "flags.autocast", "flags.weights"),
         "rounds the inputs of matrix products",
     ),
-    _Kind(
+    Kind(
         "library_versions",
         "cuDNN and CUDA versions",
         ("fp32",),
         ("environment.cudnn", "environment.cuda", "environment.torch"),
         "chooses other kernels, which add in another order",
     ),
-    _Kind(
+    Kind(
         "matmul_default",
         "The default precision of matrix products",
         ("tf32",),
         ("flags.float32_matmul_precision", "flags.cuda_matmul_allow_tf32", "flags.tf32_measured"),
         "lets TF32 in without being asked",
     ),
-    _Kind(
+    Kind(
         "nondeterminism",
         "Non-deterministic operations",
         ("fp32",),
         ("flags.deterministic_algorithms", "flags.cudnn_benchmark"),
         "adds in an order that changes from run to run",
     ),
-    _Kind(
+    Kind(
         "memory_layout",
         "Memory layout",
         ("fp32",),
@@ -77,76 +94,99 @@ KINDS: tuple[_Kind, ...] = (
 )
 
 
-def judge(
-    observed: Observed | None,
-    numerics: Finding | None,
-    best: str,
-    provenance: Provenance,
-    ladder: Rungs | None = None,
-    needed: float | None = None,
+def judge_hypotheses(
+    evidence: Evidence,
+    observed: Observed,
+    findings: Sequence[Finding],
+    explained: bool,
+    needed: float | None,
+    sizes: Mapping[Level, Sequence[float]],
 ) -> tuple[Hypothesis, ...]:
     """A verdict on each hypothesis.
 
     Parameters
     ----------
-    observed : Observed, optional
-        Difference of the two runs; `None` where they could not be put side by side.
-    numerics : Finding, optional
-        The finding on rounding; `best` the best cause.
-    ladder : rungs, optional
-        Measured errors of each policy on this model; without them the largest measured on others.
+    findings : ranked; `explained` says that exact matches leave no difference at all
     needed : float, optional
-        Smallest change of every logit that could turn one score into the other (the flip bound's ε).
+        Smallest change of every logit that turns one F1 into the other (the flip bound's ε); infinite where none does,
+        `None` where there is no gap or nothing to score.
+    sizes : mapping of level to floats
+        How large rounding was on models measured before, relative to the spread of their logits.
     """
-    measured = reach(ladder)
-    return tuple(_judge(kind, observed, numerics, best, provenance, measured, needed) for kind in KINDS)
-
-
-def _judge(
-    kind: _Kind,
-    observed: Observed | None,
-    numerics: Finding | None,
-    best: str,
-    provenance: Provenance,
-    measured: dict[Level, float],
-    needed: float | None,
-) -> Hypothesis:
-    if observed is None:
-        return Hypothesis(kind.name, kind.title, "possible", "The runs could not be put side by side.")
-    if not observed.largest:
-        return Hypothesis(kind.name, kind.title, "ruled_out", "No logit differs: largest difference 0.")
-    limit, source = _limit(kind, observed, measured)
-    told = (
-        f"It {kind.how}: at most {limit:.2g} spreads ({source}). The runs differ by {observed.size:.2g} spreads, at most "
-        f"{observed.largest:.2g} in a logit"
+    shown = _excluded_at_once(evidence, observed, findings, explained)
+    if shown is not None:
+        return tuple(Hypothesis(kind.name, kind.title, "ruled_out", shown) for kind in KINDS)
+    return tuple(
+        Hypothesis(kind.name, kind.title, *_verdict(kind, evidence, observed, findings, needed, sizes))
+        for kind in KINDS
     )
-    agree = [field for field in kind.fields if field in provenance.equal]
-    same = f" Both manifests agree on {', '.join(agree)}." if agree else ""
-    need = f" The gap in F1 needs {needed:.2g} in every decision at once." if needed else ""
-    level = numerics.evidence.get("level") if numerics is not None and numerics.score >= 0.5 else None
-    if observed.size > 3 * limit:
-        return Hypothesis(
-            kind.name,
-            kind.title,
-            "ruled_out",
-            f"{told}, {observed.size / limit:,.0f} times that.{need}{same}",
-        )
-    if (
-        best == "numerics"
-        and level in kind.levels
-        and numerics is not None
-        and numerics.status == "confirmed"
-    ):
-        return Hypothesis(kind.name, kind.title, "confirmed", f"{told}. {numerics.explanation}{need}{same}")
-    if best == "numerics" and level is not None and level not in kind.levels and level != "fp32":
-        return Hypothesis(
-            kind.name, kind.title, "ruled_out", f"{told}; the difference is of {level.upper()}'s kind.{same}"
-        )
-    return Hypothesis(kind.name, kind.title, "possible", f"{told}.{need}{same}")
 
 
-def _limit(kind: _Kind, observed: Observed, measured: dict[Level, float]) -> tuple[float, str]:
-    known = [measured[level] / observed.spread for level in kind.levels if level in measured]
-    if known and observed.spread:
-        return max(known), "measured on this model"
-    return max(REACH[level] for level in kind.levels), "the largest measured on any model"
+def _excluded_at_once(
+    evidence: Evidence, observed: Observed, findings: Sequence[Finding], explained: bool
+) -> str | None:
+    """What excludes all five by equal bits, if anything does."""
+    if not observed.largest:
+        return "No score differs: the largest difference is 0."
+    bitwise = bitwise_verdict(*evidence.whole)
+    if bitwise is not None:
+        return bitwise
+    if explained and findings and findings[0].status == "confirmed":
+        title = CAUSES[findings[0].cause].title
+        return f"{title}: that explains every score exactly, and leaves nothing for rounding to explain."
+    return None
+
+
+def _verdict(
+    kind: Kind,
+    evidence: Evidence,
+    observed: Observed,
+    findings: Sequence[Finding],
+    needed: float | None,
+    sizes: Mapping[Level, Sequence[float]],
+) -> tuple[Verdict, str]:
+    excluded = excluded_by_bound(kind, evidence, needed)
+    if excluded is not None:
+        return "ruled_out", excluded
+    best = findings[0]
+    if best.cause == "numerics":
+        level = best.evidence.get("level")
+        if level in kind.levels and best.status in ("confirmed", "likely"):
+            return best.status, f"It {kind.how}. {best.numbers}"  # type: ignore[return-value]
+        return "possible", f"It {kind.how}. The difference looks like rounding, but rather like {level}."
+    agree = [field for field in kind.fields if field in evidence.manifests.equal]
+    if len(agree) == len(kind.fields):
+        return "unlikely", f"It {kind.how}; but both manifests record the same settings for it."
+    largest = [max(per_model) for per_model in zip(*(sizes[level] for level in kind.levels), strict=True)]
+    reached = sum(size >= observed.size for size in largest)
+    told = f"It {kind.how}; rounding was this large on {reached} of {len(largest)} models measured before"
+    advice = "" if evidence.ladder else " The precision ladder measures how large it is on this one."
+    unusual = reached < UNUSUAL * len(largest)
+    return "unlikely" if unusual else "possible", f"{told}.{advice}"
+
+
+def excluded_by_bound(kind: Kind, evidence: Evidence, needed: float | None) -> str | None:
+    """The sentence that rules a hypothesis out by the flip bound and errors measured on this model, if they do."""
+    measured = largest_by_level(evidence.ladder)
+    return beyond(kind, moves(kind.levels, measured, level_of_manifest(evidence.candidate.manifest)), needed)
+
+
+def beyond(kind: Kind, moved: float | None, needed: float | None) -> str | None:
+    """The sentence where the needed change is larger than the largest measured one; else `None`."""
+    if moved is None or not needed or needed <= moved:
+        return None
+    reach = f"It {kind.how}: with the candidate's own rounding at most {moved:.2g} in a score, measured on this model"
+    if math.isinf(needed):
+        return f"{reach}. No change of the scores whatever gives this F1."
+    return f"{reach}. The gap in F1 needs {needed:.2g} in every decision at once, {needed / moved:,.0f} times that."
+
+
+def moves(levels: Iterable[Level], measured: Mapping[Level, float], own: Level | None) -> float | None:
+    """The largest difference in a logit that rounding at these levels can make, against a run at level `own`.
+
+    `None` where the ladder did not measure one of the levels. A run that does not say its level may be at any.
+    """
+    wanted = list(levels)
+    if not measured or any(level not in measured for level in wanted):
+        return None
+    return max(measured[level] for level in wanted) + measured.get(own, max(measured.values()))  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """The proof panel: what rounding can and cannot do to F1, against what the gap needs. NumPy only."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -87,9 +88,10 @@ def prove(
     policies = tuple(
         _policy_range(bound, name, epsilon) for name, epsilon in sorted(measured.items(), key=lambda m: m[1])
     )
-    excluded = _excluded(needs, measured)
+    reach = with_own(measured, run)
+    excluded = _excluded(needs, reach)
     return Proof(
-        threshold, bound.f1_ranges(epsilons), policies, needs, excluded, _sentence(needs, measured, excluded)
+        threshold, bound.f1_ranges(epsilons), policies, needs, excluded, _sentence(needs, reach, excluded)
     )
 
 
@@ -122,8 +124,26 @@ def prove_tuned(
     policies = tuple(
         _policy_range(bound, name, epsilon) for name, epsilon in sorted(measured.items(), key=lambda m: m[1])
     )
-    excluded = _excluded(needs, measured)
-    return Proof(None, curve, policies, needs, excluded, _sentence(needs, measured, excluded, "tuned "))
+    reach = with_own(measured, test)
+    excluded = _excluded(needs, reach)
+    return Proof(None, curve, policies, needs, excluded, _sentence(needs, reach, excluded, "tuned "))
+
+
+def hardest(proof: Proof) -> float | None:
+    """The largest ε that one of the targets needs: any smaller error cannot explain all of them. `None` is not known
+    or, where no ε reaches a target, infinite."""
+    epsilons = [math.inf if need.epsilon is None else need.epsilon for need in proof.needs]
+    return max(epsilons, default=None)
+
+
+def with_own(measured: Mapping[str, float], run: Run) -> dict[str, float]:
+    """How far a score of the run may lie from one computed under each policy: that policy's error and the run's own.
+
+    Errors are measured against FP64, and both runs have one. A run that does not say its policy may have the largest.
+    """
+    policy = run.manifest.policy.name if run.manifest.policy else None
+    own = measured.get(policy or "", max(measured.values(), default=0.0))
+    return {name: error + own for name, error in measured.items()}
 
 
 def _need(bound: FlipBound | TunedFlipBound, name: str, here: float, there: float, reported: bool) -> Need:
@@ -177,17 +197,17 @@ def _sentence(
     fine = {policy: error for policy, error in measured.items() if error < hardest.epsilon}
     if excluded:
         return (
-            f"{name}, the coarsest policy measured, moves no logit by more than {largest:.2g} here; {need}. "
-            "Numerics cannot explain this gap."
+            f"{name}, the coarsest policy measured, parts two runs by at most {largest:.2g} in a logit here; {need}. "
+            "Rounding cannot explain this gap."
         )
     if fine:
         known, error = max(fine.items(), key=lambda item: item[1])
         return (
-            f"{known} moves no logit by more than {error:.2g} here; {need}. {known} and finer cannot explain this gap; "
-            f"{name} moves logits by up to {largest:.2g}, so the bound alone does not rule it out: see the sampled range."
+            f"{known} parts two runs by at most {error:.2g} in a logit here; {need}. {known} and finer cannot explain this gap; "
+            f"{name} reaches {largest:.2g}, so the bound alone does not rule it out: see the sampled range."
         )
     return (
-        f"{_capital(need)}, and every policy measured moves some logit by more (up to {largest:.2g}). The bound, which lets every "
+        f"{_capital(need)}, and every policy measured reaches more (up to {largest:.2g}). The bound, which lets every "
         "error be the worst one, rules nothing out: see the sampled range."
     )
 

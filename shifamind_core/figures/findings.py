@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 
 from shifamind_core.analysis.bootstrap import Estimate
 from shifamind_core.analysis.gap_split import GapParts, GapSplit
-from shifamind_core.diagnosis.findings import EvidencePlot
+from shifamind_core.diagnosis.views import EvidencePlot
 from shifamind_core.figures.style import CANDIDATE, GUIDE, PALETTE, colour, plain, styled
 
 PARTS = {

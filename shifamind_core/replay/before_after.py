@@ -8,8 +8,9 @@ from shifamind_core.analysis.counts import counts_of_decisions, decisions
 from shifamind_core.analysis.scores import macro_f1, micro_f1
 from shifamind_core.arrays import Labels, Logits
 from shifamind_core.replay.fit import match_rows
+from shifamind_core.replay.result import Replay
 from shifamind_core.replay.runner import Bench
-from shifamind_core.replay.search import Replay, Search
+from shifamind_core.replay.search import Search
 from shifamind_core.runs.run import Run
 
 BINS_PER_DECADE = 4

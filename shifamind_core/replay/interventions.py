@@ -1,6 +1,6 @@
 """The ways in which such pipelines go wrong. Adding one is adding one entry here and one test.
 
-Sources: docs/diagnosis.md lists for each where it was seen in public.
+Sources: docs/replay.md lists for each where it was seen in public.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

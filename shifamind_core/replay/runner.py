@@ -25,7 +25,7 @@ from shifamind_core.inference.tokenization import (
     tokenize,
 )
 from shifamind_core.precision.apply import applied
-from shifamind_core.precision.environment import observe_environment
+from shifamind_core.precision.observe import observe_environment
 from shifamind_core.precision.policy import Attention, NumericFlags, PrecisionPolicy
 from shifamind_core.records import to_json
 from shifamind_core.replay.recipe import EditContext, OutputContext, Recipe

@@ -1,17 +1,17 @@
 """Search the interventions, one by one and then together, for the one that reproduces the other run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
 
 import numpy as np
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.replay.fit import Fit, could_be_a_draw, fit, is_a_draw
+from shifamind_core.replay.fit import could_be_a_draw, fit, is_a_draw
 from shifamind_core.replay.interventions import padding_acts
 from shifamind_core.replay.recipe import Intervention, Recipe
 from shifamind_core.replay.reference_rows import Rows
-from shifamind_core.replay.rounding import Numerics, measure
+from shifamind_core.replay.result import Replay, Trial, Verdict
+from shifamind_core.replay.rounding import measure
 from shifamind_core.replay.runner import DRAWS, Bench, Values
 from shifamind_core.replay.sentence import sentence_of
 
@@ -24,83 +24,7 @@ DRAWN = 0.99  # share that a random change is granted at most beside what can be
 ROUNDED = 0.7  # share of what a change leaves that a policy must explain to be named beside it
 EXACT = 0.99  # the same where what is left is no more than FP32's own rounding
 
-Verdict = Literal["identical", "numerics", "confirmed", "likely", "unexplained"]
-Watch = Callable[[Sequence["Trial"], int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """One set of interventions and how far it got on `notes` notes."""
-
-    interventions: tuple[Intervention, ...]
-    recipe: Recipe
-    fit: Fit
-    notes: int
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The interventions' names; a found order of notes counts as one."""
-        order = (self.fit.document_order,) if self.fit.document_order else ()
-        return (*(step.name for step in self.interventions), *order)
-
-    @property
-    def only_rounding(self) -> bool:
-        """Whether nothing but the arithmetic was changed."""
-        return not self.fit.document_order and all(step.rounding for step in self.interventions)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "interventions": list(self.names),
-            "explained": self.fit.explained,
-            "max_abs_residual": self.fit.max_abs_residual,
-            "rms_residual": self.fit.rms_residual,
-            "notes": self.notes,
-            "variant": "; ".join(step.variant for step in self.interventions if step.variant) or None,
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Replay:
-    """What a search found.
-
-    Attributes
-    ----------
-    verdict : str
-        `identical`, `numerics` (nothing but rounding), `confirmed` (reproduced within rounding), `likely` (best
-        explanation, something remains), `unexplained`.
-    best : Trial
-        The winner, measured on the confirming notes; without interventions where none is needed or none helps.
-    base : Trial
-        No intervention, on the same notes.
-    trials : tuple of Trial
-        All that was tried on the screening notes, best first; of several ways to make one mistake the best.
-    level : str, optional
-        Which format's rounding remains.
-    sentence : str
-        The verdict and what to change, for people.
-    """
-
-    verdict: Verdict
-    best: Trial
-    base: Trial
-    trials: tuple[Trial, ...]
-    numerics: Numerics
-    level: str | None
-    sentence: str
-    remarks: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON of `replay`."""
-        return {
-            "verdict": self.verdict,
-            "best": self.best.to_json(),
-            "base": self.base.to_json(),
-            "trials": [trial.to_json() for trial in self.trials],
-            "tolerance": self.numerics.tolerance,
-            "numerics": {"max_abs": self.numerics.max_abs, "rms": self.numerics.rms, "level": self.level},
-            "sentence": self.sentence,
-            "remarks": list(self.remarks),
-        }
+Watch = Callable[[Sequence[Trial], int, int], None]
 
 
 class Search:

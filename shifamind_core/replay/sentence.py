@@ -1,12 +1,7 @@
 """A replay's verdict in one sentence or two, for people: what was found, and what to change."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from shifamind_core.replay.rounding import Numerics
-    from shifamind_core.replay.search import Trial
+from shifamind_core.replay.result import Trial
+from shifamind_core.replay.rounding import Numerics
 
 
 def sentence_of(

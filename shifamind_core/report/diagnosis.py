@@ -16,11 +16,20 @@ AGREEMENTS = ("differs", "known of one only", "same")
 def findings_table(diagnosis: Diagnosis) -> pd.DataFrame:
     """One row a cause, most likely first.
 
-    Columns: `cause`, `status` (confirmed, likely, possible, ruled_out), `score` (0 to 1), `explanation`,
-    `how_to_confirm`, `evidence` (its numbers as JSON).
+    Columns: `cause`, `status` (confirmed, likely, possible, ruled_out), `score` (0 to 1), `probability`, `share` (of the
+    difference), `explanation`, `how_to_confirm`, `evidence` (its numbers as JSON).
     """
     rows = [finding.to_json() for finding in diagnosis.findings]
-    columns = ("cause", "status", "score", "explanation", "how_to_confirm", "evidence")
+    columns = (
+        "cause",
+        "status",
+        "score",
+        "probability",
+        "share",
+        "explanation",
+        "how_to_confirm",
+        "evidence",
+    )
     table = pd.DataFrame(rows, columns=list(columns))
     return table.assign(evidence=[json.dumps(row["evidence"], sort_keys=True) for row in rows])
 

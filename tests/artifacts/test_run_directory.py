@@ -21,7 +21,8 @@ from shifamind_core.artifacts.inspect import inspect_run_directory, read_splits
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.model.checkpoint import read_checkpoint
 from shifamind_core.model.inspect import checkpoint_checks
-from simulation.builders import refused, split_table, tiny_notes, tiny_run_directory, write_base_model
+from simulation.builders import split_table, tiny_notes, tiny_run_directory, write_base_model
+from tests.support.refused import refused
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,13 @@ from shifamind_core.artifacts import _unpickle, unpickling
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.artifacts.split_table import plain_columns
 from shifamind_core.artifacts.splits import Split, read_split
-from simulation.builders import refused, split_table
+from simulation.builders import split_table
+from tests.support.refused import refused
 
 CODES = ["I10", "E785", "K219"]
 LABELS = np.array([[0, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=np.uint8)
 NOTES = ["Chest pain, 54yo.", "Ünïcode – nöte", "a\nb"]
-FIXTURES = sorted((Path(__file__).parent / "data" / "splits").glob("*.pkl"))
+FIXTURES = sorted((Path(__file__).parents[1] / "data" / "splits").glob("*.pkl"))
 
 
 def table(**columns: Any) -> pd.DataFrame:

@@ -33,7 +33,7 @@ from shifamind_core.runs.run_file import read_run_file
 from shifamind_core.tasks import PredictSpec, run_predict
 
 WHOLE = Tokenization(max_length=1_000_000, special_tokens=False)
-FP64 = Path(__file__).parent / "data" / "demo-h200-fp64-test.safetensors"
+FP64 = Path(__file__).parents[1] / "data" / "demo-h200-fp64-test.safetensors"
 LAYOUT = {
     "README.md",
     "checkpoints/phase1/phase1_best.pt",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from shifamind_core.diagnosis.proof import prove
+from shifamind_core.runs.manifest import Manifest, PolicyRecord
 from shifamind_core.runs.run import Run
 
 
@@ -21,8 +22,18 @@ def test_small_measured_errors_cannot_explain_a_large_gap(run):
     here = prove(run, {}, {}).curve.macro_f1[0].mean()
     proof = prove(run, {"macro_f1": 0.74 * here}, {"fp32": 1e-6, "tf32": 1e-3})
     assert proof.excluded is True
-    assert "Numerics cannot explain this gap." in proof.sentence
-    assert "tf32, the coarsest policy measured, moves no logit by more than 0.001" in proof.sentence
+    assert "Rounding cannot explain this gap." in proof.sentence
+    assert "tf32, the coarsest policy measured, parts two runs by at most 0.002 in a logit" in proof.sentence
+
+
+def test_the_rounding_of_the_run_on_hand_counts_beside_that_of_the_other(run):
+    needed = prove(run, {"macro_f1": 0.5}, {}, reported=False).needs[0].epsilon
+    measured = {"fp32": 1e-6, "bf16": 0.75 * needed}
+    assert (
+        prove(run, {"macro_f1": 0.5}, measured, reported=False).excluded is False
+    )  # twice BF16's error reaches it
+    known = replace(run, manifest=Manifest(policy=PolicyRecord(name="fp32")))
+    assert prove(known, {"macro_f1": 0.5}, measured, reported=False).excluded is True
 
 
 def test_the_needed_epsilon_is_enough_and_anything_less_is_not(run):

@@ -18,7 +18,6 @@ from shifamind_core.model.build import build_model
 from shifamind_core.model.checkpoint import Checkpoint, read_checkpoint, weights_digest
 from simulation.builders import (
     CODES,
-    refused,
     tiny_checkpoint,
     tiny_config,
     tiny_model,
@@ -27,6 +26,7 @@ from simulation.builders import (
     tiny_tokens,
     write_base_model,
 )
+from tests.support.refused import refused
 
 ARCHITECTURES = ["cls_fusion", "concept_attention"]
 

@@ -9,7 +9,7 @@ import torch
 from shifamind_core.errors import PolicyRefused, ShifamindError
 from shifamind_core.precision import apply
 from shifamind_core.precision.apply import applied, autocast, observe_flags, refusal, resolve_device
-from shifamind_core.precision.environment import observe_environment
+from shifamind_core.precision.observe import observe_environment
 from shifamind_core.precision.policy import POLICIES, policy_named
 
 CPU = torch.device("cpu")

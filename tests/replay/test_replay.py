@@ -17,7 +17,6 @@ from shifamind_core.replay.runner import Bench
 from shifamind_core.replay.task import ReplaySpec, Setup, replay
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.tasks import TASKS
-from simulation.builders import refused
 from simulation.replay_cases import (
     ARCHITECTURES,
     RIGHT,
@@ -30,6 +29,7 @@ from simulation.replay_cases import (
     case_of,
 )
 from simulation.replay_oracle import evaluate
+from tests.support.refused import refused
 
 NOTES = 32
 ALONE = [name for name in SINGLES if not name.startswith("document_order=perm")]

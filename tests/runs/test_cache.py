@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shifamind_core.errors import ShifamindError
+from shifamind_core.precision.environment import Environment
 from shifamind_core.runs.cache import LEFTOVER_SECONDS, RunCache, validation_partner
-from shifamind_core.runs.manifest import CheckpointRecord, Environment, Manifest, digest_of
+from shifamind_core.runs.manifest import CheckpointRecord, Manifest, digest_of
 from shifamind_core.runs.run import Run
 
 FIELDS = {"weights": "ab" * 32, "policy": {"name": "fp32"}, "batch_size": 32}

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.model.checkpoint import weights_digest
-from shifamind_core.precision.environment import observe_environment
+from shifamind_core.precision.observe import observe_environment
 from shifamind_core.records import to_json
 from shifamind_core.runs.capture import snippet
 from shifamind_core.runs.run_file import read_run_file

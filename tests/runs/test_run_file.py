@@ -338,7 +338,7 @@ def test_a_digest_of_settings_ignores_the_order_of_keys():
 
 
 def test_the_documented_example_writes_a_run_file(tmp_path, monkeypatch):
-    page = (Path(__file__).parents[1] / "docs" / "run-format.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "run-format.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", page, re.S)
     monkeypatch.chdir(tmp_path)
     exec(example, {})
@@ -348,7 +348,7 @@ def test_the_documented_example_writes_a_run_file(tmp_path, monkeypatch):
 
 
 def test_every_tensor_and_manifest_field_is_documented():
-    page = (Path(__file__).parents[1] / "docs" / "run-format.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "run-format.md").read_text()
     named = set(re.findall(r"`([a-z0-9_]+)`", page))
     assert {*ARRAYS, *(field.name for field in fields(Manifest))} <= named
     for record in (CheckpointRecord, TokenizationRecord):

@@ -13,9 +13,10 @@ from streamlit.testing.v1 import AppTest
 
 from shifamind_core import jobs
 from shifamind_core.jobs.store import JobState, jobs_folder, write_state
+from shifamind_core.precision.environment import Environment
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.cache import RunCache
-from shifamind_core.runs.manifest import Environment, Manifest, PolicyRecord, TokenizationRecord, digest_of
+from shifamind_core.runs.manifest import Manifest, PolicyRecord, TokenizationRecord, digest_of
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import write_run_file
 from shifamind_core.ui.site.launch import ROUTER

@@ -17,7 +17,7 @@ from shifamind_core.ui.site.launch import ROUTER
 from shifamind_core.ui.site.navigation import PAGES, present_pages
 from tests.support.dashboard import Dashboard, small_run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "![x](http://host.example/b.png)"
 
 

@@ -83,8 +83,13 @@ class Pair:
 
     @cached_property
     def size(self) -> float:
-        """Root mean square of the relative differences."""
+        """Root mean square of the relative differences: 1 is as far as two notes lie apart, over √2."""
         return float(np.sqrt(self.squares.mean()))
+
+    @cached_property
+    def rms(self) -> float:
+        """Root mean square of the differences, in logits."""
+        return float(np.sqrt((self.difference**2).mean()))
 
     @cached_property
     def largest(self) -> float:

@@ -1,7 +1,7 @@
 """Two manifests compared field by field: what each difference can explain, and what it cannot.
 
 A difference between manifests is a lead, never a verdict: it says what to look for in the logits. "The GPU
-differs" is no cause at all; what another GPU does to FP32 logits is measured, and small.
+differs" is no cause at all; how far another GPU can move this model's logits, the precision ladder measures.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,11 @@ Weight = Literal["decides", "may", "cannot"]
 
 @dataclass(frozen=True)
 class FieldRule:
-    """What a differing manifest field means: `prefix` of its dotted name, longest match first."""
+    """What a differing manifest field means: `prefix` of its dotted name, longest match first; `title` as people say it
+    (empty: the field's own name)."""
 
     prefix: str
+    title: str
     weight: Weight
     causes: tuple[str, ...]
     can_explain: str
@@ -28,11 +30,12 @@ class FieldRule:
 
 
 NOTHING = "any difference between logits"
-SMALL = "a gap in F1: FP32 in another order moves a logit by about 1e-6 of its spread"
+SMALL = "more than rounding; how much that is on this model, the precision ladder measures"
 
 RULES: tuple[FieldRule, ...] = (
     FieldRule(
         "checkpoint.weights_digest",
+        "Weights",
         "decides",
         ("other_checkpoint", "weights_changed"),
         "everything: these are other weights",
@@ -40,6 +43,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "checkpoint.architecture",
+        "Architecture",
         "decides",
         ("other_checkpoint",),
         "everything: this is another model",
@@ -47,6 +51,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "checkpoint.file_sha256",
+        "Checkpoint file",
         "may",
         ("other_checkpoint",),
         "other weights, or the same weights saved again: the weights digest tells",
@@ -54,6 +59,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "checkpoint.",
+        "",
         "may",
         ("other_checkpoint", "weights_changed"),
         "another epoch or run, if the weights digests differ too",
@@ -61,6 +67,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "tokenization.lowercase_requested",
+        "Lower-casing asked for",
         "may",
         ("tokenizer_casing",),
         "other tokens in nearly every note, if the effective casing differs",
@@ -68,6 +75,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "tokenization.lowercase",
+        "Lower-casing",
         "decides",
         ("tokenizer_casing", "input_changed"),
         "other tokens wherever a note has capitals, and so in nearly every note; lost ranking",
@@ -75,6 +83,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "tokenization.max_length",
+        "Maximum length",
         "decides",
         ("max_length", "input_changed"),
         "changes in notes longer than the shorter limit, and padding that differs for the others",
@@ -82,6 +91,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "tokenization.padding",
+        "Padding",
         "decides",
         ("padding",),
         "changes in short notes of the concept attention architecture, whose gate averages over padding",
@@ -89,6 +99,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "tokenization.truncation_side",
+        "Side at which long notes are cut",
         "decides",
         ("truncation_side", "input_changed"),
         "changes in notes longer than the limit",
@@ -96,6 +107,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "tokenization.",
+        "",
         "may",
         ("input_changed", "tokenizer_casing"),
         "other token ids; token digests tell",
@@ -103,6 +115,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "split",
+        "Split",
         "may",
         ("different_documents", "different_labels"),
         "other notes or labels",
@@ -110,6 +123,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "documents_of",
+        "Notes in the split",
         "may",
         ("different_documents",),
         "another part of the split",
@@ -117,6 +131,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "policy.",
+        "",
         "may",
         ("numerics",),
         "rounding of that precision, as the ladder measures it on this model",
@@ -124,6 +139,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "flags.threads",
+        "CPU threads",
         "may",
         ("numerics",),
         "sums in another order on a CPU: FP32 rounding",
@@ -131,6 +147,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "flags.",
+        "",
         "may",
         ("numerics",),
         "rounding of the precision observed",
@@ -138,6 +155,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "environment.transformers",
+        "Version of transformers",
         "may",
         ("tokenizer_casing", "input_changed"),
         "other tokens, where the version decides about casing or normalization",
@@ -145,34 +163,56 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "environment.tokenizers",
+        "Version of tokenizers",
         "may",
         ("input_changed",),
         "other tokens; token digests tell",
         "other logits from the same tokens",
     ),
-    FieldRule("environment.gpu", "may", ("numerics",), "sums in another order: FP32 rounding", SMALL),
-    FieldRule("environment.compute_capability", "may", ("numerics",), "other kernels: FP32 rounding", SMALL),
+    FieldRule("environment.gpu", "GPU", "may", ("numerics",), "sums in another order: FP32 rounding", SMALL),
+    FieldRule(
+        "environment.compute_capability",
+        "GPU generation (compute capability)",
+        "may",
+        ("numerics",),
+        "other kernels: FP32 rounding",
+        SMALL,
+    ),
     FieldRule(
         "environment.multiprocessors",
+        "Multiprocessors of the GPU",
         "may",
         ("numerics", "dropout_active"),
         "other kernels, and other random numbers from the same seed wherever anything is random",
         SMALL,
     ),
-    FieldRule("environment.device", "may", ("numerics",), "sums in another order: FP32 rounding", SMALL),
+    FieldRule(
+        "environment.device", "Device", "may", ("numerics",), "sums in another order: FP32 rounding", SMALL
+    ),
     FieldRule(
         "environment.torch",
+        "Version of torch",
         "may",
         ("numerics",),
         "other kernels and defaults (TF32 for matrix products was on before 1.12)",
         "more than the observed flags' precision",
     ),
-    FieldRule("environment.cuda", "may", ("numerics",), "other kernels: FP32 rounding", SMALL),
-    FieldRule("environment.cudnn", "may", ("numerics",), "another attention kernel: FP32 rounding", SMALL),
-    FieldRule("environment.driver", "cannot", (), "nothing by itself", NOTHING),
-    FieldRule("environment.", "cannot", (), "nothing by itself", NOTHING),
+    FieldRule(
+        "environment.cuda", "Version of CUDA", "may", ("numerics",), "other kernels: FP32 rounding", SMALL
+    ),
+    FieldRule(
+        "environment.cudnn",
+        "Version of cuDNN",
+        "may",
+        ("numerics",),
+        "another attention kernel: FP32 rounding",
+        SMALL,
+    ),
+    FieldRule("environment.driver", "GPU driver", "cannot", (), "nothing by itself", NOTHING),
+    FieldRule("environment.", "", "cannot", (), "nothing by itself", NOTHING),
     FieldRule(
         "batch_size",
+        "Batch size",
         "may",
         ("numerics", "padding"),
         "FP32 rounding; and, where batches are padded to their longest note, other padding",
@@ -180,6 +220,7 @@ RULES: tuple[FieldRule, ...] = (
     ),
     FieldRule(
         "logits_from_probabilities",
+        "Scores made from probabilities",
         "may",
         ("probabilities_as_logits", "double_sigmoid", "numerics"),
         "rounding of large logits, and a sigmoid too many",
@@ -207,6 +248,7 @@ class ManifestDifference:
     """A field that both manifests know and that differs."""
 
     field: str
+    title: str
     candidate: Any
     reference: Any
     weight: Weight
@@ -218,8 +260,8 @@ class ManifestDifference:
     def sentence(self) -> str:
         """The difference in words."""
         return (
-            f"{self.field}: {self.candidate} in the candidate, {self.reference} in the reference. It can explain "
-            f"{self.can_explain}; it cannot explain {self.cannot_explain}."
+            f"{self.title}: {_said(self.candidate)} in the candidate, {_said(self.reference)} in the reference. It can "
+            f"explain {self.can_explain}; it cannot explain {self.cannot_explain}."
         )
 
 
@@ -251,7 +293,11 @@ class Provenance:
 
     def differs(self, field: str) -> bool:
         """Do both know this field, and disagree?"""
-        return any(difference.field == field for difference in self.differences)
+        return self.difference(field) is not None
+
+    def difference(self, field: str) -> ManifestDifference | None:
+        """How this field differs; `None` where it agrees or one run does not know it."""
+        return next((difference for difference in self.differences if difference.field == field), None)
 
 
 def compare_manifests(candidate: Manifest, reference: Manifest) -> Provenance:
@@ -274,11 +320,22 @@ def compare_manifests(candidate: Manifest, reference: Manifest) -> Provenance:
 def _difference(name: str, candidate: Any, reference: Any) -> ManifestDifference:
     rules = [rule for rule in RULES if name.startswith(rule.prefix)]
     rule = max(rules, key=lambda rule: len(rule.prefix), default=None)
+    title = (rule.title if rule else "") or name.rpartition(".")[2].replace("_", " ").capitalize()
     if rule is None:
-        return ManifestDifference(name, candidate, reference, "cannot", (), "nothing by itself", NOTHING)
+        return ManifestDifference(
+            name, title, candidate, reference, "cannot", (), "nothing by itself", NOTHING
+        )
     return ManifestDifference(
-        name, candidate, reference, rule.weight, rule.causes, rule.can_explain, rule.cannot_explain
+        name, title, candidate, reference, rule.weight, rule.causes, rule.can_explain, rule.cannot_explain
     )
+
+
+def _said(value: Any) -> str:
+    """A value in words: yes and no, digests by their first letters."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = str(value)
+    return f"{text[:12]}…" if len(text) == 64 else text
 
 
 def hazards_between(candidate: Manifest, reference: Manifest) -> tuple[HazardMet, ...]:

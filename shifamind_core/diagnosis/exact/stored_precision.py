@@ -20,7 +20,7 @@ REACH: Mapping[Level, float] = {"fp32": 5e-5, "tf32": 1.5e-2, "fp16": 2e-2, "bf1
 
 @runtime_checkable
 class MeasuredRung(Protocol):
-    """A rung of the precision ladder (`diagnosis.ladder.Rung`), as far as it is needed here.
+    """A rung of the precision ladder (`analysis.rungs.Rung`), as far as it is needed here.
 
     `rms` is the root mean square difference of logits from FP64 on this very model; `None` if it could not run.
     """

@@ -3,8 +3,11 @@
 import pandas as pd
 import streamlit as st
 
+from shifamind_core.diagnosis.causes import CAUSES
 from shifamind_core.diagnosis.diagnose import Diagnosis
-from shifamind_core.diagnosis.findings import EvidencePlot, EvidenceTable, Finding, Status
+from shifamind_core.diagnosis.findings import Finding, Status
+from shifamind_core.diagnosis.hypotheses import Verdict
+from shifamind_core.diagnosis.views import EvidencePlot, EvidenceTable
 from shifamind_core.figures.findings import evidence_figure
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.diagnosis import findings_table
@@ -12,32 +15,12 @@ from shifamind_core.ui.text import plain_text, safe_text
 from shifamind_core.ui.widgets.charts import show_figure
 
 # Word, icon, colour of the badge: never the colour alone.
-STATUS: dict[Status, tuple[str, str, str]] = {
+STATUS: dict[Status | Verdict, tuple[str, str, str]] = {
     "confirmed": ("Confirmed", ":material/verified:", "green"),
     "likely": ("Likely", ":material/trending_up:", "blue"),
     "possible": ("Possible", ":material/help:", "orange"),
+    "unlikely": ("Unlikely", ":material/trending_down:", "gray"),
     "ruled_out": ("Ruled out", ":material/block:", "gray"),
-}
-TITLES = {
-    "numerics": "Numerics: precision or kernels",
-    "document_order": "Order of notes",
-    "different_documents": "Different notes",
-    "code_order": "Order of codes",
-    "probabilities_as_logits": "Probabilities saved as logits",
-    "double_sigmoid": "Sigmoid applied twice",
-    "calibration_shift": "Calibration shifted, ranking kept",
-    "few_documents_changed": "A few notes changed",
-    "few_codes_changed": "A few codes changed",
-    "dropout_active": "Dropout left on",
-    "input_changed": "The model's input changed",
-    "tokenizer_casing": "Casing of the tokenizer",
-    "max_length": "Maximum length",
-    "attention_mask_ignored": "Attention mask ignored",
-    "weights_changed": "Other weights",
-    "metric_definition": "Threshold or definition of the metric",
-    "non_finite": "Values that are not finite",
-    "identical": "The runs are identical",
-    "unknown": "Nothing known explains it",
 }
 
 
@@ -47,10 +30,10 @@ def cause_title(cause: str) -> str:
     >>> cause_title("head_not_loaded"), cause_title("code_order")
     ('Head not loaded', 'Order of codes')
     """
-    return TITLES.get(cause) or cause.replace("_", " ").capitalize()
+    return CAUSES[cause].title
 
 
-def status_badge(status: Status) -> str:
+def status_badge(status: Status | Verdict) -> str:
     """The status as Markdown: icon, word, colour.
 
     >>> status_badge("ruled_out")
@@ -65,7 +48,7 @@ def show_findings(diagnosis: Diagnosis, stem: str) -> None:
     held = [finding for finding in diagnosis.findings if finding.status != "ruled_out"]
     refuted = [finding for finding in diagnosis.findings if finding.status == "ruled_out"]
     for position, finding in enumerate(held):
-        label = f"{status_badge(finding.status)} **{cause_title(finding.cause)}** · score {finding.score:.2f}"
+        label = f"{status_badge(finding.status)} **{cause_title(finding.cause)}**{_how_sure(finding)}"
         # Drawn when it is opened: a figure in a closed box would travel all the same.
         box = st.expander(
             label, expanded=position == 0, on_change="rerun", key=f"finding.{stem}.{finding.cause}"
@@ -89,10 +72,18 @@ def show_findings(diagnosis: Diagnosis, stem: str) -> None:
     )
 
 
+def _how_sure(finding: Finding) -> str:
+    """The probability, unless it was shown; and how much of the difference it is about, unless all."""
+    parts = [] if finding.status == "confirmed" else [f"{finding.probability:.0%}"]
+    if finding.share < 0.995:
+        parts.append(f"accounts for {finding.share:.0%} of the difference")
+    return "".join(f" · {part}" for part in parts)
+
+
 def _show_refuted(refuted: list[Finding]) -> None:
     """Why each is not it, and the evidence of the one that is asked for."""
     for finding in refuted:
-        st.markdown(f"**{cause_title(finding.cause)}.** {safe_text(finding.explanation, 900)}")
+        st.markdown(f"**{cause_title(finding.cause)}.** {safe_text(finding.numbers, 900)}")
     by_cause = {finding.cause: finding for finding in refuted if finding.evidence or finding.view is not None}
     if by_cause:
         asked = st.selectbox(
@@ -108,19 +99,15 @@ def _show_refuted(refuted: list[Finding]) -> None:
 
 
 def show_finding(finding: Finding) -> None:
-    """What it says, how to confirm it, its evidence drawn, and its numbers."""
-    st.markdown(safe_text(finding.explanation, 1200))
-    if finding.how_to_confirm:
-        st.markdown(f":material/science: **To confirm:** {safe_text(finding.how_to_confirm, 600)}")
-    if finding.view is not None and finding.evidence:
-        left, right = st.columns([5, 3])
-    else:
-        left = right = st.container()
-    with left:
-        _show_view(finding)
-    if finding.evidence:
-        with right:
-            st.dataframe(evidence_table(finding), hide_index=True, placeholder="")
+    """What it means, what to do, its evidence drawn; the numbers folded."""
+    st.markdown(safe_text(finding.meaning, 600))
+    st.markdown(f":material/science: **What to do:** {safe_text(finding.action, 600)}")
+    _show_view(finding)
+    if finding.numbers or finding.evidence:
+        with st.expander("The numbers", icon=":material/calculate:"):
+            st.markdown(safe_text(finding.numbers, 1500))
+            if finding.evidence:
+                st.dataframe(evidence_table(finding), hide_index=True, placeholder="")
 
 
 def evidence_table(finding: Finding) -> pd.DataFrame:

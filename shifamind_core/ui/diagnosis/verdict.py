@@ -12,7 +12,7 @@ from shifamind_core.ui.diagnosis.proof import claims_table, proof_of
 from shifamind_core.ui.diagnosis.question import Question, told
 from shifamind_core.ui.diagnosis.replay import verdict_badge
 from shifamind_core.ui.session import cached
-from shifamind_core.ui.text import first_sentences, safe_text
+from shifamind_core.ui.text import safe_text
 
 
 def show_verdict(
@@ -30,9 +30,10 @@ def show_verdict(
             st.markdown(f"{verdict_badge(result)} {safe_text(result.get('sentence', ''), 900)}")
         if diagnosis is not None:
             best = diagnosis.findings[0]
-            told_briefly = safe_text(first_sentences(best.explanation), 900)
             title = f"**{cause_title(best.cause)}.** " if reproduced else ""  # else it is the heading
-            st.markdown(f"{status_badge(best.status)} {title}{told_briefly}")
+            st.markdown(
+                f"{status_badge(best.status)} {title}{safe_text(best.meaning, 600)} {safe_text(best.action, 600)}"
+            )
         with told():
             proof = proof_of(question, ladder)
             if question.targets:

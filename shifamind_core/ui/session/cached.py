@@ -153,7 +153,7 @@ def _report(key: str, grid: GridName, threshold: float, found: str, _selection: 
 def _diagnosis(
     key: str, measured: str, _candidate: Run, _reference: Run, _ladder: Ladder | None
 ) -> Diagnosis:
-    return diagnose(_candidate, _reference, None if _ladder is None else _ladder.rungs)
+    return diagnose(_candidate, _reference, _ladder)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

@@ -8,7 +8,8 @@ import streamlit as st
 from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.manifest import CheckpointRecord, Environment, Manifest
+from shifamind_core.precision.environment import Environment
+from shifamind_core.runs.manifest import CheckpointRecord, Manifest
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
 from shifamind_core.ui.widgets.inspection import ARCHITECTURES

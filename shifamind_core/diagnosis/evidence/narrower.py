@@ -1,0 +1,138 @@
+"""From the general name that logits give to the narrower one that manifests allow.
+
+Logits say that the input changed; a manifest says that casing did. The probability of the general cause is dealt out
+among the narrower ones whose fields differ; one part in a hundred (`prior.TRUST`) stays with the general name.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from shifamind_core.diagnosis.evidence.evidence import Evidence
+from shifamind_core.diagnosis.evidence.manifests import ManifestDifference
+from shifamind_core.diagnosis.evidence.prior import TRUST
+
+KEPT = math.exp(-TRUST)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A cause with its part of a probability; `meaning` and `numbers` where the manifests say more than its record."""
+
+    cause: str
+    probability: float
+    meaning: str = ""
+    numbers: str = ""
+
+
+def narrowed(probabilities: Mapping[str, float], evidence: Evidence) -> list[Named]:
+    """The cause model's probabilities under the names that the evidence allows, most probable first."""
+    named: dict[str, Named] = {}
+    for general, probability in probabilities.items():
+        for part in _parts(general, probability, evidence):
+            known = named.get(part.cause)
+            total = part.probability + (known.probability if known else 0.0)
+            named[part.cause] = Named(
+                part.cause,
+                total,
+                part.meaning or (known.meaning if known else ""),
+                part.numbers or (known.numbers if known else ""),
+            )
+    return sorted(named.values(), key=lambda part: -part.probability)
+
+
+def _parts(general: str, probability: float, evidence: Evidence) -> Iterator[Named]:
+    narrower = {
+        "input_changed": _of_the_input,
+        "max_length": _of_length,
+        "padding": _of_padding,
+        "weights_changed": _of_weights,
+    }.get(general)
+    found = list(narrower(evidence)) if narrower else []
+    if not found:
+        yield Named(general, probability)
+        return
+    # Twins that nothing tells apart share all of it; what a manifest names leaves a little to the general name.
+    kept = 0.0 if any(part.cause == general for part in found) else KEPT
+    for part in found:
+        yield Named(part.cause, probability * (1 - kept) / len(found), part.meaning, part.numbers)
+    if kept:
+        yield Named(general, probability * kept)
+
+
+def _of_the_input(evidence: Evidence) -> Iterator[Named]:
+    manifests = evidence.manifests
+    casing = manifests.difference("tokenization.lowercase")
+    if casing is not None:
+        lower, other = ("candidate", "reference") if casing.candidate else ("reference", "candidate")
+        yield Named(
+            "tokenizer_casing",
+            1.0,
+            f"The {lower} lower-cased the notes, the {other} did not.",
+            casing.sentence,
+        )
+    elif "tokenization.lowercase" not in manifests.equal:
+        for met in manifests.hazards:
+            yield Named(
+                "tokenizer_casing",
+                1.0,
+                f"The runs were made under versions of {met.hazard.library} ({met.candidate} and {met.reference}) that lower-case "
+                "notes differently by default.",
+                met.hazard.message,
+            )
+    length = manifests.difference("tokenization.max_length")
+    if length is not None:
+        yield _cut(length)
+    side = manifests.difference("tokenization.truncation_side")
+    if side is not None:
+        yield Named("truncation_side", 1.0, numbers=side.sentence)
+
+
+def _cut(length: ManifestDifference) -> Named:
+    return Named(
+        "max_length",
+        1.0,
+        f"The candidate cut notes after {length.candidate} tokens, the reference after {length.reference}.",
+        length.sentence,
+    )
+
+
+def _of_length(evidence: Evidence) -> Iterator[Named]:
+    """Only long notes changed: cut earlier, or at the other end? The manifests' lengths and sides tell."""
+    manifests = evidence.manifests
+    length, side = (
+        manifests.difference(f"tokenization.{name}") for name in ("max_length", "truncation_side")
+    )
+    if length is not None:
+        yield _cut(length)
+    if side is not None:
+        yield Named("truncation_side", 1.0, numbers=side.sentence)
+    if length is None and side is None:
+        open_ones = [
+            cause
+            for cause in ("max_length", "truncation_side")
+            if f"tokenization.{cause}" not in manifests.equal
+        ]
+        for cause in open_ones or ["input_changed"]:  # cut at one length and one end: then in some other way
+            yield Named(cause, 1.0)
+
+
+def _of_padding(evidence: Evidence) -> Iterator[Named]:
+    """Only short notes changed: other padding, or padding that was read as text?"""
+    manifests = evidence.manifests
+    architecture = evidence.candidate.manifest.checkpoint
+    reads_padding = architecture is None or architecture.architecture != "cls_fusion"
+    padded = manifests.difference("tokenization.padding") or manifests.difference("tokenization.max_length")
+    if padded is not None and reads_padding:
+        yield Named("padding", 1.0, numbers=padded.sentence)
+        return
+    alike = {"tokenization.padding", "tokenization.max_length", "batch_size"} <= manifests.equal
+    if reads_padding and not alike:
+        yield Named("padding", 1.0)
+    yield Named("attention_mask_ignored", 1.0)
+
+
+def _of_weights(evidence: Evidence) -> Iterator[Named]:
+    weights = evidence.manifests.difference("checkpoint.weights_digest")
+    if weights is not None:
+        yield Named("other_checkpoint", 1.0, numbers=weights.sentence)

@@ -1,0 +1,56 @@
+"""What is known beside the logits, as log-odds that are added to the cause model's: ids, token and weights digests, manifests.
+
+Equal digests exclude: bits that are equal cannot have been the difference. Everything else shifts odds by one number,
+`TRUST`, in one direction or the other.
+"""
+
+import math
+from collections.abc import Iterator
+
+from shifamind_core.diagnosis.evidence.evidence import Evidence
+from shifamind_core.diagnosis.findings import Finding, ruled_out
+
+# A recorded fact is taken to be wrong, or to differ beside the true cause, once in a hundred times: an assumption, not a
+# fit. docs/cause-model.md shows that the held-out table is the same for once in ten and once in a thousand.
+TRUST = math.log(100)
+EXCLUDED = -math.inf
+OF_THE_INPUT = ("input_changed", "max_length")  # classes of the cause model that other token ids explain
+TOKEN_FIELDS = (
+    "tokenization.lowercase",
+    "tokenization.max_length",
+    "tokenization.truncation_side",
+    "tokenization.special_tokens",
+    "tokenization.vocabulary_sha256",
+)
+PADDING_FIELDS = ("tokenization.padding", "tokenization.max_length")
+
+
+def prior_log_odds(evidence: Evidence) -> dict[str, float]:
+    """Additive log-odds by class of the cause model; a class that is not named stands at 0."""
+    odds = {finding.cause: EXCLUDED for finding in excluded_by_digests(evidence)}
+    differs, equal = evidence.manifests.differs, evidence.manifests.equal
+    share = evidence.tokens.changed_share
+    if share:
+        odds |= dict.fromkeys((*OF_THE_INPUT, "few_documents_changed"), TRUST)
+    elif share is None and any(differs(field) for field in TOKEN_FIELDS):
+        odds |= dict.fromkeys(OF_THE_INPUT, TRUST)
+    if any(differs(field) for field in PADDING_FIELDS):
+        odds["padding"] = TRUST
+    if "checkpoint.weights_digest" in equal:
+        odds["weights_changed"] = -TRUST  # they may still have been lost on the way into the model
+    elif differs("checkpoint.weights_digest"):
+        odds["weights_changed"] = TRUST
+    return odds
+
+
+def excluded_by_digests(evidence: Evidence) -> Iterator[Finding]:
+    """Causes that equal digests rule out."""
+    if evidence.tokens.all_same:
+        told = "Every note has the same token ids in both runs (equal digests)."
+        for cause in ("input_changed", "tokenizer_casing", "max_length", "truncation_side"):
+            yield ruled_out(cause, told, same_tokens=1.0)
+    if "checkpoint.weights_digest" in evidence.manifests.equal:
+        yield ruled_out("other_checkpoint", "Both runs read the same weights (equal digests).")
+    if not evidence.aligned.documents.assumed and evidence.aligned.documents.matched:
+        told = f"The {evidence.aligned.documents.matched:,} notes compared are the same in both runs."
+        yield ruled_out("different_documents", told)

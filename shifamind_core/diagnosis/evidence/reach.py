@@ -1,0 +1,95 @@
+"""How far rounding reaches: measured on this very model by its ladder, or on the models measured before."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shifamind_core.analysis.rungs import Ladder
+from shifamind_core.diagnosis.evidence.aligned_logits import Pair
+from shifamind_core.diagnosis.evidence.evidence import Evidence
+from shifamind_core.diagnosis.evidence.levels import (
+    LEVELS,
+    Level,
+    coarser,
+    level_of_manifest,
+    level_of_policy,
+)
+from shifamind_core.diagnosis.evidence.prior import TRUST
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Rounding's size on this model or on others.
+
+    Attributes
+    ----------
+    rms : float, optional
+        Measured here: the root mean square, in logits, by which rounding can part these two runs; `None` without a ladder.
+    largest : mapping of level to float
+        Measured here: the largest difference from FP64 in a logit.
+    others : sequence of float
+        Sizes on other measured models at the allowed levels, relative to the spread of their logits.
+    allowed : level, optional
+        The coarsest precision that both manifests vouch for; `None` where they do not say.
+    """
+
+    rms: float | None = None
+    largest: Mapping[Level, float] = field(default_factory=dict)
+    others: Sequence[float] = ()
+    allowed: Level | None = None
+
+    @classmethod
+    def of(cls, evidence: Evidence, sizes: Mapping[Level, Sequence[float]]) -> "Reach":
+        """From the ladder where there is one, and the sizes measured on other models."""
+        levels = [level_of_manifest(run.manifest) for run in evidence.whole]
+        allowed = None if levels[0] is None or levels[1] is None else coarser(levels[0], levels[1])
+        within = [level for level in LEVELS if allowed is None or coarser(level, allowed) == allowed]
+        # One size a model: the largest that a permitted level gave on it.
+        others = [max(per_model) for per_model in zip(*(sizes[level] for level in within), strict=True)]
+        rms = _rms_of(evidence.ladder, within)
+        # Both runs may err, independently of each other.
+        return cls(
+            None if rms is None else math.sqrt(2) * rms, largest_by_level(evidence.ladder), others, allowed
+        )
+
+    @property
+    def measured(self) -> bool:
+        """Was it measured on this model?"""
+        return self.rms is not None
+
+    def reached(self, size: float) -> int:
+        """On how many other models rounding was this large, relative to the spread of their logits."""
+        return sum(other >= size for other in self.others)
+
+    def log_odds(self, logits: Pair) -> float:
+        """Added to the cause model's log-odds of rounding."""
+        if self.rms is not None:
+            return 0.0 if logits.rms <= self.rms else -TRUST
+        if self.allowed is None:
+            return 0.0  # the cause model knows the sizes of all levels
+        return math.log((self.reached(logits.size) + 1) / (len(self.others) + 1))  # Laplace's rule
+
+    def told(self, logits: Pair) -> str:
+        """The measurement in a sentence."""
+        if self.rms is not None:
+            return f"Rounding parts two runs of this model by up to {self.rms:.2g} (measured here by the precision ladder)."
+        return f"Rounding was this large on {self.reached(logits.size)} of {len(self.others)} models measured before."
+
+
+def largest_by_level(ladder: Ladder | None) -> dict[Level, float]:
+    """Largest difference of a logit from FP64 by level, over the policies of that level."""
+    found: dict[Level, float] = {}
+    for policy, error in (ladder.measured() if ladder else {}).items():
+        level = level_of_policy(policy)
+        if level is not None:
+            found[level] = max(found.get(level, 0.0), error)
+    return found
+
+
+def _rms_of(ladder: Ladder | None, levels: Sequence[Level]) -> float | None:
+    sizes = [
+        rung.rms
+        for rung in (ladder.rungs if ladder else ())
+        if rung.rms is not None and level_of_policy(rung.policy) in levels
+    ]
+    return max(sizes, default=None)

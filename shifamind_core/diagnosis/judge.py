@@ -1,0 +1,83 @@
+"""What no matcher explains, judged by the cause model: features → probabilities → findings."""
+
+from shifamind_core.diagnosis.classifier.cause_model import CauseModel, Judgement, load
+from shifamind_core.diagnosis.evidence.aligned_logits import Pair
+from shifamind_core.diagnosis.evidence.features import measure
+from shifamind_core.diagnosis.evidence.levels import level_of_difference
+from shifamind_core.diagnosis.evidence.narrower import Named, narrowed
+from shifamind_core.diagnosis.evidence.prior import excluded_by_digests, prior_log_odds
+from shifamind_core.diagnosis.evidence.reach import Reach
+from shifamind_core.diagnosis.examination import Examination
+from shifamind_core.diagnosis.findings import LIKELY, Finding, judged
+from shifamind_core.diagnosis.views import EvidencePlot, scatter
+
+LISTED = 0.01  # less probable causes are not listed; none of them is called ruled out
+AT_LEAST = 3  # so many are listed however improbable
+
+
+def judge_rest(examination: Examination) -> Examination:
+    """Findings on what is left of the difference, most probable first; none where nothing is left."""
+    if examination.explained:
+        return examination
+    evidence, logits = examination.evidence, examination.logits
+    model = load()
+    features = measure(logits.candidate, logits.reference, logits.token_counts)
+    prior = prior_log_odds(evidence)
+    reach = Reach.of(evidence, model.rounding_sizes)
+    prior["numerics"] = prior.get("numerics", 0.0) + reach.log_odds(logits)
+    judgement = model.judge(features, prior)
+    examination = examination.noted(*excluded_by_digests(evidence))
+    if judgement.outside:
+        examination = examination.noted(_unknown(judgement, examination.left))
+    named = narrowed(judgement.probabilities, evidence)
+    listed = [part for place, part in enumerate(named) if part.probability >= LISTED or place < AT_LEAST]
+    return examination.noted(
+        *(_finding(part, judgement, examination, model, reach) for part in listed if part.probability > 0)
+    )
+
+
+def _finding(
+    part: Named, judgement: Judgement, examination: Examination, model: CauseModel, reach: Reach
+) -> Finding:
+    logits = examination.logits
+    # Outside what the model was fitted on its probabilities are not calibrated: nothing is then called likely.
+    probability = part.probability * (LIKELY if judgement.outside else 1.0) * (1 - 1e-9)
+    numbers = f"{part.numbers} {_size(logits)} {model.told(part.probability)}".strip()
+    evidence: dict[str, object] = {"probability": part.probability, "size": logits.size, "rms": logits.rms}
+    if part.cause == "numerics":
+        level = level_of_difference(examination.evidence, logits.rms, logits.size, model.rounding_sizes)
+        numbers = f"{numbers} {reach.told(logits)}"
+        evidence |= {"level": level, "limit": reach.rms, "limit_measured": reach.measured}
+    return judged(
+        part.cause,
+        probability,
+        numbers,
+        examination.left,
+        meaning=part.meaning,
+        evidence=evidence,
+        view=_cells(logits),
+    )
+
+
+def _size(logits: Pair) -> str:
+    return (
+        f"What is left differs by {logits.rms:.2g} in a logit (root mean square), {logits.size:.2g} of how far the logits of a "
+        "code typically lie apart (their standard deviation over the notes)."
+    )
+
+
+def _unknown(judgement: Judgement, left: float) -> Finding:
+    names = ", ".join(judgement.outside)
+    return judged(
+        "unknown",
+        LIKELY,
+        f"Outside what the cause model was fitted on: {names}. Its guesses stand below, and none is called likely.",
+        left,
+        evidence={"outside": judgement.outside},
+    )
+
+
+def _cells(logits: Pair) -> EvidencePlot:
+    return scatter(
+        "Change against the logit", "reference", "difference", "cells", logits.reference, logits.difference
+    )
