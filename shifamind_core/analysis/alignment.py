@@ -215,12 +215,11 @@ def _by_most(keys: dict[By, Values], logits: Values, sizes: tuple[int, int]) -> 
     Ids that meet by accident, as cut or counted ones do, so lose to contents that are equal.
     """
     equal = equal_rows(*logits)
-    pairs = {by: match_repeated(*values) for by, values in keys.items()}
+    pairs: dict[By, Values] = {by: match_repeated(*values) for by, values in keys.items()}
     pairs["content"] = np.flatnonzero(equal >= 0), equal[equal >= 0]
     partner, used = np.full(sizes[0], -1), np.zeros(sizes[1], bool)
     counts: dict[By, int] = {}
-    for by in sorted(pairs, key=lambda by: -len(pairs[by][0])):
-        rows, partners = pairs[by]
+    for by, (rows, partners) in sorted(pairs.items(), key=lambda pair: -len(pair[1][0])):
         new = (partner[rows] < 0) & ~used[partners]
         partner[rows[new]] = partners[new]
         used[partners[new]] = True

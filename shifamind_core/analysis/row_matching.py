@@ -27,8 +27,9 @@ Map: TypeAlias = Int64[
 LEVEL = 0.01
 # A column that never varies has no spread: its standard scores are 0.
 FLAT = 1e-12
-# Of speed alone: how many rows are looked at to see whether anything is to be found, and how many are compared at once.
-SAMPLE, BLOCK = 500, 1024
+# Of speed alone: how many rows are looked at to see whether anything is to be found, how many are compared at once, and
+# how often a quicker way is tried.
+SAMPLE, BLOCK, TRIES = 500, 1024, 4
 RIVALS = 16  # a stranger resembles its own row more than so many others with probability 1 ⁄ 17: then it is looked at later
 
 
@@ -239,8 +240,8 @@ def match_rows(candidate: Left, reference: Right, in_order: bool, exact: Map | N
         return RowMatch(partner, repeats, True)
     by_bits = _known(partner, repeats)
     search = _Search.over(candidate, reference, sound)
-    proposal = search.proposals(rows, in_order)
-    _settle(search, rows, proposal, partner, repeats[0])
+    proposal, found = search.proposals(rows, in_order)
+    _settle(search, rows, proposal, found, partner, repeats[0])
     used[partner[partner >= 0]] = True
     left_over = np.flatnonzero(sound[1] & ~used & (repeats[1] < 0))
     if len(left_over) and (partner >= 0).any():
@@ -275,7 +276,7 @@ class _Search:
 
     def turned(self) -> "_Search":
         """The same from the other side."""
-        return _Search(self.right, self.left, self.sound[::-1])
+        return _Search(self.right, self.left, (self.sound[1], self.sound[0]))
 
     def neighbours(self, rows: np.ndarray) -> Neighbours:
         """Nearest sound rows of the right side, as its row numbers."""
@@ -286,8 +287,8 @@ class _Search:
     def distance(self, rows: np.ndarray, partners: np.ndarray) -> np.ndarray:
         return np.linalg.norm(self.left[rows] - self.right[partners], axis=1)
 
-    def proposals(self, rows: np.ndarray, in_order: bool) -> Map:
-        """A partner for each of these rows, or -1."""
+    def proposals(self, rows: np.ndarray, in_order: bool) -> tuple[Map, np.ndarray]:
+        """A partner for each of these rows, or -1; and which were found, not only left where they stand."""
         if not in_order:
             return self._accepted(rows, self.neighbours(rows))
         placed = self._in_place(rows)
@@ -295,13 +296,14 @@ class _Search:
         near = self.neighbours(away)
         moved = near.nearest != away
         if not (moved & (near.certain | in_blocks(away, near.nearest, len(self.right)))).any():
-            return rows
+            return rows, np.zeros(len(rows), bool)
         order = np.argsort(np.concatenate([away, home]))
         return self._accepted(rows, near.and_(self.neighbours(home)).take(order))
 
-    def _accepted(self, rows: np.ndarray, near: Neighbours) -> Map:
+    def _accepted(self, rows: np.ndarray, near: Neighbours) -> tuple[Map, np.ndarray]:
         blocks = in_blocks(rows, near.nearest, len(self.right))
-        return _filled(np.where(near.found | blocks, near.nearest, -1), rows, blocks)
+        proposal = _filled(np.where(near.found | blocks, near.nearest, -1), rows, blocks)
+        return proposal, near.found
 
     def _in_place(self, rows: np.ndarray) -> Bool[np.ndarray, " rows"]:
         """Which of these rows are nearer to their own row than to `RIVALS` others."""
@@ -316,6 +318,13 @@ class _Search:
         for step in np.random.default_rng(0).integers(1, max(2, len(right)), RIVALS):
             placed &= own > closeness((rows + step) % len(right))
         return placed
+
+
+def mostly_in_place(candidate: Left, reference: Right) -> bool:
+    """Is the nearest row for most rows (of a sample) the one at their own place? By chance it is for one in all."""
+    rows = np.arange(0, len(candidate), max(1, len(candidate) // SAMPLE))
+    nearest, _, _ = _nearest(standard_scores(candidate)[rows], standard_scores(reference))
+    return bool(2 * (nearest == rows).sum() > len(rows))
 
 
 def in_blocks(rows: np.ndarray, nearest: np.ndarray, size: int) -> Bool[np.ndarray, " rows"]:
@@ -341,8 +350,10 @@ def _filled(proposal: Map, rows: np.ndarray, blocks: np.ndarray) -> Map:
     return np.where(between & (proposal < 0), rows + offset[before], proposal)
 
 
-def _settle(search: _Search, rows: np.ndarray, proposal: Map, partner: Map, repeats: Map) -> None:
-    """One row of the reference for one of the candidate: the nearest keeps it, others repeat that one."""
+def _settle(
+    search: _Search, rows: np.ndarray, proposal: Map, found: np.ndarray, partner: Map, repeats: Map
+) -> None:
+    """One row of the reference for one of the candidate: the nearest keeps it, others that were found repeat that one."""
     owner = np.full(len(search.right), -1)
     owner[partner[partner >= 0]] = np.flatnonzero(partner >= 0)
     taking = np.flatnonzero(proposal >= 0)
@@ -353,7 +364,8 @@ def _settle(search: _Search, rows: np.ndarray, proposal: Map, partner: Map, repe
     own = owner[proposal[taking]]
     wins = own == rows[taking]
     partner[rows[taking[wins]]] = proposal[taking[wins]]
-    repeats[rows[taking[~wins]]] = own[~wins]
+    again = ~wins & found[taking]
+    repeats[rows[taking[again]]] = own[again]
 
 
 def _find_repeats(search: _Search, rows: np.ndarray, partner: Map, repeats: Map) -> None:
@@ -373,24 +385,47 @@ def neighbours(left: Left, right: Right, places: np.ndarray | None = None) -> Ne
     """
     if not len(left) or len(right) < 3:
         return Neighbours(np.zeros(len(left), np.int64), np.ones(len(left)))
-    gaps = _gaps_among(right)
+    among = _Among.of(right)
     if len(left) <= 2 * SAMPLE:
-        return _judged(_nearest(left, right), gaps)
+        return among.judged(*_nearest(left, right))
     some = np.arange(0, len(left), len(left) // SAMPLE)
-    first = _judged(_nearest(left[some], right), gaps)
-    if first.found.any() or (places is not None and in_blocks(places[some], first.nearest, len(right)).any()):
-        return _judged(_nearest(left, right), gaps)
-    return Neighbours(np.zeros(len(left), np.int64), np.ones(len(left)))  # nothing is to be found
+    first = among.judged(*_nearest(left[some], right))
+    if not (first.found | (places is not None and in_blocks(places[some], first.nearest, len(right)))).any():
+        return Neighbours(np.zeros(len(left), np.int64), np.ones(len(left)))  # nothing is to be found
+    nearest, distance = _on_one_side(left, right)
+    near = among.judged(nearest, distance, np.full(len(left), among.closest))
+    others = np.flatnonzero(~near.certain)
+    rest = among.judged(*_nearest(left[others], right))
+    near.nearest[others], near.chance[others] = rest.nearest, rest.chance
+    return near
 
 
-Found: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]  # nearest row, its distance, that of the second
+@dataclass(frozen=True, eq=False)
+class _Among:
+    """What rows of one matrix show of each other, each without itself: the nearest that unrelated rows come.
 
+    `gaps` are log(second ⁄ first) of a sample, `closest` the smallest distance in it. Rows that stand there twice tell
+    nothing.
+    """
 
-def _judged(found: Found, gaps: np.ndarray) -> Neighbours:
-    """Chance of so wide a gap: exponential, its mean known from so many gaps (a Lomax law, Jeffreys' prior)."""
-    nearest, first, second = found
-    chance = (1 + _gap(first, second) / gaps.sum()) ** -len(gaps) if gaps.any() else np.ones(len(nearest))
-    return Neighbours(nearest, chance)
+    gaps: np.ndarray
+    closest: float
+
+    @classmethod
+    def of(cls, right: Right) -> "_Among":
+        rows = np.arange(0, len(right), max(1, len(right) // SAMPLE))
+        _, first, second = _nearest(right[rows], right, own=rows)
+        apart = first > 0
+        return cls(
+            _gap(first, second)[apart], float(first[apart].min(initial=np.inf)) if apart.any() else 0.0
+        )
+
+    def judged(self, nearest: np.ndarray, first: np.ndarray, second: np.ndarray) -> Neighbours:
+        """Chance of so wide a gap: exponential, its mean known from so many gaps (a Lomax law, Jeffreys' prior)."""
+        if not self.gaps.any():
+            return Neighbours(nearest, np.ones(len(nearest)))
+        gap = np.maximum(_gap(first, second), 0.0)
+        return Neighbours(nearest, (1 + gap / self.gaps.sum()) ** -len(self.gaps))
 
 
 def _gap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -399,11 +434,25 @@ def _gap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(second, tiny)) - np.log(np.maximum(first, tiny))
 
 
-def _gaps_among(right: Right) -> np.ndarray:
-    """Gaps of rows among themselves, each without itself: what unrelated rows show. Rows that stand there twice tell none."""
-    rows = np.arange(0, len(right), max(1, len(right) // SAMPLE))
-    _, first, second = _nearest(right[rows], right, own=rows)
-    return _gap(first, second)[first > 0]
+def _on_one_side(left: Left, right: Right) -> tuple[np.ndarray, np.ndarray]:
+    """A row of `right` on the same side of 64 random planes, if one alone is, and its distance (infinite without).
+
+    Quick where the noise is as small as rounding. It only proposes: how near the row is decides.
+    """
+    nearest, distance = np.zeros(len(left), np.int64), np.full(len(left), np.inf)
+    rng = np.random.default_rng(0)
+    for _ in range(TRIES):
+        planes = rng.standard_normal((right.shape[1], 64))
+        sides = [np.packbits(matrix @ planes > 0, axis=1).view(np.uint64).ravel() for matrix in (left, right)]
+        keys, first, counts = np.unique(sides[1], return_index=True, return_counts=True)
+        at = np.minimum(np.searchsorted(keys, sides[0]), len(keys) - 1)
+        met = np.flatnonzero((keys[at] == sides[0]) & (counts[at] == 1) & np.isinf(distance))
+        nearest[met] = first[at[met]]
+        distance[met] = np.linalg.norm(left[met] - right[nearest[met]], axis=1)
+    return nearest, distance
+
+
+Found: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]  # nearest row, its distance, that of the second
 
 
 def _nearest(left: Left, right: Right, own: np.ndarray | None = None) -> Found:

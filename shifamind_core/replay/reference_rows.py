@@ -1,7 +1,7 @@
 """The other run in this side's terms: which of the notes here each of its rows is."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from shifamind_core.arrays import frozen
+from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.artifacts.splits import Split
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
@@ -130,8 +131,9 @@ def target_of(reference: Run, splits: Mapping[str | None, Split], codes: tuple[s
     remarks: list[str] = []
     columns = _columns(reference, codes, remarks)
     places: dict[str | None, Places] = {}
-    if reference.document_ids is not None:
-        places[None] = _by_id(reference.document_ids, splits)
+    known = None if reference.document_ids is None else _by_id(reference.document_ids, splits, remarks)
+    if known is not None:
+        places[None] = known
     else:
         labels = None if reference.labels is None else reference.labels[:, columns]
         for name, split in splits.items():
@@ -142,8 +144,13 @@ def target_of(reference: Run, splits: Mapping[str | None, Split], codes: tuple[s
                 remarks += said if len(places) == 1 else []
         if not places:
             sizes = ", ".join(str(len(split.texts)) for split in splits.values())
+            ids = (
+                "without document ids"
+                if reference.document_ids is None
+                else "whose document ids are none of those here"
+            )
             raise ShifamindError(
-                f"{reference.name} has {reference.documents} notes without document ids, the split here has {sizes}. "
+                f"{reference.name} has {reference.documents} notes {ids}, the split here has {sizes}. "
                 "Save document ids with the logits (python -m shifamind_core capture), or give the split it was computed on."
             )
     turned_back = bool(reference.manifest.logits_from_probabilities)
@@ -189,13 +196,43 @@ def _columns(reference: Run, codes: tuple[str, ...], remarks: list[str]) -> np.n
     return np.array([reference.codes.index(code) for code in codes])
 
 
-def _by_id(wanted: np.ndarray, splits: Mapping[str | None, Split]) -> Places:
+# Texts that reach a tokenizer alike though their bytes, and so their ids, differ.
+SAME_TO_A_TOKENIZER: Mapping[str, Callable[[str], str]] = {
+    "with CRLF line ends": lambda text: text.replace("\r\n", "\n").replace("\n", "\r\n"),
+    "with LF line ends": lambda text: text.replace("\r\n", "\n").replace("\r", "\n"),
+    "with spaces for line ends": lambda text: text.replace("\r\n", "\n").replace("\n", " "),
+    "without space at either end": str.strip,
+    "with single spaces": lambda text: " ".join(text.split()),
+    "with a line end more": lambda text: text + "\n",
+}
+
+
+def _by_id(wanted: np.ndarray, splits: Mapping[str | None, Split], remarks: list[str]) -> Places | None:
+    """The notes with these ids; if there are none, those whose text has one once its white space is written otherwise.
+
+    `None` if no id is met in any way: then the notes may still be these, under ids made otherwise.
+    """
     texts = tuple(text for split in splits.values() for text in split.texts)
-    ids = np.concatenate([split.document_ids for split in splits.values()]).tolist()
-    place = {identifier: index for index, identifier in reversed(list(enumerate(ids)))}
-    index = np.array([place.get(identifier, -1) for identifier in wanted.tolist()], np.int64)
+    ids = np.concatenate([split.document_ids for split in splits.values()])
     starts = np.cumsum([0, *(len(split.texts) for split in splits.values())])
-    return Places(texts, index, starts)
+    index = _places(wanted, ids)
+    if (index >= 0).any():
+        return Places(texts, index, starts)
+    for said, rewrite in SAME_TO_A_TOKENIZER.items():
+        digests = np.array([text_digest(rewrite(text).encode()) for text in texts], np.int64)
+        index = _places(wanted, digests)
+        if (index >= 0).any():
+            remarks.append(
+                f"The reference's document ids are those of the texts here {said}: the notes are the same, their ids differ."
+            )
+            return Places(texts, index, starts)
+    remarks.append("None of the reference's document ids is here: its notes are looked for without them.")
+    return None
+
+
+def _places(wanted: np.ndarray, ids: np.ndarray) -> Int64[np.ndarray, " rows"]:
+    place = {identifier: index for index, identifier in reversed(list(enumerate(ids.tolist())))}
+    return np.array([place.get(identifier, -1) for identifier in wanted.tolist()], np.int64)
 
 
 def _without_ids(

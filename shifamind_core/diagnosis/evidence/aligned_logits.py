@@ -56,6 +56,16 @@ class Pair:
         return difference
 
     @cached_property
+    def changed_notes(self) -> Bool[np.ndarray, " documents"]:
+        """Notes with any difference."""
+        return np.count_nonzero(self.difference, axis=1) > 0
+
+    @cached_property
+    def changed_codes(self) -> Bool[np.ndarray, " codes"]:
+        """Codes with any difference."""
+        return np.count_nonzero(self.difference, axis=0) > 0
+
+    @cached_property
     def spreads(self) -> tuple[PerCode, PerCode]:
         """Standard deviation of every code's logits over the notes: candidate, reference."""
         return self.candidate.std(axis=0), self.reference.std(axis=0)

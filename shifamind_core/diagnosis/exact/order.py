@@ -70,12 +70,11 @@ def match_columns(pair: Pair) -> Map | None:
     """
     if pair.codes < 2 or pair.documents < 2:
         return None
-    same = ~pair.difference.any(axis=0)
-    exact = _closed(equal_rows(pair.candidate.T, pair.reference.T, same))
+    exact = _closed(equal_rows(pair.candidate.T, pair.reference.T, ~pair.changed_codes))
     if exact is not None:
         return exact
     candidate, reference = pair.scored
-    live = reference.any(axis=0)
+    live = np.count_nonzero(reference, axis=0) > 0
     near = neighbours(candidate.T, reference.T[live])
     return _closed(np.where(near.found, np.flatnonzero(live)[near.nearest], -1)) if live.any() else None
 
@@ -209,8 +208,7 @@ def describe_columns(
 def document_order(examination: Examination) -> Examination:
     """Find rows that stand elsewhere, and say which are not there at all; the same examination if all stay."""
     pair = examination.logits
-    unchanged = ~pair.difference.any(axis=1)
-    exact = equal_rows(pair.candidate, pair.reference, unchanged)
+    exact = equal_rows(pair.candidate, pair.reference, ~pair.changed_notes)
     match = match_rows(pair.candidate, pair.reference, in_order=True, exact=exact)
     if not match.moved.any():
         return examination
@@ -406,7 +404,7 @@ def describe_rows(partner: Map, token_counts: np.ndarray | None = None) -> tuple
     evidence: dict[str, Any] = {"rows_moved": int((target != rows).sum())}
     if len(rows) > 2 and (np.diff(rank) == -1).all():
         return "the rows are reversed", {**evidence, "kind": "reversed"}
-    processes = _stride(rank)
+    processes = _stride(target)
     if processes is not None:
         text = f"the rows are interleaved as {processes} processes write them one after the other"
         return text, {**evidence, "kind": "interleaved", "processes": processes}
@@ -439,13 +437,15 @@ def _describe_blocks(blocks: list[Block], last: int, evidence: dict[str, Any]) -
 
 
 def _stride(target: np.ndarray) -> int | None:
-    """Number of processes if the rows were dealt out in turn and gathered process by process, or the inverse."""
+    """Number of processes if the rows were dealt out in turn and gathered process by process, or the inverse.
+
+    Rows that a process repeats or leaves out do not hide it: what counts is that all of one process stand before all
+    of the next, each in order.
+    """
     for order in (target, np.argsort(target)):
-        if len(order) > 3 and order[0] == 0 and 1 < order[1] < len(order) / 2:
-            step = int(order[1])
-            dealt = np.concatenate([np.arange(first, len(order), step) for first in range(step)])
-            if np.array_equal(order, dealt):
-                return step
+        step = int(np.median(np.diff(order))) if len(order) > 3 else 0
+        if 1 < step < len(order) / 2 and (np.diff(order % step * (order.max() + 1) + order) > 0).all():
+            return step
     return None
 
 

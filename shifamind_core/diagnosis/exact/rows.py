@@ -310,7 +310,12 @@ def reason_of_ids(mine: np.ndarray, theirs: np.ndarray) -> str:
     "The reference's ids are digests of the candidate's, written with a decimal point (123.0)."
     """
     for float_type, digits in ((np.float64, 15), (np.float32, 7)):
-        if np.array_equal(mine.astype(float_type), theirs.astype(float_type)):
+        cut = [ids.astype(float_type).astype(np.float64) for ids in (mine, theirs)]
+        round_ = [
+            np.array_equal(part, ids.astype(np.longdouble))
+            for part, ids in zip(cut, (mine, theirs), strict=True)
+        ]
+        if any(round_) and np.array_equal(cut[0], cut[1]):
             return (
                 f"Their ids were cut: they went through a number with a decimal point, which holds about {digits} digits "
                 "(a spreadsheet, or a column with a missing value)."
