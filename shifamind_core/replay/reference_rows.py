@@ -16,6 +16,7 @@ from shifamind_core.runs.run import Run
 
 Rows = Int64[np.ndarray, "_"]
 FEWEST = 8  # notes on which labels may decide who is who
+SAME_LABELS = 0.9  # share of the rows with equal labels: of other notes few agree in every code, of these a few may be mended
 RESOLVED = (
     8.0  # logits beyond it are lost where FP32 probabilities were saved: 1 − σ(8) is 3e-4, to five digits
 )
@@ -138,19 +139,16 @@ def target_of(reference: Run, splits: Mapping[str | None, Split], codes: tuple[s
         labels = None if reference.labels is None else reference.labels[:, columns]
         for name, split in splits.items():
             said: list[str] = []
-            index = _without_ids(reference.documents, labels, split, said)
+            index = _without_ids(reference, labels, split, said)
             if index is not None:
                 places[name] = Places(split.texts, index, np.array([0, len(split.texts)]))
                 remarks += said if len(places) == 1 else []
+        if not places and reference.document_ids is not None:
+            raise _no_note_here(reference)
         if not places:
             sizes = ", ".join(str(len(split.texts)) for split in splits.values())
-            ids = (
-                "without document ids"
-                if reference.document_ids is None
-                else "whose document ids are none of those here"
-            )
             raise ShifamindError(
-                f"{reference.name} has {reference.documents} notes {ids}, the split here has {sizes}. "
+                f"{reference.name} has {reference.documents} notes without document ids, the split here has {sizes}. "
                 "Save document ids with the logits (python -m shifamind_core capture), or give the split it was computed on."
             )
     turned_back = bool(reference.manifest.logits_from_probabilities)
@@ -174,7 +172,11 @@ def _refuse(reference: Run, target: Target) -> None:
             f"{reference.name}: no note has finite logits throughout ({reference.non_finite} of {reference.logits.size} are NaN "
             "or infinite). Run `layers` to find the first module that makes them."
         )
-    raise ShifamindError(
+    raise _no_note_here(reference)
+
+
+def _no_note_here(reference: Run) -> ShifamindError:
+    return ShifamindError(
         f"None of the {reference.documents} notes of {reference.name} is in this run directory's split. "
         "Give the split that the reference was computed on, or the sibling run directory that holds it."
     )
@@ -208,7 +210,7 @@ SAME_TO_A_TOKENIZER: Mapping[str, Callable[[str], str]] = {
 
 
 def _by_id(wanted: np.ndarray, splits: Mapping[str | None, Split], remarks: list[str]) -> Places | None:
-    """The notes with these ids; if there are none, those whose text has one once its white space is written otherwise.
+    """The notes with these ids, and those whose text has one once its white space is written otherwise.
 
     `None` if no id is met in any way: then the notes may still be these, under ids made otherwise.
     """
@@ -216,18 +218,19 @@ def _by_id(wanted: np.ndarray, splits: Mapping[str | None, Split], remarks: list
     ids = np.concatenate([split.document_ids for split in splits.values()])
     starts = np.cumsum([0, *(len(split.texts) for split in splits.values())])
     index = _places(wanted, ids)
-    if (index >= 0).any():
-        return Places(texts, index, starts)
     for said, rewrite in SAME_TO_A_TOKENIZER.items():
-        digests = np.array([text_digest(rewrite(text).encode()) for text in texts], np.int64)
-        index = _places(wanted, digests)
-        if (index >= 0).any():
+        missing = np.flatnonzero(index < 0)
+        if not len(missing):
+            break
+        rewritten = np.array([text_digest(rewrite(text).encode()) for text in texts], np.int64)
+        found = _places(wanted[missing], rewritten)
+        index[missing] = found
+        if (found >= 0).any():
             remarks.append(
-                f"The reference's document ids are those of the texts here {said}: the notes are the same, their ids differ."
+                f"{int((found >= 0).sum())} of the reference's {len(wanted)} document ids are those of the texts here {said}: the "
+                "notes are the same, only their ids differ."
             )
-            return Places(texts, index, starts)
-    remarks.append("None of the reference's document ids is here: its notes are looked for without them.")
-    return None
+    return Places(texts, index, starts) if (index >= 0).any() else None
 
 
 def _places(wanted: np.ndarray, ids: np.ndarray) -> Int64[np.ndarray, " rows"]:
@@ -236,25 +239,33 @@ def _places(wanted: np.ndarray, ids: np.ndarray) -> Int64[np.ndarray, " rows"]:
 
 
 def _without_ids(
-    documents: int, labels: np.ndarray | None, split: Split, remarks: list[str]
+    reference: Run, labels: np.ndarray | None, split: Split, remarks: list[str]
 ) -> Int64[np.ndarray, " rows"] | None:
-    """The split's note of each row: by position where labels do not contradict it, else by labels that occur once."""
-    total = len(split.texts)
+    """The split's note of each row: by position where labels do not contradict it, else by labels that occur once.
+
+    A reference whose ids are none of those here must show by its labels that its notes are these.
+    """
+    documents, total = reference.documents, len(split.texts)
+    why = "has no document ids" if reference.document_ids is None else "has none of the document ids here"
     position = np.arange(documents) if documents <= total else None
+    agree = False
     if labels is not None and labels.shape[1] == split.labels.shape[1]:
-        agree = position is not None and (labels == split.labels[:documents]).all(axis=1).mean() > 0.9
+        agree = position is not None and bool(
+            (labels == split.labels[:documents]).all(axis=1).mean() > SAME_LABELS
+        )
         if not agree and (by_labels := _by_labels(labels, split.labels)) is not None:
             remarks.append(
-                f"The reference has no document ids: {int((by_labels >= 0).sum())} of its {documents} rows were found by labels "
+                f"The reference {why}: {int((by_labels >= 0).sum())} of its {documents} rows were found by labels "
                 "that occur once."
             )
             return by_labels
-    if position is None:
+    if position is None or not (agree or reference.document_ids is None):
         return None
     which = (
         "the split's notes" if documents == total else f"the first {documents} of the split's {total} notes"
     )
-    remarks.append(f"The reference has no document ids: its rows are taken as {which}, in order.")
+    shown = ", as their labels show" if agree else ""
+    remarks.append(f"The reference {why}: its rows are taken as {which}, in order{shown}.")
     return position
 
 

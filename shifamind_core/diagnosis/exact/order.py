@@ -12,6 +12,7 @@ from shifamind_core.analysis.row_matching import (
     LEVEL,
     RowMatch,
     equal_rows,
+    match_repeated,
     match_rows,
     neighbours,
     row_keys,
@@ -32,26 +33,34 @@ QUANTILES = np.linspace(0.005, 0.995, 67)  # enough to draw a distribution; whic
 def order_of_rows_and_columns(examination: Examination) -> Examination:
     """Bring columns, then rows, back to where they belong.
 
-    Codes stand out more clearly once rows are right, and rows can be found only with the right columns: each is looked
-    for with the other as it is, then columns by their values alone, whatever the order of the rows.
+    Codes show themselves note by note only where rows are right, and rows can be found only with the right columns. So
+    columns are looked for note by note, then by the values they hold in whatever order, and rows with either.
     """
+    examination = _order_before_alignment(examination)
     pair = examination.logits
-    if not pair.difference.any():
+    if examination.explained:
         told = "Every score equals the one at its own place."
-        matched_by = examination.evidence.aligned.documents.by
-        if matched_by in ("token_digest", "content"):
-            return _order_before_alignment(examination).noted(ruled_out("code_order", told))
-        return examination.noted(*(ruled_out(cause, told) for cause in ("document_order", "code_order")))
+        found = {finding.cause for finding in examination.findings}
+        orders = [cause for cause in ("document_order", "code_order") if cause not in found]
+        return examination.noted(*(ruled_out(cause, told) for cause in orders))
     columns = code_order(examination)
-    both = document_order(columns)
-    if both.partner is not None and columns is examination:
-        both = code_order(both)
-    if both.partner is None and columns is examination:
-        by_values = _columns_by_values(pair)
-        if by_values is not None:
-            moved = document_order(_with_columns(examination, by_values, "values"))
-            both = moved if moved.partner is not None else both
-    return _order_before_alignment(both)
+    if columns is not examination:
+        return document_order(columns)
+    by_values = _columns_of_equal_values(examination.logits)
+    rows = _with_rows(examination, by_values) or document_order(examination)
+    if rows.partner is not None and by_values is None:  # with these rows, do the columns show themselves?
+        rows = _with_rows(examination, match_columns(rows.logits)) or rows
+    return (
+        rows if rows.partner is not None else _with_rows(rows, _columns_of_near_values(rows.logits)) or rows
+    )
+
+
+def _with_rows(examination: Examination, columns: Map | None) -> Examination | None:
+    """These columns brought back and then the rows; `None` where no row moves then."""
+    if columns is None:
+        return None
+    both = document_order(_with_columns(examination, columns, "values"))
+    return both if both.partner is not None else None
 
 
 # --- columns
@@ -79,21 +88,22 @@ def match_columns(pair: Pair) -> Map | None:
     return _closed(np.where(near.found, np.flatnonzero(live)[near.nearest], -1)) if live.any() else None
 
 
-def _columns_by_values(pair: Pair) -> Map | None:
-    """The same whatever the order of the rows: by the values a column holds, equal or nearest by far."""
+def _columns_of_equal_values(pair: Pair) -> Map | None:
+    """The same whatever the order of the rows: columns that hold the very values of another."""
     keys = [row_keys(matrix.T, ordered=False) for matrix in (pair.candidate, pair.reference)]
+    rows, partners = match_repeated(keys[0], keys[1])
     partner = np.full(pair.codes, -1)
-    for place, key in enumerate(keys[0]):
-        holders = np.flatnonzero(keys[1] == key)
-        partner[place] = holders[0] if len(holders) else -1
-    exact = _closed(partner)
-    if exact is not None:
-        return exact
+    partner[rows] = partners
+    return _closed(np.where(keys[0] == keys[1], np.arange(pair.codes), partner))
+
+
+def _columns_of_near_values(pair: Pair) -> Map | None:
+    """Columns whose distribution is nearest to that of another by far."""
     shapes = [
         np.quantile(matrix, QUANTILES, axis=0, method="nearest").T
         for matrix in (pair.candidate, pair.reference)
     ]
-    near = neighbours(*shapes)
+    near = neighbours(shapes[0], shapes[1])
     return _closed(np.where(near.found, near.nearest, -1))
 
 
@@ -134,9 +144,7 @@ def _code_order_finding(
     labels = evidence.reference.labels
     kind = describe_columns(partner, names, None if labels is None else labels.sum(axis=0))
     moved = np.flatnonzero(partner != np.arange(len(partner)))
-    exact = (
-        not after.difference[:, partner[moved]].any() if by == "notes" else _same_values(pair, after, moved)
-    )
+    exact = not after.difference[:, partner[moved]].any() if by == "notes" else _same_values(after, moved)
 
     def name(code: int) -> str:
         return names[code] if names else f"column {code}"
@@ -178,9 +186,8 @@ def _code_order_finding(
     )
 
 
-def _same_values(pair: Pair, after: Pair, moved: np.ndarray) -> bool:
+def _same_values(after: Pair, moved: np.ndarray) -> bool:
     """Sorted, the columns that moved are those of the reference."""
-    del pair
     return bool(
         (np.sort(after.candidate[:, moved], axis=0) == np.sort(after.reference[:, moved], axis=0)).all()
     )
@@ -236,17 +243,10 @@ def _gone(before: Pair, after: Pair, lost: np.ndarray | None = None) -> float:
 
 
 def _beside_order(examination: Examination, match: RowMatch) -> list[Finding]:
-    """Repeats and absences by contents. Rows that neither run finds in the other are other notes, or the same changed."""
-    runs = Run(examination.logits.candidate, "candidate"), Run(examination.logits.reference, "reference")
-    findings = []
-    for finding in absences(match, runs, whole=False):
-        if finding.cause == "different_documents":
-            told = "They are other notes, or the same ones changed beyond recognition: contents alone cannot tell."
-            finding = judged(
-                finding.cause, 0.5, f"{finding.numbers} {told}", finding.share, evidence=finding.evidence
-            )
-        findings.append(finding)
-    return findings
+    """Repeats and absences by contents."""
+    pair = examination.logits
+    runs = Run(pair.candidate, "candidate"), Run(pair.reference, "reference")
+    return list(absences(match, runs, whole=False, by_id=False))
 
 
 def _tiered(exact: bool) -> Callable[..., Finding]:
@@ -325,7 +325,7 @@ def _order_before_alignment(examination: Examination) -> Examination:
         },
         view=_where(match),
     )
-    return examination.noted(finding)
+    return examination.found(examination.logits, finding)
 
 
 def _in_another_order(examination: Examination) -> float:

@@ -27,7 +27,10 @@ def which_documents(examination: Examination) -> Examination:
     if documents.assumed:  # nobody says which row is which note: their order is looked at first
         return examination
     whole = not examination.logits.difference.any()
-    findings = [*_other_ids(evidence, documents), *absences(documents.rows, evidence.whole, whole)]
+    findings = [
+        *_other_ids(evidence, documents),
+        *absences(documents.rows, evidence.whole, whole, documents.by == "id"),
+    ]
     if not any(documents.dropped):
         told = f"All {documents.matched:,} notes are in both runs, and each once."
         findings += [
@@ -103,13 +106,17 @@ def filled_rows(examination: Examination) -> Examination:
     return examination.found(pair.select(notes=~rows), finding)
 
 
-def absences(match: RowMatch, runs: tuple[Run, Run], whole: bool) -> Iterator[Finding]:
+def absences(match: RowMatch, runs: tuple[Run, Run], whole: bool, by_id: bool) -> Iterator[Finding]:
     """Findings on rows without a partner: repeats, fill, notes left out, other notes.
 
     Parameters
     ----------
     whole : bool
         Nothing else differs: then what stands in one run alone is the whole difference.
+    by_id : bool
+        Ids say which notes these are. Contents alone cannot tell another note from one that changed beyond recognition:
+        where both runs hold rows that the other has not, either is as probable if all partners are equal, and nothing is
+        said if they are only near.
     """
     sizes = runs[0].documents, runs[1].documents
     repeats = [np.flatnonzero(repeated >= 0) for repeated in match.repeats]
@@ -133,7 +140,7 @@ def absences(match: RowMatch, runs: tuple[Run, Run], whole: bool) -> Iterator[Fi
         share = 1.0 if whole else _share((extra[0], extra[1]), sizes)
         yield make("repeated_documents", " ".join(told), share, evidence=evidence)
     if len(alone[0]) or len(alone[1]):
-        yield _absent(match, alone, sizes, whole, make)
+        yield from _absent(match, alone, sizes, whole, by_id)
 
 
 def _maker(exact: bool) -> Callable[..., Finding]:
@@ -146,12 +153,8 @@ def _maker(exact: bool) -> Callable[..., Finding]:
 
 
 def _absent(
-    match: RowMatch,
-    alone: list[np.ndarray],
-    sizes: tuple[int, int],
-    whole: bool,
-    make: Callable[..., Finding],
-) -> Finding:
+    match: RowMatch, alone: list[np.ndarray], sizes: tuple[int, int], whole: bool, by_id: bool
+) -> Iterator[Finding]:
     counts = len(alone[0]), len(alone[1])
     share = 1.0 if whole else _share(counts, sizes)
     evidence = {"shared": len(match.rows), "only_candidate": counts[0], "only_reference": counts[1]}
@@ -160,9 +163,13 @@ def _absent(
             f"{count:,} of the {side}'s {size:,} notes are not in the other run ({placed(rows, size)})"
             for side, rows, count, size in zip(SIDES, alone, counts, sizes, strict=True)
         )
-        return make(
-            "different_documents", f"{told}. {len(match.rows):,} are compared.", share, evidence=evidence
-        )
+        told = f"{told}. {len(match.rows):,} are compared."
+        if by_id:
+            yield confirmed("different_documents", told, share, evidence=evidence)
+        elif match.exact:
+            told += " They are other notes, or the same ones changed beyond recognition: contents alone cannot tell."
+            yield judged("different_documents", 0.5, told, share, evidence=evidence)
+        return
     holder = int(counts[1] > 0)
     rows, size = alone[holder], sizes[holder]
     first = f" It holds the first {rows[0]:,}." if _block(rows) and rows[-1] == size - 1 and rows[0] else ""
@@ -170,7 +177,7 @@ def _absent(
         f"The {SIDES[1 - holder]} leaves out {placed(rows, size)} of the {SIDES[holder]}'s {size:,} notes.{first} All "
         f"{len(match.rows):,} notes that it holds are in the {SIDES[holder]}."
     )
-    return make("missing_documents", told, share, evidence={**evidence, "rows": rows[:100]})
+    yield _maker(match.exact)("missing_documents", told, share, evidence={**evidence, "rows": rows[:100]})
 
 
 def _repeats_told(side: str, run: Run, rows: np.ndarray, source: np.ndarray) -> str:
