@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shifamind_core.analysis.alignment import NothingInCommon, align, match_repeated
+from shifamind_core.analysis.alignment import NothingInCommon, align
+from shifamind_core.analysis.row_matching import match_repeated
 from shifamind_core.runs.run import Run
 from tests.support import strategies
 
@@ -105,7 +106,7 @@ def test_labels_that_differ_are_counted_and_kept():
 def test_nothing_in_common_is_one_clear_line():
     a = run([[1]], document_ids=ids(1), codes=("A",))
     with pytest.raises(NothingInCommon, match="share no document id") as refusal:
-        align(a, replace(a, document_ids=ids(2)))
+        align(a, run([[2]], document_ids=ids(2), codes=("A",)))
     assert refusal.value.what == "documents"
     with pytest.raises(NothingInCommon, match="share no code: 'A' … against 'B'"):
         align(a, replace(a, codes=("B",)))
