@@ -16,9 +16,9 @@ def level_of_policy(policy: str) -> Level | None:
     >>> [level_of_policy(name) for name in ("bf16-autocast", "emulated-tf32", "portable", "default")]
     ['bf16', 'tf32', 'fp32', None]
     """
-    for level in reversed(LEVELS):
-        if level in policy:
-            return level
+    found = next((level for level in reversed(LEVELS) if level in policy), None)
+    if found is not None:
+        return found
     return "fp32" if policy in ("portable", "bitwise", "fp64") else None
 
 
@@ -40,7 +40,7 @@ def level_of_manifest(manifest: Manifest) -> Level | None:
 
 def coarser(one: Level, other: Level) -> Level:
     """The coarser of two levels."""
-    return max(one, other, key=LEVELS.index)
+    return one if LEVELS.index(one) >= LEVELS.index(other) else other
 
 
 def level_of_difference(
@@ -61,17 +61,12 @@ def level_of_difference(
     levels = [level_of_manifest(run.manifest) for run in evidence.whole]
     if levels[0] is not None and levels[1] is not None:
         return coarser(levels[0], levels[1])
-    ladder = evidence.ladder
-    measured = {
-        level: [r.rms for r in ladder.rungs if r.rms is not None and level_of_policy(r.policy) == level]
-        for level in (LEVELS if ladder else ())
-    }
+    rungs = evidence.ladder.rungs if evidence.ladder else ()
     for level in LEVELS:
-        if measured.get(level):
-            reaches = max(measured[level]) >= rms
-        else:
-            sizes = sorted(others.get(level, ()))
-            reaches = bool(sizes) and sizes[len(sizes) // 2] >= size
-        if reaches:
+        measured = [
+            rung.rms for rung in rungs if rung.rms is not None and level_of_policy(rung.policy) == level
+        ]
+        sizes = sorted(others.get(level, ()))
+        if max(measured) >= rms if measured else bool(sizes) and sizes[len(sizes) // 2] >= size:
             return level
     return None

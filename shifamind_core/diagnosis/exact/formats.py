@@ -6,12 +6,12 @@ where chance is excluded (`SURE`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from shifamind_core.diagnosis.evidence.aligned_logits import Matrix
 from shifamind_core.runs.probability import FAR, NEAR, is_stand_in
@@ -129,6 +129,10 @@ class Stored:
         """Was anything rounded beyond the numbers that hold the scores?"""
         return self.scale == "probabilities" or CONTAINERS.get(self.format.kind) != self.unit_roundoff
 
+    def selected(self, notes: np.ndarray) -> "Stored":
+        """The same for some notes."""
+        return replace(self, logits=self.logits[notes], values=self.values[notes])
+
     def same_grid(self, other: "Stored") -> bool:
         """Were both written alike?"""
         return (self.scale, self.format) == (other.scale, other.format)
@@ -142,6 +146,18 @@ class Stored:
         if self.scale == "probabilities":
             return probability_slack(self.logits[notes], self.moved)
         return self.unit_roundoff * np.abs(self.logits[notes])
+
+    def on_scale(self, logits: np.ndarray) -> np.ndarray:
+        """Logits on the scale on which these were written."""
+        return logits if self.scale == "logits" else expit(logits)
+
+    def bounds(self, notes: np.ndarray | slice = slice(None)) -> tuple[Matrix, Matrix]:
+        """Between which logits each score lies, as far as its rounding and what holds it leave open."""
+        values, off = self.values[notes], self.half(notes) + self.slack(notes)
+        if self.scale == "logits":
+            return values - off, values + off
+        with np.errstate(divide="ignore"):
+            return logit(np.maximum(values - off, 0.0)), logit(np.minimum(values + off, 1.0))
 
 
 def unit_roundoff(values: np.ndarray) -> float:
@@ -182,6 +198,13 @@ def read(
     if scale == "logits":
         return Stored(logits, logits, "logits", form, eps, False, *ends)
     return Stored(logits, expit(logits), "probabilities", form, eps, from_probabilities, *ends)
+
+
+def plain(logits: Matrix) -> Stored:
+    """Scores taken as they stand, whatever they are called, and how they were written."""
+    eps = unit_roundoff(logits)
+    form = format_of(logits, slack=lambda x: eps * np.abs(x))
+    return Stored(logits, logits, "logits", form or Format("fp32" if eps == UNIT32 else "fp64"), eps)
 
 
 def probability_slack(logits: np.ndarray, moved: bool = True) -> np.ndarray:

@@ -1,6 +1,5 @@
 """One file holds the other's scores, rounded: decimals, significant digits, half precision, stand-ins for a stored 0 or 1."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,27 +73,24 @@ def stored_precision(examination: Examination) -> Examination:
     for place, side in enumerate(SIDES):
         if not stored[place].coarse or stored[0].same_grid(stored[1]):
             continue
-        ways = _rounded(pair, side, stored[place], stored[1 - place])
-        found = max(ways, key=lambda way: way.given, default=None)
+        found = _rounded(pair, side, stored[place], stored[1 - place])
         if found is not None and (found.exact or _rounding_and_noise(found)):
             return examination.found(_undone(pair, found), _finding(found, pair))
     return examination
 
 
-def _rounded(pair: Pair, side: Side, stored: Stored, other: Stored) -> Iterator[Rounded]:
-    """The run against the other one rounded to its format, in every way that a sample does not exclude."""
+def _rounded(pair: Pair, side: Side, stored: Stored, other: Stored) -> Rounded | None:
+    """The run against the other one rounded to its format, in the way that a sample bears out; `None` where it bears out none."""
     few = np.arange(0, pair.documents, max(1, pair.documents // SAMPLE))
     unit = stored.format.unit(stored.values[few])
-    for mode in MODES:
-        sample = _excess(stored, other, mode, few)[0]
-        if (np.abs(sample) <= unit).mean() < 1 - OTHER_THAN_ROUNDED:
-            continue
-        excess, beyond = _excess(stored, other, mode)
-        if pair.tolerance is not None:
-            excess[np.isinf(pair.tolerance)] = 0.0
-        yield Rounded(side, stored, mode, excess, beyond)
-        if not excess.any():
-            return
+    tried = {mode: _excess(stored, other, mode, few)[0] for mode in MODES}
+    mode = max(MODES, key=lambda mode: (tried[mode] == 0).mean())
+    if (np.abs(tried[mode]) <= unit).mean() < 1 - OTHER_THAN_ROUNDED:
+        return None
+    excess, beyond = _excess(stored, other, mode)
+    if pair.tolerance is not None:
+        excess[np.isinf(pair.tolerance)] = 0.0
+    return Rounded(side, stored, mode, excess, beyond)
 
 
 def _excess(
