@@ -16,9 +16,9 @@ def level_of_policy(policy: str) -> Level | None:
     >>> [level_of_policy(name) for name in ("bf16-autocast", "emulated-tf32", "portable", "default")]
     ['bf16', 'tf32', 'fp32', None]
     """
-    found = next((level for level in reversed(LEVELS) if level in policy), None)
-    if found is not None:
-        return found
+    for level in LEVELS[::-1]:
+        if policy.find(level) >= 0:
+            return level
     return "fp32" if policy in ("portable", "bitwise", "fp64") else None
 
 
@@ -58,9 +58,10 @@ def level_of_difference(
     others : mapping of level to sequence of float
         Relative sizes of that level's rounding, one a model.
     """
-    levels = [level_of_manifest(run.manifest) for run in evidence.whole]
-    if levels[0] is not None and levels[1] is not None:
-        return coarser(levels[0], levels[1])
+    candidate, reference = evidence.whole
+    mine, theirs = level_of_manifest(candidate.manifest), level_of_manifest(reference.manifest)
+    if mine is not None and theirs is not None:
+        return coarser(mine, theirs)
     rungs = evidence.ladder.rungs if evidence.ladder else ()
     for level in LEVELS:
         measured = [
