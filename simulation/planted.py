@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import expit, logit
 
-from shifamind_core.diagnosis.exact.labels import definitions, f1_at
+from shifamind_core.diagnosis.exact.labels import f1_at
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import Run
 
