@@ -12,8 +12,8 @@ from typing import Literal
 from shifamind_core.analysis.fingerprint import bitwise_verdict
 from shifamind_core.diagnosis.causes import CAUSES
 from shifamind_core.diagnosis.evidence.evidence import Evidence
-from shifamind_core.diagnosis.evidence.levels import Level, level_of_manifest
-from shifamind_core.diagnosis.evidence.reach import Sizes, largest_by_level
+from shifamind_core.diagnosis.evidence.levels import Level, Sizes, level_of_manifest
+from shifamind_core.diagnosis.evidence.reach import largest_by_level
 from shifamind_core.diagnosis.findings import Finding
 
 Verdict = Literal["confirmed", "likely", "possible", "unlikely", "ruled_out"]

@@ -1,9 +1,8 @@
 """How far rounding reaches: measured on this very model by its ladder, or on the models measured before."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.diagnosis.evidence.aligned_logits import Pair
@@ -16,9 +15,6 @@ from shifamind_core.diagnosis.evidence.levels import (
     level_of_policy,
 )
 from shifamind_core.diagnosis.evidence.prior import TRUST
-
-# Levels → one size a measured model: the largest that any of the levels gave on it, relative to its logits' spread.
-Sizes: TypeAlias = Callable[[Sequence[Level]], Sequence[float]]
 
 
 @dataclass(frozen=True)

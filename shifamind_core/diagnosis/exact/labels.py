@@ -1,6 +1,5 @@
 """Same logits, other score: labels that differ, and definitions of the metric that differ."""
 
-
 import numpy as np
 
 from shifamind_core.analysis.counts import counts_of_logits
