@@ -10,6 +10,7 @@ from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.evidence.levels import (
     LEVELS,
     Level,
+    Sizes,
     coarser,
     level_of_manifest,
     level_of_policy,
@@ -47,7 +48,10 @@ class Reach:
         rms = _rms_of(evidence.ladder, within)
         # Both runs may err, independently of each other.
         return cls(
-            None if rms is None else math.sqrt(2) * rms, largest_by_level(evidence.ladder), others, allowed
+            None if rms is None else math.sqrt(2) * rms,
+            largest_by_level(evidence.ladder),
+            sizes(within),
+            allowed,
         )
 
     @property

@@ -37,7 +37,6 @@ def order_of_rows_and_columns(examination: Examination) -> Examination:
     columns are looked for note by note, then by the values they hold in whatever order, and rows with either.
     """
     examination = _order_before_alignment(examination)
-    pair = examination.logits
     if examination.explained:
         told = "Every score equals the one at its own place."
         found = {finding.cause for finding in examination.findings}
