@@ -15,6 +15,7 @@ from shifamind_core.precision.policy import POLICIES
 from simulation.fleet import Subject, built, configuration, encoder_of, forward
 
 Level = Literal["fp32", "tf32", "fp16", "bf16"]
+OTHER_BATCH = 48  # notes
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 FORMATS: dict[str, Any] = {"tf32": "tf32", "fp16": "float16", "bf16": "bfloat16"}
 REAL = {
@@ -127,7 +128,7 @@ def other_batch(size: int) -> Callable[..., np.ndarray]:
 PLAIN = Arithmetic("fp32", "fp32", emulated("fp32"))
 EMULATED: tuple[Arithmetic, ...] = (
     Arithmetic("fp64", "fp32", fp64),
-    Arithmetic("fp32, batch of 7", "fp32", other_batch(7)),
+    Arithmetic(f"fp32, batch of {OTHER_BATCH}", "fp32", other_batch(OTHER_BATCH)),
     Arithmetic("fp32, eager", "fp32", eager),
     Arithmetic("tf32", "tf32", emulated("tf32")),
     Arithmetic("fp16 autocast", "fp16", emulated("fp16")),

@@ -32,7 +32,7 @@ LEAST_NOTES, LEAST_CODES = 60, 5  # of a part of a case
 PARTS = 0.5  # probability that a part of a case is measured, too
 DESCRIPTION = (
     "model", "family", "held_out", "recorded", "architecture", "fault", "strength", "cause", "alone", "twins", "level",
-    "part", "changed",
+    "nuisance", "floor", "loudest", "part", "changed",
 )  # fmt: skip
 
 
@@ -52,13 +52,14 @@ class Order:
 def rows_of(subject: Any, order: Order, pairs: "Pairs | None") -> Iterator[dict[str, Any]]:
     """Measure every case, whole, and of some a part: fewer notes, fewer codes."""
     from shifamind_core.diagnosis.evidence.features import measure
-    from simulation.faults import planted
+    from simulation.faults import planted, under
     from simulation.fleet import forward
 
     plan = subject.plan
     reference = forward(subject)
     counts = subject.sample.notes.lengths + 2
     rng = np.random.default_rng([order.seed, plan.number])
+    floors = {"": -9.0}
     if pairs is not None:
         pairs.start(reference, counts, subject.sample.labels)
     for number, case in enumerate(planted(subject, reference, order.seed + plan.number)):
@@ -66,6 +67,8 @@ def rows_of(subject: Any, order: Order, pairs: "Pairs | None") -> Iterator[dict[
             return
         theirs = reference if case.reference is None else case.reference
         lengths = None if case.cause == "different_documents" else counts[: len(theirs)]
+        if case.nuisance not in floors:
+            floors[case.nuisance] = _loudest(under(subject, case.nuisance) - reference, reference)
         described = {
             "model": plan.name,
             "family": plan.family,
@@ -78,6 +81,9 @@ def rows_of(subject: Any, order: Order, pairs: "Pairs | None") -> Iterator[dict[
             "alone": case.alone or case.cause,
             "twins": ",".join(case.twins),
             "level": case.level,
+            "nuisance": case.nuisance,
+            "floor": floors[case.nuisance],
+            "loudest": _loudest(case.candidate - theirs, theirs, case.other_tokens),
         }
         pair = case.candidate.astype(np.float64), theirs.astype(np.float64)
         changed = float((np.abs(pair[0] - pair[1]).max(axis=1) > 1e-4 * pair[1].std()).mean())
@@ -90,6 +96,13 @@ def rows_of(subject: Any, order: Order, pairs: "Pairs | None") -> Iterator[dict[
             if (part[0] != part[1]).any():
                 measured = measure(part[0], part[1], None if lengths is None else lengths[rows])
                 yield {**described, "part": f"{len(rows)} × {len(columns)}", "changed": changed, **measured}
+
+
+def _loudest(difference: np.ndarray, reference: np.ndarray, notes: np.ndarray | None = None) -> float:
+    """Root mean square relative difference (log10) in the notes concerned, or in the code that changed most."""
+    squares = (difference / np.maximum(reference.std(axis=0), 1e-12)) ** 2
+    concerned = squares[notes] if notes is not None and notes.any() else squares
+    return float(np.log10(np.sqrt(max(concerned.mean(), squares.mean(axis=0).max(), 1e-18))))
 
 
 def _part(rng: np.random.Generator, notes: int, codes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +166,7 @@ def work(names: Any, order: Order) -> None:
     every = {plan.name: plan for plan in plans()}
     while time.time() < order.until:
         try:
-            name = names.get(timeout=1)
+            name = names.get(timeout=5)
         except queue.Empty:
             return
         found, pairs, started = [], Pairs() if every[name].held_out else None, time.time()
@@ -223,7 +236,11 @@ def gather(order: Order, names: list[str], seconds: float) -> pd.DataFrame:
         if (path := parts / f"{name}.failed").exists()
     }
     unfinished = [name for name in names if (parts / f"{name}.started").exists()]
-    never = [name for name in names if not any((parts / f"{name}{s}").exists() for s in (".pkl", ".failed", ".started"))]
+    never = [
+        name
+        for name in names
+        if not any((parts / f"{name}{s}").exists() for s in (".pkl", ".failed", ".started"))
+    ]
     _bundle(order.out, [parts / f"{name}.npz" for name in names])
     import torch
 
@@ -254,10 +271,14 @@ def _bundle(out: Path, files: list[Path]) -> None:
     turns = sorted(
         ((float(rng.random()), name, index) for name, items in cases.items() for index in range(len(items)))
     )
-    used = sum(file[key].nbytes for file in opened.values() for key in ("reference", "token_counts", "labels"))
+    used = sum(
+        file[key].nbytes for file in opened.values() for key in ("reference", "token_counts", "labels")
+    )
     for _, name, index in turns:
         case = cases[name][index]
-        arrays = [key for key in opened[name].files if key == case["key"] or key.startswith(f"{case['key']}-")]
+        arrays = [
+            key for key in opened[name].files if key == case["key"] or key.startswith(f"{case['key']}-")
+        ]
         size = sum(opened[name][key].nbytes for key in arrays) + 500
         if used + size <= budget:
             used += size
@@ -266,7 +287,9 @@ def _bundle(out: Path, files: list[Path]) -> None:
     sizes = [0] * PAIR_FILES
     for name, items in sorted(kept.items(), key=lambda item: -len(item[1])):
         shared = ("reference", "token_counts", "labels")
-        arrays = {f"{name}/{key}": opened[name][key] for key in (*shared, *(k for c in items for k in c["arrays"]))}
+        arrays = {
+            f"{name}/{key}": opened[name][key] for key in (*shared, *(k for c in items for k in c["arrays"]))
+        }
         arrays[f"{name}/cases"] = np.array(json.dumps(items))
         target = int(np.argmin(sizes))
         bundles[target] |= arrays
@@ -282,7 +305,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--pretrained", type=Path, help="folder written by simulation.pretrained")
-    parser.add_argument("--minutes", type=float, default=8.0, help="for everything; what is done by then is kept")
+    parser.add_argument(
+        "--minutes", type=float, default=8.0, help="for everything; what is done by then is kept"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--models", type=int, help="every so many-th only, so that this many are made")
     parser.add_argument("--only", nargs="*", help="names of models")

@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 from torch import nn
 
 from simulation import notes as texts
-from simulation.arithmetic import EMULATED, PLAIN, Arithmetic, emulated, recorded
+from simulation.arithmetic import EMULATED, OTHER_BATCH, PLAIN, Arithmetic, emulated, recorded
 from simulation.fleet import Feeding, Subject, built, encoder_of, fine_tuned, forward, state_of
 from simulation.notes import Notes
 
@@ -37,6 +37,7 @@ class Case:
     other_tokens : bool [notes], notes whose token ids differ
     fields : manifest fields in which the runs would differ, with the candidate's value
     recorded : by this machine's own arithmetic, and so for testing alone
+    nuisance : rounding or storage that came on top (`NUISANCES`)
     """
 
     fault: str
@@ -50,6 +51,7 @@ class Case:
     other_tokens: np.ndarray | None = None
     fields: tuple[tuple[str, object], ...] = ()
     recorded: bool = False
+    nuisance: str = ""
 
 
 Planter = Callable[[Subject, np.ndarray, np.random.Generator], Iterator[Case]]
@@ -78,11 +80,19 @@ def plant_numerics(subject: Subject, reference: np.ndarray, rng: np.random.Gener
         (one, logits), (other, theirs) = made[first], made[second]
         coarser = max(one, other, key=lambda a: ("fp32", "tf32", "fp16", "bf16").index(a.level))
         yield replace(_rounding(coarser, logits), fault=f"{one.name} against {other.name}", reference=theirs)
-    yield replace(_rounding(made[5][0], made[5][1]), fault="bf16 autocast, other batch", reference=EMULATED[5].run(subject, batch=7))
+    yield replace(
+        _rounding(made[5][0], made[5][1]),
+        fault="bf16 autocast, other batch",
+        reference=EMULATED[5].run(subject, batch=OTHER_BATCH),
+    )
     for index, stored in ((3, "fp16"), (10, "bf16"), (11, "fp16")):
         arithmetic, logits = made[index]
         coarse = "bf16" if stored == "bf16" else arithmetic.level
-        yield replace(_rounding(arithmetic, _stored(logits, stored)), fault=f"{arithmetic.name}, stored in {stored}", level=coarse)
+        yield replace(
+            _rounding(arithmetic, _stored(logits, stored)),
+            fault=f"{arithmetic.name}, stored in {stored}",
+            level=coarse,
+        )
     yield replace(_rounding(made[3][0], _by_probability(made[3][1])), fault="tf32, by way of probabilities")
     for arithmetic in recorded(subject):
         yield replace(_rounding(arithmetic, arithmetic.run(subject)), recorded=True)
@@ -105,15 +115,16 @@ def _by_probability(logits: np.ndarray) -> np.ndarray:
     return logit(np.clip(probability, 1e-30, 1 - 6e-8)).astype(np.float32)
 
 
+FLOORS = ("", "batch", "tf32", "bf16")
 NUISANCES = ("", "", "", "tf32", "bf16", "fp16", "store fp16", "store bf16", "probability", "batch")
 
 
-def _under(subject: Subject, nuisance: str, model: nn.Module | None = None, **keywords: object) -> np.ndarray:
+def under(subject: Subject, nuisance: str, model: nn.Module | None = None, **keywords: object) -> np.ndarray:
     """A faulty run in the arithmetic, or the storage, that happens to be its own."""
     if nuisance in ("tf32", "bf16", "fp16"):
         return emulated(nuisance)(subject, model, **keywords)  # type: ignore[arg-type]
     if nuisance == "batch":
-        return forward(subject, model, **{**keywords, "batch": 7})  # type: ignore[arg-type]
+        return forward(subject, model, **{**keywords, "batch": OTHER_BATCH})  # type: ignore[arg-type]
     logits = PLAIN.run(subject, model, **keywords)
     if nuisance.startswith("store"):
         return _stored(logits, nuisance.split()[1])
@@ -124,10 +135,6 @@ def _drawn(rng: np.random.Generator) -> str:
     return str(rng.choice(NUISANCES))
 
 
-def _told(fault: str, nuisance: str) -> str:
-    return f"{fault} ({nuisance})" if nuisance else fault
-
-
 # Dropout
 
 
@@ -135,8 +142,8 @@ def plant_dropout(subject: Subject, reference: np.ndarray, rng: np.random.Genera
     """Left on: everywhere, in attention or elsewhere alone, on one side or on both."""
     for rate in (0.01, 0.02, 0.05, 0.1, 0.1, 0.15, 0.2, 0.3, 0.5):
         nuisance = _drawn(rng)
-        logits = _under(subject, nuisance, with_dropout(subject, rate, _seed(rng)))
-        yield Case(_told("dropout", nuisance), rate, "dropout_active", logits)
+        logits = under(subject, nuisance, with_dropout(subject, rate, _seed(rng)))
+        yield Case("dropout", rate, "dropout_active", logits, nuisance=nuisance)
     rate = _loguniform(rng, 0.02, 0.3)
     for part in ("attention", "output"):
         noisy = forward(subject, with_dropout(subject, rate, _seed(rng), part))
@@ -176,7 +183,9 @@ def plant_text(subject: Subject, reference: np.ndarray, rng: np.random.Generator
     for share in (_loguniform(rng, 0.003, 0.03), _loguniform(rng, 0.03, 0.5)):
         lost = rng.random(notes.ids.shape) > share
         yield _input(subject, "tokens lost", share, texts.kept(notes, lost), _drawn(rng))
-        unknown = Notes(np.where((rng.random(notes.ids.shape) < share) & (notes.ids > 0), 1, notes.ids), notes.lengths)
+        unknown = Notes(
+            np.where((rng.random(notes.ids.shape) < share) & (notes.ids > 0), 1, notes.ids), notes.lengths
+        )
         yield _input(subject, "unknown tokens", share, unknown, _drawn(rng))
     every = int(_loguniform(rng, 5, 60))
     token = int(rng.integers(6, vocabulary))
@@ -206,9 +215,20 @@ def plant_feeding(subject: Subject, reference: np.ndarray, rng: np.random.Genera
     )  # fmt: skip
     tail = int(rng.uniform(0.1, 0.7) * room)
     both = texts.head_and_tail(notes, room, tail)
-    yield _by_length(subject, "head and tail", tail / room, feeding, notes.lengths > room, _drawn(rng), notes=both)
+    yield _by_length(
+        subject, "head and tail", tail / room, feeding, notes.lengths > room, _drawn(rng), notes=both
+    )
     padded = notes.lengths < room
-    case = _input(subject, "mask ignored", 0, notes, _drawn(rng), replace(feeding, mask=False), padded, fields=(("tokenization.attention_mask", "ignored"),))
+    case = _input(
+        subject,
+        "mask ignored",
+        0,
+        notes,
+        _drawn(rng),
+        replace(feeding, mask=False),
+        padded,
+        fields=(("tokenization.attention_mask", "ignored"),),
+    )
     yield replace(case, cause="padding", alone="input_changed", other_tokens=np.zeros(len(notes), bool))
     if subject.plan.architecture == "concept_attention":
         for fault, other in (
@@ -217,12 +237,29 @@ def plant_feeding(subject: Subject, reference: np.ndarray, rng: np.random.Genera
             ("padding to the longest, sorted", replace(feeding, longest=16, sort=True)),
         ):
             few = texts.Notes(notes.ids[:400], notes.lengths[:400]) if other.longest == 1 else notes
-            case = _input(subject, fault, 0, few, "", other, padded[: len(few)], fields=(("tokenization.padding", "longest"),))
+            case = _input(
+                subject,
+                fault,
+                0,
+                few,
+                "",
+                other,
+                padded[: len(few)],
+                fields=(("tokenization.padding", "longest"),),
+            )
             yield replace(
                 case, cause="padding", alone="input_changed", reference=reference[: len(few)],
                 other_tokens=np.zeros(len(few), bool),
             )  # fmt: skip
-    bare = _input(subject, "no special tokens", 0, notes, _drawn(rng), replace(feeding, special=False), fields=(("tokenization.special_tokens", False),))
+    bare = _input(
+        subject,
+        "no special tokens",
+        0,
+        notes,
+        _drawn(rng),
+        replace(feeding, special=False),
+        fields=(("tokenization.special_tokens", False),),
+    )
     yield replace(bare, twins=("weights_changed",))
     if subject.plan.architecture == "bert":
         ones = _input(subject, "segments of ones", 0, notes, _drawn(rng), replace(feeding, segment=1))
@@ -247,10 +284,10 @@ def _input(
     """Notes read otherwise. Where that concerns few of them, "few notes" is what it is called."""
     if changed is None:
         changed = _differ(subject.sample.notes, notes, (feeding or subject.feeding).max_length)
-    logits = _under(subject, nuisance, notes=notes, feeding=feeding)
+    logits = under(subject, nuisance, notes=notes, feeding=feeding)
     cause, twins = _called(float(changed.mean()))
     return Case(
-        _told(fault, nuisance), strength, cause, logits, cause, twins, other_tokens=changed, fields=fields
+        fault, strength, cause, logits, cause, twins, other_tokens=changed, fields=fields, nuisance=nuisance
     )
 
 
@@ -263,7 +300,9 @@ def _called(share: float) -> tuple[str, tuple[str, ...]]:
 
 def _differ(notes: Notes, other: Notes, room: int) -> np.ndarray:
     width = min(room, max(notes.ids.shape[1], other.ids.shape[1]))
-    first, second = (np.pad(n.ids, ((0, 0), (0, max(0, width - n.ids.shape[1]))))[:, :width] for n in (notes, other))
+    first, second = (
+        np.pad(n.ids, ((0, 0), (0, max(0, width - n.ids.shape[1]))))[:, :width] for n in (notes, other)
+    )
     return (first != second).any(axis=1)
 
 
@@ -278,13 +317,13 @@ def _by_length(
     fields: tuple[tuple[str, object], ...] = (),
 ) -> Case:
     """Only notes beyond a limit change: with lengths that is a cause of its own, without them it is other input."""
-    logits = _under(subject, nuisance, notes=notes, feeding=feeding)
+    logits = under(subject, nuisance, notes=notes, feeding=feeding)
     alone, twins = _called(float(changed.mean()))
     seen = 0.01 < changed.mean() < 0.98
     cause = "max_length" if seen else alone
     more = ("input_changed", "few_documents_changed") if not seen or changed.mean() < 0.03 else ()
     return Case(
-        _told(fault, nuisance), strength, cause, logits, alone, (*twins, *more), other_tokens=changed, fields=fields
+        fault, strength, cause, logits, alone, (*twins, *more), other_tokens=changed, fields=fields, nuisance=nuisance
     )  # fmt: skip
 
 
@@ -300,8 +339,8 @@ def plant_noise(subject: Subject, reference: np.ndarray, rng: np.random.Generato
         size = _loguniform(rng, low, high)
         where = {"": "all weights", subject.encoder: "the encoder", subject.head: "the head"}[part]
         nuisance = _drawn(rng)
-        logits = _under(subject, nuisance, perturbed(subject, size, _seed(rng), part))
-        yield _weights(_told(f"noise on {where}", nuisance), size, logits)
+        logits = under(subject, nuisance, perturbed(subject, size, _seed(rng), part))
+        yield _weights(f"noise on {where}", size, logits, nuisance=nuisance)
     for share in (0.05, 0.3):
         yield _weights("pruned", share, forward(subject, pruned(subject, share)))
 
@@ -312,13 +351,15 @@ def plant_training(subject: Subject, reference: np.ndarray, rng: np.random.Gener
     for name, state in subject.snapshots.items():
         if name.startswith("at"):
             nuisance = _drawn(rng)
-            logits = _under(subject, nuisance, subject.variant(state))
-            yield _weights(_told(f"weights {name} of training", nuisance), 0.0, logits)
+            logits = under(subject, nuisance, subject.variant(state))
+            yield _weights(f"weights {name} of training", 0.0, logits, nuisance=nuisance)
     for steps, factor in ((1, 0.1), (3, 0.3), (10, 0.1), (20, 0.3), (50, 0.3), (100, 1.0)):
         model = copy.deepcopy(subject.model)
         fine_tuned(subject, model, subject.training, steps, factor * rate, _seed(rng), constant=True)
         nuisance = _drawn(rng)
-        yield _weights(_told(f"{steps} steps more", nuisance), factor * rate, _under(subject, nuisance, model))
+        yield _weights(
+            f"{steps} steps more", factor * rate, under(subject, nuisance, model), nuisance=nuisance
+        )
     for steps, factor in ((10, 0.3), (60, 0.5)):
         model = copy.deepcopy(subject.model)
         fine_tuned(subject, model, subject.others, steps, factor * rate, _seed(rng), constant=True)
@@ -333,17 +374,33 @@ def plant_training(subject: Subject, reference: np.ndarray, rng: np.random.Gener
         fine_tuned(subject, model, subject.training, subject.plan.steps, subject.plan.rate, _seed(rng))
         yield _weights("another seed from the same start", 0.0, forward(subject, model))
         longer = subject.variant(subject.snapshots["before"])
-        fine_tuned(subject, longer, subject.training, int(1.5 * subject.plan.steps), subject.plan.rate, subject.plan.number)
+        fine_tuned(
+            subject,
+            longer,
+            subject.training,
+            int(1.5 * subject.plan.steps),
+            subject.plan.rate,
+            subject.plan.number,
+        )
         yield _weights("trained half as long again", 0.5, forward(subject, longer))
 
 
 def plant_loading(subject: Subject, reference: np.ndarray, rng: np.random.Generator) -> Iterator[Case]:
     """Weights that were never loaded: of one layer, the head, the encoder."""
-    layers = sorted({name for name, _ in subject.model.named_modules() if name.split(".")[-1].isdigit() and ("encoder.layer" in name or "transformer.layer" in name)})
+    layers = sorted(
+        {
+            name
+            for name, _ in subject.model.named_modules()
+            if name.split(".")[-1].isdigit() and ("encoder.layer" in name or "transformer.layer" in name)
+        }
+    )
     used = layers[:-1] if subject.plan.architecture == "concept_attention" and len(layers) > 1 else layers
     for layer in {used[-1], used[0]}:
         model = reinitialised(subject, layer, _seed(rng))
-        yield _weights(f"{layer.split('.')[-1]}th layer not loaded", 0.0, _under(subject, _drawn(rng), model), ("encoder_not_loaded",))
+        nuisance = _drawn(rng)
+        yield _weights(
+            f"layer {layer.split('.')[-1]} not loaded", 0.0, under(subject, nuisance, model), ("encoder_not_loaded",), nuisance
+        )  # fmt: skip
     norms = copy.deepcopy(subject.model)
     for name, module in norms.named_modules():
         if isinstance(module, nn.LayerNorm) and "layer." in name:
@@ -353,15 +410,28 @@ def plant_loading(subject: Subject, reference: np.ndarray, rng: np.random.Genera
     for spread in (0.02, subject.plan.hidden**-0.5, 0.1):
         nuisance = _drawn(rng)
         model = reinitialised(subject, subject.head, _seed(rng), spread)
-        yield Case(_told("head not loaded", nuisance), spread, "head_not_loaded", _under(subject, nuisance, model))
+        yield Case(
+            "head not loaded", spread, "head_not_loaded", under(subject, nuisance, model), nuisance=nuisance
+        )
     fresh = built(subject.plan, encoder_of(subject.model).config).to(subject.device)  # type: ignore[arg-type]
     inner = {n: v for n, v in subject.model.state_dict().items() if n.startswith(f"{subject.encoder}.")}
     everything = {**fresh.state_dict(), **inner}
-    yield Case("all but the encoder not loaded", 0.0, "head_not_loaded", forward(subject, subject.variant(everything)))
+    yield Case(
+        "all but the encoder not loaded",
+        0.0,
+        "head_not_loaded",
+        forward(subject, subject.variant(everything)),
+    )
     for spread in (0.02, 0.02, 0.05):
         nuisance = _drawn(rng)
         model = reinitialised(subject, subject.encoder, _seed(rng), spread)
-        yield Case(_told("encoder not loaded", nuisance), spread, "encoder_not_loaded", _under(subject, nuisance, model))
+        yield Case(
+            "encoder not loaded",
+            spread,
+            "encoder_not_loaded",
+            under(subject, nuisance, model),
+            nuisance=nuisance,
+        )
     before = subject.snapshots["before"]
     if subject.plan.pretraining or subject.plan.encoder:
         base = {**state_of(subject.model), **{n: v for n, v in before.items() if n in inner}}
@@ -407,8 +477,10 @@ def reinitialised(subject: Subject, part: str, seed: int, spread: float = 0.02) 
     return model
 
 
-def _weights(fault: str, strength: float, logits: np.ndarray, twins: tuple[str, ...] = ()) -> Case:
-    return Case(fault, strength, "weights_changed", logits, twins=twins, fields=WEIGHTS)
+def _weights(
+    fault: str, strength: float, logits: np.ndarray, twins: tuple[str, ...] = (), nuisance: str = ""
+) -> Case:
+    return Case(fault, strength, "weights_changed", logits, twins=twins, fields=WEIGHTS, nuisance=nuisance)
 
 
 # Output
@@ -421,12 +493,14 @@ def plant_few_notes(subject: Subject, reference: np.ndarray, rng: np.random.Gene
     for share in (0.002, 0.01, 0.03, 0.1, 0.2):
         count = max(2, int(share * len(notes)))
         rows = rng.choice(len(notes), count, replace=False)
-        floor = _floor(subject, reference, rng)
+        nuisance = str(rng.choice(FLOORS))
+        floor = np.array(under(subject, nuisance), np.float32)
         which = int(rng.integers(3))
         values = (
             forms[rows],
             rng.permutation(reference)[:count],
-            reference[rows] + rng.standard_normal((count, reference.shape[1])) * _loguniform(rng, 0.1, 1) * reference.std(),
+            reference[rows]
+            + rng.standard_normal((count, reference.shape[1])) * _loguniform(rng, 0.1, 1) * reference.std(),
         )[which]
         logits = floor.copy()
         logits[rows] = values
@@ -434,15 +508,9 @@ def plant_few_notes(subject: Subject, reference: np.ndarray, rng: np.random.Gene
         changed = np.zeros(len(notes), bool)
         changed[rows] = True
         yield Case(
-            f"few notes: {fault}", share, "few_documents_changed", logits, twins=("input_changed",), other_tokens=changed
+            f"few notes: {fault}", share, "few_documents_changed", logits, twins=("input_changed",), other_tokens=changed,
+            nuisance=nuisance,
         )  # fmt: skip
-
-
-def _floor(subject: Subject, reference: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    level = str(rng.choice(["same", "batch", "tf32", "bf16"]))
-    if level == "same":
-        return reference.astype(np.float32).copy()
-    return np.array(_under(subject, level))
 
 
 def plant_few_codes(subject: Subject, reference: np.ndarray, rng: np.random.Generator) -> Iterator[Case]:
@@ -451,7 +519,8 @@ def plant_few_codes(subject: Subject, reference: np.ndarray, rng: np.random.Gene
     for share in (0.02, 0.06, 0.12, 0.2, 0.3):
         count = max(1, min(int(share * codes), codes - 2))
         columns = rng.choice(codes, count, replace=False)
-        floor = _floor(subject, reference, rng)
+        nuisance = str(rng.choice(FLOORS))
+        floor = np.array(under(subject, nuisance), np.float32)
         logits = floor.copy()
         which = int(rng.integers(4))
         own = floor[:, columns]
@@ -464,7 +533,7 @@ def plant_few_codes(subject: Subject, reference: np.ndarray, rng: np.random.Gene
             own * rng.uniform(0.5, 1.6, count) + rng.standard_normal(count) * size,
         )[which]
         fault = ("other heads", "noise", "shifted", "rescaled")[which]
-        yield Case(f"few codes: {fault}", share, "few_codes_changed", logits)
+        yield Case(f"few codes: {fault}", share, "few_codes_changed", logits, nuisance=nuisance)
 
 
 def plant_calibration(subject: Subject, reference: np.ndarray, rng: np.random.Generator) -> Iterator[Case]:
@@ -472,8 +541,8 @@ def plant_calibration(subject: Subject, reference: np.ndarray, rng: np.random.Ge
     codes = reference.shape[1]
     spread = float(reference.std())
     for _ in range(8):
-        level = str(rng.choice(["tf32", "bf16", "fp16", "batch", "store bf16", "store fp16"]))
-        logits = np.asarray(_under(subject, level), np.float64)
+        nuisance = str(rng.choice(["tf32", "bf16", "fp16", "batch", "store bf16", "store fp16"]))
+        logits = np.asarray(under(subject, nuisance), np.float64)
         which = int(rng.integers(5))
         size = _loguniform(rng, 0.05, 1.0) * float(rng.choice([-1, 1]))
         mapped = (
@@ -484,22 +553,31 @@ def plant_calibration(subject: Subject, reference: np.ndarray, rng: np.random.Ge
             3 * spread * np.tanh(logits / (3 * spread)),
         )[which]
         fault = ("shift", "temperature", "temperature and shift", "affine a code", "soft clipping")[which]
-        yield Case(f"{fault} ({level})", abs(size), "calibration_shift", mapped.astype(np.float32))
+        yield Case(fault, abs(size), "calibration_shift", mapped.astype(np.float32), nuisance=nuisance)
     head = copy.deepcopy(subject.model)
     layer = head.get_submodule(subject.head)
     layer.bias.data += 0.5 * spread * torch.randn_like(layer.bias)  # type: ignore[operator,union-attr]
-    yield Case("other biases of the head (bf16)", 0.5, "calibration_shift", _under(subject, "bf16", head), twins=("weights_changed",), fields=WEIGHTS)
+    yield Case(
+        "other biases of the head", 0.5, "calibration_shift", under(subject, "bf16", head), twins=("weights_changed",),
+        fields=WEIGHTS, nuisance="bf16",
+    )  # fmt: skip
 
 
 def plant_other_notes(subject: Subject, reference: np.ndarray, rng: np.random.Generator) -> Iterator[Case]:
     """Other notes of the same kind, without ids to tell."""
     others = subject.others.notes
     for nuisance in ("", "bf16"):
-        yield Case(_told("other notes", nuisance), 0.0, "different_documents", _under(subject, nuisance, notes=others), other_tokens=np.ones(len(others), bool))
+        yield Case(
+            "other notes", 0.0, "different_documents", under(subject, nuisance, notes=others),
+            other_tokens=np.ones(len(others), bool), nuisance=nuisance,
+        )  # fmt: skip
     rows = rng.permutation(len(reference))
     half = len(rows) // 2
     if half >= 50:
-        yield Case("the other half of the notes", 0.0, "different_documents", reference[rows[:half]], reference=reference[rows[half : 2 * half]], other_tokens=np.ones(half, bool))
+        yield Case(
+            "the other half of the notes", 0.0, "different_documents", reference[rows[:half]],
+            reference=reference[rows[half : 2 * half]], other_tokens=np.ones(half, bool),
+        )  # fmt: skip
 
 
 PLANTERS: tuple[Planter, ...] = (
@@ -521,7 +599,8 @@ PLANTERS: tuple[Planter, ...] = (
 def planted(subject: Subject, reference: np.ndarray, seed: int) -> Iterator[Case]:
     """Every fault, in an order in which a cut leaves some of every kind; none that changed nothing."""
     streams = [
-        planter(subject, reference, np.random.default_rng([seed, number])) for number, planter in enumerate(PLANTERS)
+        planter(subject, reference, np.random.default_rng([seed, number]))
+        for number, planter in enumerate(PLANTERS)
     ]
     while streams:
         left = []
@@ -531,6 +610,10 @@ def planted(subject: Subject, reference: np.ndarray, seed: int) -> Iterator[Case
                 continue
             left.append(stream)
             theirs = reference if case.reference is None else case.reference
-            if np.isfinite(case.candidate).all() and np.isfinite(theirs).all() and (case.candidate != theirs).any():
+            if (
+                np.isfinite(case.candidate).all()
+                and np.isfinite(theirs).all()
+                and (case.candidate != theirs).any()
+            ):
                 yield case
         streams = left

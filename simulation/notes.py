@@ -147,9 +147,7 @@ def write(world: World, count: int, seed: int) -> Sample:
     own = rng.integers(0, world.topics, (count, 4))
     for column in range(2):
         place = rng.integers(0, world.codes, count)
-        own[:, column] = np.where(
-            labels[np.arange(count), place], topic_of[place], own[:, column]
-        )
+        own[:, column] = np.where(labels[np.arange(count), place], topic_of[place], own[:, column])
     inside = rng.random((count, width)) < 0.3
     which = np.take_along_axis(own, rng.integers(0, 4, (count, width)), axis=1)
     rank = np.minimum(rng.geometric(0.08, (count, width)) - 1, topics.shape[1] - 1)

@@ -69,7 +69,9 @@ def load(plan: Plan, folder: Path | None) -> Start:
         config = BertConfig.from_dict(json.loads((folder / "minilm.json").read_text()))
         state = {name: tensor.float() for name, tensor in load_file(folder / "minilm.safetensors").items()}
         with np.load(folder / "minilm.npz") as file:
-            words = {name: file[name] for name in ("lower", "lower_lengths", "cased", "cased_lengths", "special")}
+            words = {
+                name: file[name] for name in ("lower", "lower_lengths", "cased", "cased_lengths", "special")
+            }
             codes = file["labels"]
     rng = np.random.default_rng(plan.number)
     rows = rng.permutation(len(codes))
@@ -166,7 +168,9 @@ def pack(folder: Path) -> None:
     }
     weights[EMBEDDINGS] = weights[EMBEDDINGS][torch.from_numpy(kept)]
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.half().contiguous() for name, tensor in weights.items()}, folder / "minilm.safetensors")
+    save_file(
+        {name: tensor.half().contiguous() for name, tensor in weights.items()}, folder / "minilm.safetensors"
+    )
     np.savez_compressed(folder / "minilm.npz", labels=_labels(made), **words)
     config = json.loads((source / "config.json").read_text()) | {"vocab_size": len(kept)}
     (folder / "minilm.json").write_text(json.dumps(config))

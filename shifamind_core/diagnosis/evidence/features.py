@@ -57,7 +57,9 @@ def measure(
     found = {}
     for feature in FEATURES:
         value = float(feature.of(measured))
-        found[feature.name] = min(max(value, feature.low), feature.high) if np.isfinite(value) else feature.low
+        found[feature.name] = (
+            min(max(value, feature.low), feature.high) if np.isfinite(value) else feature.low
+        )
     return found
 
 
@@ -490,7 +492,13 @@ def _mean(name: str) -> Callable[[_Measured], float]:
 FEATURES: tuple[Feature, ...] = (
     Feature("notes", "How many notes (log10).", 0, 6, lambda p: np.log10(p.notes)),
     Feature("codes", "How many codes (log10).", 0, 4, lambda p: np.log10(p.codes)),
-    Feature("coherence", "How well a run's codes predict each other (share of variance).", 0, 1, lambda p: p.coherence),
+    Feature(
+        "coherence",
+        "How well a run's codes predict each other (share of variance).",
+        0,
+        1,
+        lambda p: p.coherence,
+    ),
     Feature(
         "size",
         "Root mean square difference over the standard deviation of a code's logits (log10).",
@@ -519,12 +527,38 @@ FEATURES: tuple[Feature, ...] = (
         6,
         lambda p: _log10(_unscaled(p), TINY) - _log10(float(np.sqrt(2 * np.median(p.rank_apart))), TINY),
     ),
-    Feature("correlation", "Median correlation of a code with itself.", -1, 1, lambda p: 1 - np.median(p.apart)),
+    Feature(
+        "correlation", "Median correlation of a code with itself.", -1, 1, lambda p: 1 - np.median(p.apart)
+    ),
     Feature("offset", "Mean change of a code over its root mean square change (median).", 0, 1, _offset),
-    Feature("bias", "Mean change of a code in standard errors (median, log10).", -2, 5, lambda p: _log10(_bias(p), 0.01)),
-    Feature("population", "Mean change of a code in its standard deviations (median, log10).", -9, 3, lambda p: _log10(_population(p), TINY)),
-    Feature("factor", "Ratio of the runs' standard deviations (median, size of its log).", 0, 8, lambda p: abs(np.median(p.log_factors))),
-    Feature("added", "Growth of the spread over loss of correlation: 1 where one run adds noise, 0 where neither does.", 0, 3, _added),
+    Feature(
+        "bias",
+        "Mean change of a code in standard errors (median, log10).",
+        -2,
+        5,
+        lambda p: _log10(_bias(p), 0.01),
+    ),
+    Feature(
+        "population",
+        "Mean change of a code in its standard deviations (median, log10).",
+        -9,
+        3,
+        lambda p: _log10(_population(p), TINY),
+    ),
+    Feature(
+        "factor",
+        "Ratio of the runs' standard deviations (median, size of its log).",
+        0,
+        8,
+        lambda p: abs(np.median(p.log_factors)),
+    ),
+    Feature(
+        "added",
+        "Growth of the spread over loss of correlation: 1 where one run adds noise, 0 where neither does.",
+        0,
+        3,
+        _added,
+    ),
     Feature(
         "slope_spread",
         "How unequal the codes' slopes are, over what straight lines leave (log10).",
@@ -552,35 +586,108 @@ FEATURES: tuple[Feature, ...] = (
         0,
         10,
         lambda p: _lawful(
-            min(_predicted_share(p.change - p.change.mean(axis=0), axes) for axes in p.directions), p.coherence
+            min(_predicted_share(p.change - p.change.mean(axis=0), axes) for axes in p.directions),
+            p.coherence,
         ),
     ),
-    Feature("smooth", "Share of what straight lines leave that is a smooth function of the note's logits.", 0, 1, _least("smooth")),
-    Feature("evenness", "Directions that the change spreads over, against those of the logits (log10).", -2, 2, lambda p: _log10(_mean("evenness")(p), 0.01)),
-    Feature("along", "Power with which the change follows the directions in which notes differ.", -1, 2, _mean("along")),
+    Feature(
+        "smooth",
+        "Share of what straight lines leave that is a smooth function of the note's logits.",
+        0,
+        1,
+        _least("smooth"),
+    ),
+    Feature(
+        "evenness",
+        "Directions that the change spreads over, against those of the logits (log10).",
+        -2,
+        2,
+        lambda p: _log10(_mean("evenness")(p), 0.01),
+    ),
+    Feature(
+        "along",
+        "Power with which the change follows the directions in which notes differ.",
+        -1,
+        2,
+        _mean("along"),
+    ),
     Feature("alike", "Whether similar notes change alike (mean cosine).", -0.2, 1, _least("alike")),
-    Feature("scatter", "How unequally notes change once straight lines are taken out (decades).", 0, 3, _least("scatter")),
+    Feature(
+        "scatter",
+        "How unequally notes change once straight lines are taken out (decades).",
+        0,
+        3,
+        _least("scatter"),
+    ),
     Feature("uneven", "How unequally notes change (decades).", 0, 4, lambda p: _logs(p.note_sizes).std()),
-    Feature("tail", "Largest notes' change over the median's (99th percentile, log10).", 0, 9, lambda p: _quantiles(p.note_sizes, 0.99, 0.5)),
-    Feature("head", "The median note's change over the smallest notes' (5th percentile, log10).", 0, 9, lambda p: _quantiles(p.note_sizes, 0.5, 0.05)),
+    Feature(
+        "tail",
+        "Largest notes' change over the median's (99th percentile, log10).",
+        0,
+        9,
+        lambda p: _quantiles(p.note_sizes, 0.99, 0.5),
+    ),
+    Feature(
+        "head",
+        "The median note's change over the smallest notes' (5th percentile, log10).",
+        0,
+        9,
+        lambda p: _quantiles(p.note_sizes, 0.5, 0.05),
+    ),
     Feature("notes_still", "Share of notes that hardly changed.", 0, 1, lambda p: _still(p.note_sizes)),
-    Feature("notes_gap", "How clearly notes fall into changed and unchanged.", 0, 30, lambda p: _gap(p.note_sizes)),
-    Feature("notes_empty", "Widest empty stretch between notes' changes (decades).", 0, 9, lambda p: _empty(p.note_sizes)),
+    Feature(
+        "notes_gap", "How clearly notes fall into changed and unchanged.", 0, 30, lambda p: _gap(p.note_sizes)
+    ),
+    Feature(
+        "notes_empty",
+        "Widest empty stretch between notes' changes (decades).",
+        0,
+        9,
+        lambda p: _empty(p.note_sizes),
+    ),
     Feature("codes_still", "Share of codes that hardly changed.", 0, 1, lambda p: _still(p.code_sizes)),
-    Feature("codes_gap", "How clearly codes fall into changed and unchanged.", 0, 30, lambda p: _gap(p.code_sizes)),
-    Feature("codes_uneven", "How unequally codes change (decades).", 0, 4, lambda p: _logs(p.code_sizes).std()),
-    Feature("cell_tail", "How unequally a note's codes change (kurtosis, log10).", 0, 3, lambda p: _log10(_least("tail")(p), 1)),
+    Feature(
+        "codes_gap", "How clearly codes fall into changed and unchanged.", 0, 30, lambda p: _gap(p.code_sizes)
+    ),
+    Feature(
+        "codes_uneven", "How unequally codes change (decades).", 0, 4, lambda p: _logs(p.code_sizes).std()
+    ),
+    Feature(
+        "cell_tail",
+        "How unequally a note's codes change (kurtosis, log10).",
+        0,
+        3,
+        lambda p: _log10(_least("tail")(p), 1),
+    ),
     Feature("link", "Correlation of codes with themselves in standard errors (asinh).", -8, 20, _link),
-    Feature("own_row", "Share of other notes farther away than the same note in the other run.", 0, 1, _own_row),
-    Feature("structure", "Whether codes go together in one run as in the other (correlation).", -1, 1, _structure),
-    Feature("readable", "Share of one run that the other run's codes predict together (the smaller way).", 0, 1, lambda p: _readable(p)[0]),
+    Feature(
+        "own_row", "Share of other notes farther away than the same note in the other run.", 0, 1, _own_row
+    ),
+    Feature(
+        "structure", "Whether codes go together in one run as in the other (correlation).", -1, 1, _structure
+    ),
+    Feature(
+        "readable",
+        "Share of one run that the other run's codes predict together (the smaller way).",
+        0,
+        1,
+        lambda p: _readable(p)[0],
+    ),
     Feature("readable_most", "The same, the larger way.", 0, 1, lambda p: _readable(p)[1]),
     Feature("first_direction", "Share of the change along its main direction.", 0, 1, _first_direction),
     Feature("note_shift", "Share of the change that is one number a note.", -1, 1, _note_shift),
     Feature("grows", "Whether logits far from their mean change more (rank correlation).", -1, 1, _grows),
     Feature("grid", "Values lie on BF16's grid (2), on FP16's (1), on none (0), in either run.", 0, 2, _grid),
-    Feature("tokens_known", "Whether note lengths are known.", 0, 1, lambda p: float(p.token_counts is not None)),
-    Feature("longer", "Share of the notes' unequal change that one length explains, longer ones changing.", 0, 1, lambda p: p.lengths[0]),
+    Feature(
+        "tokens_known", "Whether note lengths are known.", 0, 1, lambda p: float(p.token_counts is not None)
+    ),
+    Feature(
+        "longer",
+        "Share of the notes' unequal change that one length explains, longer ones changing.",
+        0,
+        1,
+        lambda p: p.lengths[0],
+    ),
     Feature("shorter", "The same, shorter ones changing.", 0, 1, lambda p: p.lengths[1]),
     Feature(
         "length_rank",
