@@ -208,10 +208,13 @@ def _wrong(held: pd.DataFrame, found: np.ndarray, parts: Mapping[str, pd.Series]
     wrong = told & (_first(found) == "numerics") & ~_right(held, found)
     if not wrong.any():
         return ["None."]
-    lines = ["| model | fault | strength | part | size | rounding reaches |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| model | fault | on top | strength | part | size | rounding reaches |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for _, row in held[wrong].iterrows():
         lines.append(
-            f"| {row['model']} | {row['fault']}{f" ({row['nuisance']})" if row['nuisance'] else ''} | {row['strength']:g} | {row['part']} | {10 ** row['size']:.2g} "
+            f"| {row['model']} | {row['fault']} | {row['nuisance'] or '–'} | {row['strength']:g} | {row['part']} | {10 ** row['size']:.2g} "
             f"| {10 ** row['limit']:.2g} |"
         )
     return lines

@@ -16,6 +16,7 @@ import os
 import platform
 import queue
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ DESCRIPTION = (
 class Order:
     """What a process is asked for; `device`, `pretrained` and so on as the command line says."""
 
-    out: Path
+    parts: Path
     device: str
     pretrained: Path | None
     small: bool
@@ -170,7 +171,7 @@ def work(names: Any, order: Order) -> None:
         except queue.Empty:
             return
         found, pairs, started = [], Pairs() if every[name].held_out else None, time.time()
-        marker = order.out / "parts" / f"{name}.started"
+        marker = order.parts / f"{name}.started"
         marker.write_text("")
         try:
             subject = make(every[name], torch.device(order.device), order.pretrained, order.small)
@@ -195,7 +196,6 @@ def work(names: Any, order: Order) -> None:
 
 def run(order: Order, names: list[str], processes: int) -> None:
     """Keep so many processes at work; one that ends with an error is replaced."""
-    (order.out / "parts").mkdir(parents=True, exist_ok=True)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"  # before the processes start: sixteen of them share the cores
     context = multiprocessing.get_context("spawn")
@@ -219,17 +219,18 @@ def run(order: Order, names: list[str], processes: int) -> None:
     waiting.cancel_join_thread()
 
 
-def gather(order: Order, names: list[str], seconds: float) -> pd.DataFrame:
+def gather(order: Order, out: Path, names: list[str], seconds: float) -> pd.DataFrame:
     """All rows in one table, the pairs in a few files, and what became of every model."""
-    parts = order.out / "parts"
+    parts = order.parts
+    out.mkdir(parents=True, exist_ok=True)
     tables = [pd.read_pickle(path) for name in names if (path := parts / f"{name}.pkl").exists()]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(DESCRIPTION))
     numbers = table.columns[len(DESCRIPTION) :]
     table[numbers] = table[numbers].astype(np.float32)
     if importlib.util.find_spec("pyarrow"):
-        table.to_parquet(order.out / "corpus.parquet", compression="zstd", index=False)
+        table.to_parquet(out / "corpus.parquet", compression="zstd", index=False)
     else:
-        table.to_csv(order.out / "corpus.csv.gz", index=False, float_format="%.6g")
+        table.to_csv(out / "corpus.csv.gz", index=False, float_format="%.6g")
     failed = {
         name: path.read_text().strip().splitlines()[-1]
         for name in names
@@ -241,7 +242,7 @@ def gather(order: Order, names: list[str], seconds: float) -> pd.DataFrame:
         for name in names
         if not any((parts / f"{name}{s}").exists() for s in (".pkl", ".failed", ".started"))
     ]
-    _bundle(order.out, [parts / f"{name}.npz" for name in names])
+    _bundle(out, [parts / f"{name}.npz" for name in names])
     import torch
 
     record = {
@@ -256,7 +257,7 @@ def gather(order: Order, names: list[str], seconds: float) -> pd.DataFrame:
         "numpy": np.__version__,
         "order": {key: str(value) for key, value in asdict(order).items()},
     }
-    (order.out / "corpus.json").write_text(json.dumps(record, indent=1))
+    (out / "corpus.json").write_text(json.dumps(record, indent=1))
     print(json.dumps(record, indent=1))
     return table
 
@@ -304,7 +305,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--pretrained", type=Path, help="folder written by simulation.pretrained")
+    parser.add_argument("--pretrained", type=Path, help="folder written by simulation.encoders")
     parser.add_argument(
         "--minutes", type=float, default=8.0, help="for everything; what is done by then is kept"
     )
@@ -324,11 +325,13 @@ def main() -> None:
     elif options.models:
         names = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, options.models).astype(int))]
     until = started + 60 * options.minutes - (40 if options.minutes > 2 else 5)
-    order = Order(
-        options.out, options.device, options.pretrained, options.small, until, options.seed, options.cases
-    )
-    run(order, names, options.processes)
-    gather(order, names, time.time() - started)
+    with tempfile.TemporaryDirectory() as parts:
+        order = Order(
+            Path(parts), options.device, options.pretrained, options.small, until, options.seed, options.cases
+        )
+        run(order, names, options.processes)
+        if gather(order, options.out, names, time.time() - started).empty:
+            sys.exit("error: no model could be made; the reasons stand in corpus.json.")
 
 
 if __name__ == "__main__":

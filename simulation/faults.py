@@ -227,7 +227,6 @@ def plant_feeding(subject: Subject, reference: np.ndarray, rng: np.random.Genera
         _drawn(rng),
         replace(feeding, mask=False),
         padded,
-        fields=(("tokenization.attention_mask", "ignored"),),
     )
     yield replace(case, cause="padding", alone="input_changed", other_tokens=np.zeros(len(notes), bool))
     if subject.plan.architecture == "concept_attention":

@@ -2,7 +2,7 @@
 
 Both ShifaMind architectures and plain sequence classifiers; from untrained to overfitted; trained from random weights,
 from a short pretraining on masked words, or fine-tuned from encoders that were really trained (the demo's, and the
-6-layer MiniLM of a package, packed by `python -m simulation.pretrained`).
+6-layer MiniLM of a package, packed by `python -m simulation.encoders`).
 """
 
 import copy
@@ -208,7 +208,7 @@ def make(plan: Plan, device: torch.device, pretrained: Path | None = None, small
     Parameters
     ----------
     pretrained : Path, optional
-        The folder that `simulation.pretrained` packed; without it, plans of really trained encoders cannot be made.
+        The folder that `simulation.encoders` packed; without it, plans of really trained encoders cannot be made.
     small : bool
         Short notes, few of them, a narrow model, hardly any training: for trying out.
     """
@@ -216,7 +216,7 @@ def make(plan: Plan, device: torch.device, pretrained: Path | None = None, small
         plan = _small(plan)
     torch.manual_seed(plan.number)
     if plan.encoder is not None:
-        from simulation.pretrained import load
+        from simulation.encoders import load
 
         start = load(plan, pretrained)
         config, plan, special = start.config, start.plan, start.special

