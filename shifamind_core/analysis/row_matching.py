@@ -12,14 +12,13 @@ from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64, UInt64
+from jaxtyping import Bool, Float64, Int64, Num, UInt64
 from scipy.stats import false_discovery_control, poisson
 
-Left: TypeAlias = Float[np.ndarray, "left columns"]
-Right: TypeAlias = Float[np.ndarray, "right columns"]
-Map: TypeAlias = Int64[
-    np.ndarray, " left"
-]  # position in the other matrix (or among the same rows), -1 for none
+Left: TypeAlias = Num[np.ndarray, "left columns"]
+Right: TypeAlias = Num[np.ndarray, "right columns"]
+# For every row a position in the other matrix, or among the same rows; -1 for none.
+Map: TypeAlias = Int64[np.ndarray, " _"]
 
 # One in a hundred: how many of the partners accepted may be false (Benjamini, Hochberg: Controlling the false discovery
 # rate, 1995), and how often chance may give any match at all where a single one decides (Bonferroni). It is the
@@ -226,35 +225,41 @@ def match_rows(candidate: Left, reference: Right, in_order: bool, exact: Map | N
     Parameters
     ----------
     in_order : bool
-        Rows are said to be in the same order already: then a row stays unless it is certain that rows moved.
+        Rows are said to be in the same order already: then they stay unless it is certain that some moved, or most did.
     exact : int64 [candidate], optional
         Partners by equal bits, where they are known already.
     """
     partner = equal_rows(candidate, reference) if exact is None else exact.copy()
+    keys = row_keys(candidate), row_keys(reference)
     used = np.zeros(len(reference), bool)
     used[partner[partner >= 0]] = True
-    repeats = (_equal_repeats(candidate, partner >= 0), _equal_repeats(reference, used))
-    sound = [np.isfinite(matrix).all(axis=1) & ~constant_rows(matrix) for matrix in (candidate, reference)]
+    repeats = repeats_of(keys[0], partner >= 0), repeats_of(keys[1], used)
+    sound = _sound(candidate, keys[0]), _sound(reference, keys[1])
     rows = np.flatnonzero(sound[0] & (partner < 0) & (repeats[0] < 0))
     if not len(rows) or not sound[1].any():
         return RowMatch(partner, repeats, True)
-    by_bits = _known(partner, repeats)
+    by_bits = int((partner >= 0).sum())
+    away = int((partner[partner >= 0] != np.flatnonzero(partner >= 0)).sum())
+    stays = in_order and 2 * away <= by_bits  # where most rows moved, nothing says that the others stayed
     search = _Search.over(candidate, reference, sound)
-    proposal, found = search.proposals(rows, in_order)
-    _settle(search, rows, proposal, found, partner, repeats[0])
+    near = np.full(len(candidate), -1), np.full(len(reference), -1)
+    proposal, found = search.proposals(rows, stays)
+    _settle(search, rows, proposal, found, partner, near[0])
     used[partner[partner >= 0]] = True
     left_over = np.flatnonzero(sound[1] & ~used & (repeats[1] < 0))
-    if len(left_over) and (partner >= 0).any():
-        _find_repeats(search.turned(), left_over, partner, repeats[1])
-    return RowMatch(partner, repeats, by_bits == _known(partner, repeats))
+    if len(left_over) and used.any():
+        _find_repeats(search.turned(), left_over, partner, near[1])
+    exact_so_far = by_bits == (partner >= 0).sum() and not (near[0] >= 0).any() and not (near[1] >= 0).any()
+    repeats = repeats_of(keys[0], partner >= 0), repeats_of(keys[1], used)
+    return RowMatch(
+        partner, (np.maximum(repeats[0], near[0]), np.maximum(repeats[1], near[1])), bool(exact_so_far)
+    )
 
 
-def _known(partner: Map, repeats: tuple[np.ndarray, np.ndarray]) -> int:
-    return int(sum((found >= 0).sum() for found in (partner, *repeats)))
-
-
-def _equal_repeats(matrix: Left, paired: np.ndarray) -> np.ndarray:
-    return np.full(len(matrix), -1) if paired.all() else repeats_of(row_keys(matrix), paired)
+def _sound(matrix: Left, keys: np.ndarray) -> Bool[np.ndarray, " left"]:
+    """Rows that can be looked for: finite, no fill, and the first of those that are equal."""
+    first = first_of_equal(keys) == np.arange(len(keys))
+    return first & np.isfinite(matrix).all(axis=1) & ~constant_rows(matrix)
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,7 +271,7 @@ class _Search:
     sound: tuple[np.ndarray, np.ndarray]
 
     @classmethod
-    def over(cls, left: Left, right: Right, sound: list[np.ndarray]) -> "_Search":
+    def over(cls, left: Left, right: Right, sound: tuple[np.ndarray, np.ndarray]) -> "_Search":
         scored = []
         for matrix, good in zip((left, right), sound, strict=True):
             scores = np.zeros(matrix.shape)
@@ -287,9 +292,9 @@ class _Search:
     def distance(self, rows: np.ndarray, partners: np.ndarray) -> np.ndarray:
         return np.linalg.norm(self.left[rows] - self.right[partners], axis=1)
 
-    def proposals(self, rows: np.ndarray, in_order: bool) -> tuple[Map, np.ndarray]:
+    def proposals(self, rows: np.ndarray, stays: bool) -> tuple[Map, np.ndarray]:
         """A partner for each of these rows, or -1; and which were found, not only left where they stand."""
-        if not in_order:
+        if not stays:
             return self._accepted(rows, self.neighbours(rows))
         placed = self._in_place(rows)
         away, home = rows[~placed], rows[placed]

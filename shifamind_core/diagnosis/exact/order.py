@@ -25,7 +25,7 @@ from shifamind_core.diagnosis.findings import Finding, confirmed, judged, ruled_
 from shifamind_core.diagnosis.views import EvidenceTable, scatter
 from shifamind_core.runs.run import Run
 
-Map: TypeAlias = Int64[np.ndarray, " items"]  # position in the reference, -1 where there is none
+Map: TypeAlias = Int64[np.ndarray, " _"]  # position in the reference, -1 where there is none
 ColumnsBy = Literal["notes", "values"]
 QUANTILES = np.linspace(0.005, 0.995, 67)  # enough to draw a distribution; which ones decides nothing
 
@@ -121,17 +121,13 @@ def _closed(partner: Map) -> Map | None:
 
 
 def _with_columns(examination: Examination, partner: Map, by: ColumnsBy) -> Examination:
-    """The candidate's columns brought back; what that explains by values alone shows only once the rows are right."""
+    """The candidate's columns brought back. Of two orders undone together, each is taken for half of the difference."""
     pair = examination.logits
     back = np.argsort(partner)
     tolerance = None if pair.tolerance is None else pair.tolerance[:, back]
     after = pair.changed(candidate=pair.candidate[:, back], tolerance=tolerance)
-    share = (
-        _gone(pair, after) if by == "notes" else 0.5
-    )  # of two orders undone together each is taken for half
+    share = _gone(pair, after) if by == "notes" else 0.5
     finding = _code_order_finding(examination, partner, after, share, by)
-    if by == "values":
-        return replace(examination.noted(finding), logits=after)
     return examination.found(after, finding)
 
 
