@@ -141,19 +141,20 @@ def match(logits: Logits, labels: Labels, reported: Mapping[str, float]) -> Matc
         if found is None and distance(one, wanted) <= half:
             found = one
     nearest = min(tried, key=lambda one: distance(one, wanted))
-    accident = 0.0 if found is tried[0] else _accident(tried, tried[0], wanted, half)
+    # F1 moves in steps: of a few notes it takes few values, and equal ones say little.
+    step = max(2 * half, 1 / max(int(np.count_nonzero(labels)), 1))
+    accident = 0.0 if found is tried[0] else _accident(tried, wanted, half, step)
     return Match(tried[0], found, nearest, accident, digits, tuple(tried))
 
 
-def _accident(
-    tried: Sequence[Definition], usual: Definition, reported: Mapping[str, float], half: float
-) -> float:
+def _accident(tried: Sequence[Definition], reported: Mapping[str, float], half: float, step: float) -> float:
     """The chance that one of these definitions gives reported values that none of them made.
 
     Values that the usual definition gives are no evidence for another one, so only the others count, and only definitions
     that leave the former as they are. The reported value is taken to be anywhere in the range that the definitions span;
     definitions that give the same values are one.
     """
+    usual = tried[0]
     kept = {name: value for name, value in reported.items() if abs(usual.values[name] - value) <= half}
     moved = [name for name in reported if name not in kept]
     rivals = [
@@ -161,7 +162,6 @@ def _accident(
     ]
     if not moved:
         return 1.0
-    step = 2 * half
     distinct = {tuple(round(one.values[name] / step) for name in moved) for one in rivals if one is not usual}
     cells = 1.0
     for name in moved:
