@@ -42,7 +42,7 @@ def _finding(
     logits = examination.logits
     # Outside what the model was fitted on its probabilities are not calibrated: nothing is then called likely.
     probability = part.probability * (LIKELY if judgement.outside else 1.0) * (1 - 1e-9)
-    numbers = f"{part.numbers} {_size(logits)} {model.told(part.probability)}".strip()
+    numbers = f"{part.numbers} {_size(logits)} The cause model gives it {part.probability:.1%}.".strip()
     evidence: dict[str, object] = {"probability": part.probability, "size": logits.size, "rms": logits.rms}
     if part.cause == "numerics":
         level = level_of_difference(examination.evidence, logits.rms, logits.size, model.sizes)

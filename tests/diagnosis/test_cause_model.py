@@ -114,9 +114,9 @@ def test_the_shipped_model_reads_every_feature_and_knows_every_cause() -> None:
 
 def test_sizes_of_rounding_are_counted_by_model() -> None:
     model = load()
-    as_large, models = model.as_large(0.0, "bf16")
-    assert as_large == models > 10
-    assert model.as_large(1e9, "bf16") == (0, models)
+    sizes = model.sizes(["bf16"])
+    assert len(sizes) > 10 and min(sizes) > 0
+    assert len(model.sizes(["fp32", "bf16"])) >= len(sizes) and max(model.sizes(["fp32"])) < max(sizes)
 
 
 def test_what_cannot_be_told_from_rounding_takes_no_part_in_the_fit() -> None:

@@ -5,7 +5,7 @@ A softmax over spline functions of the features, fitted by `python -m simulation
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -126,13 +126,13 @@ class CauseModel:
         outside = [basis.name for basis in self.bases if not basis.low <= features[basis.name] <= basis.high]
         return Judgement(dict(ranked), tuple(outside))
 
-    def as_large(self, size: float, level: str) -> tuple[int, int]:
-        """In how many of how many measured models rounding at this level was at least so large."""
+    def sizes(self, levels: Sequence[str]) -> list[float]:
+        """How far rounding at any of these levels moved logits at most, one number a measured model."""
         largest: dict[str, float] = {}
         for found in self.rounding:
-            if found.level == level:
+            if found.level in levels:
                 largest[found.model] = max(found.size, largest.get(found.model, 0.0))
-        return sum(value >= size for value in largest.values()), len(largest)
+        return list(largest.values())
 
 
 @lru_cache(maxsize=1)

@@ -15,6 +15,7 @@ from shifamind_core.diagnosis.findings import Finding, ruled_out
 TRUST = math.log(100)
 TRUSTED = 1 - math.exp(-TRUST)  # the probability of what one such fact alone says
 EXCLUDED = -math.inf
+FEW = 0.5  # a minority: what the word means
 OF_THE_INPUT = ("input_changed", "max_length")  # classes of the cause model that other token ids explain
 TOKEN_FIELDS = (
     "tokenization.lowercase",
@@ -32,7 +33,8 @@ def prior_log_odds(evidence: Evidence) -> dict[str, float]:
     differs, equal = evidence.manifests.differs, evidence.manifests.equal
     share = evidence.tokens.changed_share
     if share:
-        odds |= dict.fromkeys((*OF_THE_INPUT, "few_documents_changed"), TRUST)
+        odds |= dict.fromkeys(OF_THE_INPUT, TRUST)
+        odds["few_documents_changed"] = TRUST if share < FEW else -TRUST
     elif share is None and any(differs(field) for field in TOKEN_FIELDS):
         odds |= dict.fromkeys(OF_THE_INPUT, TRUST)
     if any(differs(field) for field in PADDING_FIELDS):
