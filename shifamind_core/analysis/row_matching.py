@@ -285,9 +285,16 @@ class _Search:
 
     def neighbours(self, rows: np.ndarray) -> Neighbours:
         """Nearest sound rows of the right side, as its row numbers."""
-        there = np.flatnonzero(self.sound[1])
-        found = neighbours(self.left[rows], self.right[there], rows)
-        return Neighbours(there[found.nearest], found.chance)
+        found = neighbours(self.left[rows], self._sound_right, rows, self._among)
+        return Neighbours(np.flatnonzero(self.sound[1])[found.nearest], found.chance)
+
+    @cached_property
+    def _sound_right(self) -> np.ndarray:
+        return self.right[self.sound[1]]
+
+    @cached_property
+    def _among(self) -> "_Among":
+        return _Among.of(self._sound_right)
 
     def distance(self, rows: np.ndarray, partners: np.ndarray) -> np.ndarray:
         return np.linalg.norm(self.left[rows] - self.right[partners], axis=1)
@@ -380,17 +387,21 @@ def _find_repeats(search: _Search, rows: np.ndarray, partner: Map, repeats: Map)
     repeats[rows[again]] = partner[near.nearest[again]]
 
 
-def neighbours(left: Left, right: Right, places: np.ndarray | None = None) -> Neighbours:
+def neighbours(
+    left: Left, right: Right, places: np.ndarray | None = None, among: "_Among | None" = None
+) -> Neighbours:
     """The nearest row of `right` for each of `left`, and how probable it is that chance gives one so near.
 
     Parameters
     ----------
     places : int64 [left], optional
         Where the rows of `left` stand, so that blocks that moved together are seen in a sample.
+    among : optional
+        What the rows of `right` show of each other, where that is known already.
     """
     if not len(left) or len(right) < 3:
         return Neighbours(np.zeros(len(left), np.int64), np.ones(len(left)))
-    among = _Among.of(right)
+    among = among or _Among.of(right)
     if len(left) <= 2 * SAMPLE:
         return among.judged(*_nearest(left, right))
     some = np.arange(0, len(left), len(left) // SAMPLE)
