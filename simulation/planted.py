@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit, log_expit, log_softmax, logit, softmax
 
-from shifamind_core.diagnosis.exact.labels import definitions, f1_at
+from shifamind_core.analysis.metric_definitions import definitions
+from shifamind_core.diagnosis.exact.labels import f1_at
 from shifamind_core.runs.manifest import Manifest
+from shifamind_core.runs.probability import logits_of
 from shifamind_core.runs.run import Run
 
 
@@ -241,7 +243,7 @@ def plant_scale(run: Run, seed: int) -> Iterator[Planted]:
 
 
 def plant_calibration(run: Run, seed: int) -> Iterator[Planted]:
-    """Maps that keep the ranking of notes within every code."""
+    """Maps that keep the ranking of notes within every code: exact ones, and some under noise."""
     rng = np.random.default_rng(seed)
     logits, codes = run.logits.astype(np.float64), run.logits.shape[1]
     shifts = rng.normal(0, 0.5, codes)
@@ -257,13 +259,13 @@ def plant_calibration(run: Run, seed: int) -> Iterator[Planted]:
         "soft clipping": 4 * np.tanh(logits / 4),
     }
     for name, mapped in maps.items():
-        yield Planted("calibration_shift", name, with_logits(run, mapped.astype(np.float32)), run)
+        yield Planted("score_map", name, with_logits(run, mapped.astype(np.float32)), run)
     for name in ("shift −0.35", "temperature 1.7", "affine a code"):
         noisy = (maps[name] + rounding_noise(run, 1e-3, seed) - logits).astype(np.float32)
         yield Planted("calibration_shift", f"{name}, with noise", with_logits(run, noisy), run, ("numerics",))
     order = code_permutation(codes, 10, rng)
     both = (logits - 0.35)[:, order].astype(np.float32)
-    yield Planted("code_order", "10 codes and a shift", with_logits(run, both), run, ("calibration_shift",))
+    yield Planted("code_order", "10 codes and a shift", with_logits(run, both), run, ("score_map",))
 
 
 def plant_few(run: Run, seed: int) -> Iterator[Planted]:
@@ -395,11 +397,12 @@ def plant_metric(run: Run, seed: int) -> Iterator[Planted]:
     """The same logits and labels, and reported scores that another definition or threshold gives."""
     assert run.labels is not None
     usual = f1_at(run.logits, run.labels)
-    for number, definition in enumerate(definitions(run.logits, run.labels, 0.5)):
-        scores = {"macro_f1": definition.macro_f1, "micro_f1": definition.micro_f1}
+    for number, definition in enumerate(
+        definitions(run.logits, run.labels, tuple(f"{name}@0.5" for name in usual))
+    ):
         if number % 12 == seed % 12 or number < 8:
-            reported = {f"{name}@0.5": round(score, 4) for name, score in scores.items()}
-            same = all(abs(scores[name] - usual[name]) < 5e-5 for name in scores)
+            reported = {name: round(score, 4) for name, score in definition.values.items()}
+            same = all(abs(reported[f"{name}@0.5"] - usual[name]) < 5e-5 for name in usual)
             cause = "identical" if same else "metric_definition"
             yield Planted(cause, definition.name, with_logits(run, run.logits), run, reported=reported)
 
@@ -435,14 +438,7 @@ def plant_non_finite(run: Run, seed: int) -> Iterator[Planted]:
 
 
 def plant_storage(run: Run, seed: int) -> Iterator[Planted]:
-    """Precision only: storage formats, written decimals, noise of the sizes that rounding has."""
-    yield Planted("numerics", "stored in BF16", with_logits(run, to_bf16(run.logits)), run)
-    yield Planted("numerics", "stored in FP16", with_logits(run, run.logits.astype(np.float16)), run)
-    yield Planted("numerics", "four decimals", with_logits(run, np.round(run.logits, 4)), run)
-    probability = expit(run.logits.astype(np.float64)).astype(np.float32)
-    back = logit(np.clip(probability.astype(np.float64), 1e-30, 1 - 1e-7)).astype(np.float32)
-    marked = Manifest(logits_from_probabilities=True)
-    yield Planted("numerics", "by way of FP32 probabilities", with_logits(run, back, manifest=marked), run)
+    """Noise of the sizes that rounding has, in FP32 and in BF16."""
     for relative in (3e-7, 1e-6, 2e-4, 1e-3, 4e-3):
         yield Planted(
             "numerics", f"noise {relative:g}", with_logits(run, rounding_noise(run, relative, seed)), run
@@ -457,6 +453,106 @@ def plant_nothing(run: Run, seed: int) -> Iterator[Planted]:
     yield Planted("identical", "copy", with_logits(run, run.logits.copy()), run)
 
 
+# --- how scores are written
+
+
+def cut_off(values: np.ndarray, places: int) -> np.ndarray:
+    """Decimals cut off after so many places."""
+    return np.trunc(values.astype(np.float64) * 10**places) / 10**places
+
+
+def significant(values: np.ndarray, digits: int) -> np.ndarray:
+    """Rounded to so many significant digits, as ``%.4g`` writes them."""
+    size = np.maximum(np.abs(values.astype(np.float64)), 1e-300)
+    places = digits - 1 - np.floor(np.log10(size))
+    return np.rint(values * 10**places) / 10**places
+
+
+def of_probabilities(run: Run, probability: np.ndarray) -> Run:
+    """The run as it is read from a file of probabilities."""
+    logits, note = logits_of(probability)
+    return with_logits(run, logits, manifest=Manifest(logits_from_probabilities=True, notes=(note,)))
+
+
+def stored_scores(run: Run) -> Iterator[tuple[str, Run]]:
+    """The same scores in every way of rounding, by name."""
+    logits, probability = run.logits, expit(run.logits)
+    for places in (1, 3, 5):
+        yield f"{places} decimals", with_logits(run, np.round(logits, places))
+    for places in (2, 4, 6):
+        yield f"{places} decimals of probabilities", of_probabilities(run, np.round(probability, places))
+    yield "4 decimals in FP64", of_probabilities(run, np.round(expit(logits.astype(np.float64)), 4))
+    yield "4 significant digits", with_logits(run, significant(logits, 4))
+    yield "4 significant digits of probabilities", of_probabilities(run, significant(probability, 4))
+    yield "cut off after 4 decimals", with_logits(run, cut_off(logits, 4))
+    yield "cut off after 3 decimals of probabilities", of_probabilities(run, cut_off(probability, 3))
+    yield "BF16", with_logits(run, to_bf16(logits))
+    yield "FP16", with_logits(run, logits.astype(np.float16))
+    yield "FP16 probabilities", of_probabilities(run, probability.astype(np.float16))
+    yield "BF16 probabilities", of_probabilities(run, to_bf16(probability))
+    clipped = np.clip(np.round(probability.astype(np.float64), 4), 1e-7, 1 - 1e-7)
+    yield "4 decimals, clipped, as logits", with_logits(run, logit(clipped).astype(np.float32))
+
+
+def plant_stored_precision(run: Run, seed: int) -> Iterator[Planted]:
+    """Scores rounded when saved; alone, under FP32 noise, against half precision, and with stand-ins for 0 and 1."""
+    for name, stored in stored_scores(run):
+        yield Planted("stored_precision", name, stored, run)
+    half = replace(with_logits(run, run.logits.astype(np.float16)), name="reference")
+    yield Planted(
+        "stored_precision", "4 decimals against FP16", with_logits(run, np.round(run.logits, 4)), half
+    )
+    noisy = rounding_noise(run, 3e-7, seed)
+    yield Planted(
+        "stored_precision", "4 decimals, with noise", with_logits(run, np.round(noisy, 4)), run, ("numerics",)
+    )
+    sure = with_logits(run, 6 * run.logits)  # a tenth of its probabilities is 0 or 1 in FP32
+    wide = replace(sure, name="reference")
+    clipped = np.clip(expit(sure.logits).astype(np.float64), 1e-7, 1 - 1e-7)
+    yield Planted("stored_precision", "stored 0 and 1", of_probabilities(run, expit(sure.logits)), wide)
+    yield Planted("stored_precision", "clipped", with_logits(run, logit(clipped).astype(np.float32)), wide)
+    yield Planted("identical", "FP32 probabilities", of_probabilities(run, expit(run.logits)), run)
+
+
+def plant_score_map(run: Run, seed: int) -> Iterator[Planted]:
+    """Scores converted: in percent, over the codes or notes, by a number of every note's or code's own, by rank."""
+    rng = np.random.default_rng(seed)
+    logits = run.logits.astype(np.float64)
+    documents = run.documents
+    probability = expit(logits)
+    maps = {
+        "percent": 100 * probability,
+        "softmax": softmax(logits, axis=1),
+        "softmax over notes": softmax(logits, axis=0),
+        "log softmax": log_softmax(logits, axis=1),
+        "log softmax at a temperature": log_softmax(logits / 2, axis=1),
+        "log probability": log_expit(logits),
+        "other sign": -logits,
+        "odds": np.exp(logits),
+        "normalised": probability / probability.sum(axis=1, keepdims=True),
+        "a number a note": logits + rng.normal(0, 1, (documents, 1)),
+        "centred a note": logits - logits.mean(axis=1, keepdims=True),
+        "standardised a note": (logits - logits.mean(axis=1, keepdims=True))
+        / logits.std(axis=1, keepdims=True),
+        "standardised a code": (logits - logits.mean(axis=0)) / logits.std(axis=0),
+        "0 to 1": (logits - logits.min()) / np.ptp(logits),
+        "ranks": np.argsort(np.argsort(logits, axis=None)).reshape(logits.shape).astype(np.float64),
+        "clip": np.clip(logits, -5, 3),
+    }
+    for name, mapped in maps.items():
+        yield Planted("score_map", name, with_logits(run, mapped.astype(np.float32)), run)
+    yield Planted("score_map", "percent, 1 decimal", with_logits(run, np.round(100 * probability, 1)), run)
+    yield Planted(
+        "score_map", "temperature in FP16", with_logits(run, (logits / 1.7).astype(np.float16)), run
+    )
+    yield Planted(
+        "score_map", "softmax, 4 decimals", of_probabilities(run, np.round(softmax(logits, axis=1), 4)), run
+    )
+    rows = shuffled(documents, rng)
+    percent = (100 * probability[rows]).astype(np.float32)
+    yield Planted("score_map", "percent and note order", with_logits(run, percent), run, ("document_order",))
+
+
 OUTPUT_PLANTERS: tuple[Callable[[Run, int], Iterator[Planted]], ...] = (
     plant_nothing,
     plant_storage,
@@ -466,6 +562,8 @@ OUTPUT_PLANTERS: tuple[Callable[[Run, int], Iterator[Planted]], ...] = (
     plant_rows,
     plant_scale,
     plant_calibration,
+    plant_stored_precision,
+    plant_score_map,
     plant_few,
     plant_non_finite,
 )

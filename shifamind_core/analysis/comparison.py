@@ -11,6 +11,7 @@ from shifamind_core.analysis import scores
 from shifamind_core.analysis.alignment import AlignedRuns, align
 from shifamind_core.analysis.checks import code_names, required_labels
 from shifamind_core.analysis.counts import Counts, Decisions, check_thresholds, counts_of_decisions, decisions
+from shifamind_core.runs.probability import stand_ins
 from shifamind_core.runs.run import Run
 
 Differences = Float64[np.ndarray, "documents codes"]
@@ -62,6 +63,10 @@ class RunComparison:
         Of the logits.
     non_finite_cells : int
         Cells in which a run has NaN or infinity: left out of the differences and flips.
+    stand_ins : (int, int)
+        Candidate's and reference's cells whose logit stands for a stored probability of 0 or 1: left out of the differences, kept in flips and scores.
+    stand_in_cells : int
+        Cells in which either run has one.
     decisions_gained, decisions_lost : int
         Codes that only the candidate assigns, and those that only the reference assigns.
     macro_f1, micro_f1 : Pair
@@ -71,7 +76,7 @@ class RunComparison:
         One row a code, in the candidate's order: `code`, `support` (notes that carry it; missing without
         labels), `mean_difference`, `rms_difference`, `max_abs_difference`, `abs_p50`, `abs_p90`, `abs_p99`,
         `correlation`, `decisions_gained`, `decisions_lost`, `candidate_f1`, `reference_f1`, `f1_gap`,
-        `non_finite_cells`. NaN where there is nothing to compute from.
+        `non_finite_cells`, `stand_in_cells`. NaN where there is nothing to compute from.
     remarks : tuple of str
         The alignment's, and what was left out here.
     """
@@ -80,6 +85,8 @@ class RunComparison:
     threshold: float
     difference: DifferenceStatistics
     non_finite_cells: int
+    stand_ins: tuple[int, int]
+    stand_in_cells: int
     decisions_gained: int
     decisions_lost: int
     macro_f1: Pair
@@ -112,6 +119,11 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
     pair = (candidate.logits.astype(np.float64), reference.logits.astype(np.float64))
     finite = np.isfinite(pair[0]) & np.isfinite(pair[1])
     left_out = int(finite.size - np.count_nonzero(finite))
+    standing_in = [
+        stand_ins(run.logits, bool(run.manifest.logits_from_probabilities)) for run in (candidate, reference)
+    ]
+    told = finite & ~standing_in[0] & ~standing_in[1]
+    beyond = int(np.count_nonzero(finite & ~told))
     assigned = decisions(candidate.logits, threshold), decisions(reference.logits, threshold)
     gained = assigned[0] & ~assigned[1] & finite
     lost = assigned[1] & ~assigned[0] & finite
@@ -119,14 +131,18 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
     return RunComparison(
         aligned=aligned,
         threshold=threshold,
-        difference=_pooled_statistics(pair, finite, left_out),
+        difference=_pooled_statistics(pair, told, left_out + beyond),
         non_finite_cells=left_out,
+        stand_ins=(int(standing_in[0].sum()), int(standing_in[1].sum())),
+        stand_in_cells=beyond,
         decisions_gained=int(np.count_nonzero(gained)),
         decisions_lost=int(np.count_nonzero(lost)),
         macro_f1=Pair(*(None if c is None else float(scores.macro_f1(c)[0]) for c in counts)),
         micro_f1=Pair(*(None if c is None else float(scores.micro_f1(c)[0]) for c in counts)),
-        per_code=_per_code_table(aligned, pair, finite, gained, lost, counts),
-        remarks=aligned.remarks + _non_finite_remarks(aligned, left_out),
+        per_code=_per_code_table(aligned, pair, finite, told, gained, lost, counts),
+        remarks=aligned.remarks
+        + _non_finite_remarks(aligned, left_out)
+        + _stand_in_remarks(standing_in, beyond),
     )
 
 
@@ -149,6 +165,11 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
         "macro_f1": _pair_json(comparison.macro_f1),
         "micro_f1": _pair_json(comparison.micro_f1),
         "non_finite_cells": comparison.non_finite_cells,
+        "stand_ins": {
+            "candidate": comparison.stand_ins[0],
+            "reference": comparison.stand_ins[1],
+            "cells": comparison.stand_in_cells,
+        },
         "label_conflicts": comparison.aligned.label_conflicts,
         "remarks": list(comparison.remarks),
         "per_code": table.to_dict(orient="records"),
@@ -201,15 +222,16 @@ def _per_code_table(
     aligned: AlignedRuns,
     pair: tuple[Differences, Differences],
     finite: Decisions,
+    told: Decisions,
     gained: Decisions,
     lost: Decisions,
     counts: tuple[Counts | None, Counts | None],
 ) -> pd.DataFrame:
     ours, theirs = (np.ascontiguousarray(side.T) for side in pair)
-    complete = np.all(finite, axis=0, keepdims=True)[0]
+    complete = np.all(told, axis=0, keepdims=True)[0]
     statistics = [
         difference_statistics(x, y) if whole else difference_statistics(x[keep], y[keep])
-        for x, y, keep, whole in zip(ours, theirs, finite.T, complete, strict=True)
+        for x, y, keep, whole in zip(ours, theirs, told.T, complete, strict=True)
     ]
     labels = aligned.candidate.labels
     codes = len(statistics)
@@ -232,6 +254,7 @@ def _per_code_table(
             "reference_f1": f1[1],
             "f1_gap": f1[0] - f1[1],
             "non_finite_cells": np.count_nonzero(~finite, axis=0),
+            "stand_in_cells": np.count_nonzero(finite & ~told, axis=0),
         }
     )
 
@@ -255,4 +278,18 @@ def _non_finite_remarks(aligned: AlignedRuns, left_out: int) -> tuple[str, ...]:
     return (
         f"Logits that are NaN or infinite: {' and '.join(sides)} of {aligned.candidate.logits.size:,}. Those "
         f"{left_out:,} cells are left out of differences and flips, and a run that has any is not scored.",
+    )
+
+
+def _stand_in_remarks(standing_in: list[Decisions], left_out: int) -> tuple[str, ...]:
+    if not left_out:
+        return ()
+    sides = [
+        f"the {side} has {np.count_nonzero(cells):,}"
+        for side, cells in zip(("candidate", "reference"), standing_in, strict=True)
+        if cells.any()
+    ]
+    return (
+        f"Logits that stand for a stored probability of 0 or 1, which has none: {' and '.join(sides)}. Those {left_out:,} cells "
+        "are left out of the differences; decisions and scores count them.",
     )

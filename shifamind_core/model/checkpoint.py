@@ -6,6 +6,7 @@ import struct
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -129,6 +130,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     record = CheckpointRecord(
         file_sha256=file_sha256(path),
         weights_digest=weights_digest(state_dict),
+        **rounded_digests(state_dict),
         architecture=architecture,
         parameters=sum(tensor.numel() for tensor in state_dict.values()),
         epoch=None if epoch is None else int(epoch),
@@ -162,6 +164,27 @@ def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
         content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         content.update(tensor.flatten().view(torch.uint8).numpy().data)
     return content.hexdigest()
+
+
+ROUNDED = {"weights_digest_fp16": torch.float16, "weights_digest_bf16": torch.bfloat16}
+
+
+def rounded_digests(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
+    """Digests of the weights rounded to FP16 and to BF16: equal for a checkpoint and for a copy of it saved in half.
+
+    The dtype in which they are stored is no part of it, so that a copy that was widened again is recognised as well.
+    """
+
+    def digest(dtype: torch.dtype) -> str:
+        content = hashlib.sha256()
+        for name in sorted(state_dict):
+            tensor = state_dict[name].detach().to("cpu", dtype).contiguous()
+            content.update(f"{name} {tuple(tensor.shape)}\n".encode())
+            content.update(tensor.flatten().view(torch.uint8).numpy().data)
+        return content.hexdigest()
+
+    with ThreadPoolExecutor(len(ROUNDED)) as both:  # hashing releases the interpreter lock
+        return dict(zip(ROUNDED, both.map(digest, ROUNDED.values()), strict=True))
 
 
 def _plain_number(dtype: np.dtype, content: bytes = b"") -> int | float | bool:

@@ -125,6 +125,7 @@ def comparison_table(comparison: RunComparison) -> pd.DataFrame:
         "reference_f1": comparison.macro_f1.reference,
         "f1_gap": comparison.macro_f1.gap,
         "non_finite_cells": comparison.non_finite_cells,
+        "stand_in_cells": comparison.stand_in_cells,
         "micro_f1_candidate": comparison.micro_f1.candidate,
         "micro_f1_reference": comparison.micro_f1.reference,
         "micro_f1_gap": comparison.micro_f1.gap,

@@ -123,15 +123,22 @@ def asked(question, *unknown):
 def describe_checkpoint(model, checkpoint, path):
     core = getattr(model, "module", model)  # below DataParallel
     tensors = {name: t for name, t in core.state_dict().items() if not name.endswith(".position_ids")}
-    content = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\\n".encode())
-        content.update(tensor.flatten().view(torch.uint8).numpy().data)
+
+    def weights(dtype=None):  # as stored, or rounded: a copy saved in half precision has the same
+        content = hashlib.sha256()
+        for name in sorted(tensors):
+            tensor = tensors[name].detach().to("cpu", dtype).contiguous()
+            stored = f" {tensor.dtype}" if dtype is None else ""
+            content.update(f"{name}{stored} {tuple(tensor.shape)}\\n".encode())
+            content.update(tensor.flatten().view(torch.uint8).numpy().data)
+        return content.hexdigest()
+
     architecture = "cls_fusion" if hasattr(core, "fusion_layer") else None
     return {
         "file_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None,
-        "weights_digest": content.hexdigest(),
+        "weights_digest": weights(),
+        "weights_digest_fp16": weights(torch.float16),
+        "weights_digest_bf16": weights(torch.bfloat16),
         "architecture": "concept_attention" if hasattr(core, "fusion_modules") else architecture,
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         **{key: plain_number(checkpoint.get(name)) for key, name in (

@@ -32,10 +32,13 @@ class TokenizationRecord:
 @dataclass(frozen=True)
 class CheckpointRecord:
     """Which weights. `weights_digest` is over names, dtypes, shapes and bytes of the state dict, so that it
-    survives a re-saved file; `file_sha256` is over the file."""
+    survives a re-saved file; `file_sha256` is over the file. `weights_digest_fp16` and `weights_digest_bf16` are over names,
+    shapes and the weights rounded to that format, so that a copy saved in half precision is recognised."""
 
     file_sha256: str | None = None
     weights_digest: str | None = None
+    weights_digest_fp16: str | None = None
+    weights_digest_bf16: str | None = None
     architecture: Literal["cls_fusion", "concept_attention"] | None = None
     parameters: int | None = None
     epoch: int | None = None

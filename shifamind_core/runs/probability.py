@@ -47,6 +47,65 @@ def logits_of(probabilities: np.ndarray) -> tuple[np.ndarray, str]:
     return logits.reshape(probabilities.shape), note
 
 
+def is_stand_in(extreme: float, from_probabilities: bool = False) -> bool:
+    """Whether a run's smallest or largest logit stands for a stored 0 or 1 rather than for itself.
+
+    That is what `logits_of` puts there, and what scripts do that clip probabilities to [ε, 1 − ε] before they take the
+    logit: ε a power of ten, or the machine epsilon or smallest number of a floating-point format.
+
+    Parameters
+    ----------
+    extreme : float
+        The run's smallest or largest logit.
+    from_probabilities : bool
+        The file held probabilities: `logits_of` made the logits.
+
+    >>> [is_stand_in(logit) for logit in (-103.27893, 16.11809, -13.815511, 4.2)]
+    [True, True, True, False]
+    """
+    wanted = OF_LOGITS_OF if from_probabilities else STAND_INS
+    return bool(np.isclose(np.abs(extreme), wanted, rtol=2.0**-22, atol=0).any())
+
+
+def stand_ins(logits: np.ndarray, from_probabilities: bool = False) -> np.ndarray:
+    """Cells [documents, codes] whose logit stands for a stored 0 or 1: the run's extremes, where they are such."""
+    found = np.zeros(logits.shape, bool)
+    finite = logits[np.isfinite(logits)]
+    for extreme in (finite.min(), finite.max()) if finite.size else ():
+        if is_stand_in(float(extreme), from_probabilities) and not _on_grid(finite, float(extreme)):
+            found |= logits == extreme
+    return found
+
+
+def _on_grid(logits: np.ndarray, extreme: float) -> bool:
+    """Whether the next value is twice as far from 0 or 1: then probabilities go in steps of ε, and this one is genuine."""
+    others = -np.abs(logits[(logits != extreme) & (np.sign(logits) == np.sign(extreme))].astype(np.float64))
+    if not len(others):
+        return False
+    step = np.exp(-abs(extreme))  # ε and 1 − ε alike: ε / (1 − ε)
+    return bool(np.isclose(np.exp(others.min()), 2 * step, rtol=1e-3))
+
+
+def _logit_sizes(epsilons: list[float]) -> np.ndarray:
+    """|logit| of ε and of 1 − ε, the latter as FP16, FP32 and FP64 hold it."""
+    small = np.array(epsilons)
+    sizes = [np.log1p(-small) - np.log(small)]
+    for kind in KINDS:
+        near_one = (1 - small.astype(kind)).astype(np.float64)
+        inside = near_one[near_one < 1]
+        sizes.append(np.log(inside) - np.log1p(-inside))
+    return np.unique(np.concatenate(sizes))
+
+
+KINDS = (np.float16, np.float32, np.float64)
+_ENDS = [float(end) for kind in KINDS for end in (np.finfo(kind).smallest_subnormal, np.finfo(kind).epsneg)]
+_EPSILONS = [float(end) for kind in KINDS for end in (np.finfo(kind).eps, np.finfo(kind).tiny)]
+OF_LOGITS_OF = _logit_sizes(_ENDS)
+STAND_INS = np.unique(
+    np.concatenate([OF_LOGITS_OF, _logit_sizes([*_EPSILONS, *(10.0**-k for k in range(3, 17))])])
+)
+
+
 def _block(probabilities: np.ndarray) -> tuple[np.ndarray, int, int]:
     """Logits, how many probabilities were saturated, and how many decisions could not be kept."""
     kind = np.finfo(probabilities.dtype)

@@ -1,218 +1,220 @@
-"""Rounding: which precision the stored values betray, and whether a difference is of its size and shape."""
+"""One file holds the other's scores, rounded: decimals, significant digits, half precision, stand-ins for a stored 0 or 1."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool
+from scipy.special import expit, logit
 
-from shifamind_core.diagnosis.evidence.aligned_logits import Pair
-from shifamind_core.runs.manifest import Manifest
+from shifamind_core.diagnosis.evidence.aligned_logits import Matrix, Pair
+from shifamind_core.diagnosis.exact.formats import BINARY, SIDES, STEPS, UNIT32, Side, Stored, read
+from shifamind_core.diagnosis.examination import Examination
+from shifamind_core.diagnosis.findings import Finding, confirmed, judged
+from shifamind_core.diagnosis.views import EvidenceTable
+from shifamind_core.runs.probability import is_stand_in
 
-Level = Literal["fp32", "tf32", "fp16", "bf16"]
-Lattice = Literal["bf16", "fp16"]
-LEVELS: tuple[Level, ...] = ("fp32", "tf32", "fp16", "bf16")
-
-# Relative size (spreads, root mean square) that rounding reaches on the worst-conditioned models measured, where
-# no ladder was measured on this one. Well-conditioned ones: fp32 3e-7, tf32 4e-4, fp16 1e-3, bf16 8e-3.
-REACH: Mapping[Level, float] = {"fp32": 5e-5, "tf32": 1.5e-2, "fp16": 2e-2, "bf16": 0.12}
-
-
-@runtime_checkable
-class MeasuredRung(Protocol):
-    """A rung of the precision ladder (`analysis.rungs.Rung`), as far as it is needed here.
-
-    `rms` is the root mean square difference of logits from FP64 on this very model; `None` if it could not run.
-    """
-
-    @property
-    def policy(self) -> str: ...
-
-    @property
-    def rms(self) -> float | None: ...
+# Half precision may also be the arithmetic's. BF16 autocast on an H200 left 23 % of the demo's logits other than the rounded
+# FP32 ones; noise a hundredth of a step wide leaves 1 %, and no arithmetic errs by so little of its own last place.
+OTHER_THAN_ROUNDED = 0.01
+Mode = Literal["nearest", "cut off", "down"]
+MODES: tuple[Mode, ...] = ("nearest", "cut off", "down")
+HOW: dict[Mode, str] = {"nearest": "rounded to", "cut off": "cut off after", "down": "rounded down to"}
+SAMPLE = 200  # notes that decide whether the whole is worth looking at
 
 
-Rungs: TypeAlias = Iterable[MeasuredRung]
-
-
-def level_of_policy(policy: str) -> Level | None:
-    """The level that a policy's name stands for.
-
-    >>> [level_of_policy(name) for name in ("bf16-autocast", "emulated-tf32", "portable", "default")]
-    ['bf16', 'tf32', 'fp32', None]
-    """
-    for level in ("bf16", "fp16", "tf32", "fp32"):
-        if level in policy:
-            return level
-    return "fp32" if policy in ("portable", "fp64") else None
-
-
-def level_of_manifest(manifest: Manifest) -> Level | None:
-    """The precision that a manifest vouches for: its policy, and TF32 where a product showed it; else `None`.
-
-    >>> from shifamind_core.runs.manifest import PolicyRecord
-    >>> level_of_manifest(Manifest(policy=PolicyRecord(name="fp32"))), level_of_manifest(Manifest())
-    ('fp32', None)
-    """
-    measured = manifest.flags.tf32_measured if manifest.flags else None
-    on_cpu = manifest.environment is not None and manifest.environment.device == "cpu"
-    named = manifest.policy.name if manifest.policy else None
-    level = level_of_policy(named) if named else None
-    if level is None and (named is None or not (on_cpu or measured is not None)):
-        return None
-    return "tf32" if measured and level in (None, "fp32") else level or "fp32"
-
-
-def allowed_level(candidate: Manifest, reference: Manifest) -> Level | None:
-    """The coarser of the levels that both manifests vouch for."""
-    levels = level_of_manifest(candidate), level_of_manifest(reference)
-    return None if levels[0] is None or levels[1] is None else coarser(levels[0], levels[1])
-
-
-def coarser(one: Level, other: Level) -> Level:
-    """The coarser of two levels."""
-    return one if LEVELS.index(one) >= LEVELS.index(other) else other
-
-
-def reach(ladder: Rungs | None) -> dict[Level, float]:
-    """Root mean square error per level, in logits, from a measured ladder: the largest rung of each level."""
-    sizes: dict[Level, float] = {}
-    for rung in ladder or ():
-        level = level_of_policy(rung.policy)
-        if level is not None and rung.rms is not None:
-            sizes[level] = max(sizes.get(level, 0.0), rung.rms)
-    return sizes
-
-
-def within_fp32(logits: np.ndarray) -> np.ndarray:
-    """Which values are finite in FP32. No network computes farther out, and squares of larger ones leave FP64 as well."""
-    finite = np.isfinite(logits)
-    if logits.dtype == np.float64:
-        finite &= np.abs(logits) <= float(np.finfo(np.float32).max)
-    return finite
-
-
-def lattice(logits: np.ndarray) -> Lattice | None:
-    """The coarse grid that all values lie on: BF16's 8 or FP16's 11 significant bits, or none.
-
-    A value computed in either format keeps its grid when it is widened; by chance not one in a thousand values
-    lies on it.
-    """
-    values = logits[within_fp32(logits)].astype(np.float32).ravel()
-    values = values[values != 0]
-    if len(values) < 8:
-        return None
-    if not (values.view(np.uint32) & 0xFFFF).any():
-        return "bf16"
-    normal = values[(np.abs(values) < 65504) & (np.abs(values) > 6.2e-5)]
-    if logits.dtype == np.float16 or (len(normal) and (normal.astype(np.float16) == normal).all()):
-        return "fp16"
-    return None
-
-
-def decimals(logits: np.ndarray, most: int = 6) -> int | None:
-    """How many decimals the values were rounded to when they were written, if that shows."""
-    values = logits[within_fp32(logits)].astype(np.float64).ravel()[:20000]
-    if not len(values):
-        return None
-    for places in range(1, most + 1):
-        # 32-bit storage shifts a decimal by up to 2⁻²⁴ of its value.
-        slack = 10**places * np.abs(values) * 2.0**-23 + 1e-9
-        off = np.abs(values * 10**places - np.round(values * 10**places))
-        if (off <= slack).all() and slack.max() < 0.05:
-            return places
-    return None
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """What the values and the size of the difference say about rounding.
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """One run's scores held against the other's rounded to its format.
 
     Attributes
     ----------
-    level : the coarsest precision that the difference or the values' lattice asks for
-    lattices : lattice of the candidate's and of the reference's stored values
-    size : relative root mean square difference
-    limit : the size that rounding at this level reaches, measured on this model or else at most
-    measured : whether `limit` comes from a ladder measured on this model
-    stored_only : the candidate is the reference rounded to the lattice, no more (or the other way round)
-    rounded_to_decimals : decimals that either run was written with
+    side : whose file was rounded
+    stored : Stored
+    mode : rounded to the nearest, digits cut off (towards zero), or rounded down
+    excess : float64 [documents, codes]
+        How far each value lies beyond what rounding the other's leaves open, with its sign; 0 where rounding gives it.
+    beyond : bool [documents, codes]
+        Cells at an end of the stored values, beyond which the other run reaches.
     """
 
-    level: Level
-    lattices: tuple[Lattice | None, Lattice | None]
-    size: float
-    limit: float
-    measured: bool
-    stored_only: bool
-    rounded_to_decimals: int | None
+    side: Side
+    stored: Stored
+    mode: Mode
+    excess: Matrix
+    beyond: Bool[np.ndarray, "documents codes"]
+
+    @property
+    def exact(self) -> bool:
+        """Does rounding give every cell?"""
+        return not self.excess.any()
+
+    @property
+    def given(self) -> float:
+        """Share of the cells that rounding the other run gives."""
+        return float((self.excess == 0).mean())
 
 
-def rounding(
-    pair: Pair,
-    lattices: tuple[Lattice | None, Lattice | None],
-    written: int | None,
-    ladder: Rungs | None = None,
-    allowed: Level | None = None,
-) -> Rounding:
-    """Read level and limit off the lattice, what both manifests allow, the ladder and the size."""
-    measured = reach(ladder)
-    typical = float(np.sqrt(np.mean(pair.spread**2)))
-    limits: dict[Level, float] = {
-        level: 3 * measured[level] / typical if level in measured else REACH[level] for level in LEVELS
-    }
-    size = bulk_size(pair)
-    coarse = _coarse(lattices)
-    level: Level = coarse or _smallest_level(size, limits, measured)
-    if allowed is not None:  # a manifest may lie, and what was observed stands: it only ever allows more
-        level = coarser(level, allowed)
-    limit = limits[level]
-    if written is not None:  # rounding to decimals is uniform: √(1/12) of the last one
-        limit = max(limit, 3 * 10.0**-written / np.sqrt(12) / typical)
-    stored = _stored_only(pair, coarse)
-    return Rounding(level, lattices, size, float(limit), level in measured, stored, written)
+def stored_precision(examination: Examination) -> Examination:
+    """Confirm that rounding one run to the other's format gives it cell by cell, and undo that.
+
+    A value that lies on the border between two of the format's numbers, as far as FP32 tells, may fall to either side:
+    formats break ties to even, away from zero or by their binary neighbours.
+    """
+    pair = examination.logits
+    if examination.explained:
+        return examination
+    runs = examination.evidence.candidate, examination.evidence.reference
+    left_open = None if pair.tolerance is None else np.isinf(pair.tolerance)
+    stored = [
+        read(logits, bool(run.manifest.logits_from_probabilities), left_open)
+        for logits, run in zip((pair.candidate, pair.reference), runs, strict=True)
+    ]
+    for place, side in enumerate(SIDES):
+        if not stored[place].coarse or stored[0].same_grid(stored[1]):
+            continue
+        found = _rounded(pair, side, stored[place], stored[1 - place])
+        if found is not None and (found.exact or _rounding_and_noise(found)):
+            return examination.found(_undone(pair, found), _finding(found, pair))
+    return examination
 
 
-def _coarse(lattices: tuple[Lattice | None, Lattice | None]) -> Lattice | None:
-    """The coarsest lattice of the two runs."""
-    if "bf16" in lattices:
-        return "bf16"
-    return "fp16" if "fp16" in lattices else None
+def _rounded(pair: Pair, side: Side, stored: Stored, other: Stored) -> Rounded | None:
+    """The run against the other one rounded to its format, in the way that a sample bears out; `None` where it bears out none."""
+    few = np.arange(0, pair.documents, max(1, pair.documents // SAMPLE))
+    unit = stored.format.unit(stored.values[few])
+    tried = {mode: _excess(stored, other, mode, few)[0] for mode in MODES}
+    mode = max(MODES, key=lambda mode: (tried[mode] == 0).mean())
+    if (np.abs(tried[mode]) <= unit).mean() < 1 - OTHER_THAN_ROUNDED:
+        return None
+    excess, beyond = _excess(stored, other, mode)
+    if pair.tolerance is not None:
+        excess[np.isinf(pair.tolerance)] = 0.0
+    return Rounded(side, stored, mode, excess, beyond)
 
 
-def _smallest_level(size: float, limits: Mapping[Level, float], measured: Mapping[Level, float]) -> Level:
-    """Without a lattice: FP32 or TF32 by size; a measured ladder may ask for more (half precision widened late)."""
-    if size <= limits["fp32"]:
-        return "fp32"
-    if "bf16" in measured and size > limits["tf32"]:
-        return "fp16" if "fp16" in measured and size <= limits["fp16"] else "bf16"
-    return "tf32"
+def _excess(
+    stored: Stored, other: Stored, mode: Mode, notes: np.ndarray | slice = slice(None)
+) -> tuple[Matrix, Bool[np.ndarray, "documents codes"]]:
+    """By how much values lie beyond what rounding leaves open, and which of them stand for all beyond an end."""
+    values, logits, own = stored.values[notes], stored.logits[notes], other.logits[notes]
+    on_scale = stored.scale == "probabilities"
+    wanted = expit(own) if on_scale else own
+    half = stored.format.unit(np.maximum(np.abs(values), np.abs(wanted))) / 2
+    middle = values + half * {"nearest": 0.0, "cut off": np.sign(values), "down": 1.0}[mode]
+    allowed = half + _part(stored, notes) + _part_on(stored, other, wanted, notes)
+    if mode == "cut off":  # a zero may come from either sign
+        allowed = np.where(values == 0, 2 * allowed, allowed)
+    difference = middle - wanted
+    excess = np.sign(difference) * np.maximum(np.abs(difference) - allowed, 0.0)
+    low, high = (np.zeros(values.shape, bool) if end is None else logits == end for end in _ends(stored))
+    one_sided = (low & (excess > 0)) | (high & (excess < 0))
+    # A stored 0 or 1 leaves half a unit open, however near to it the stand-in for it lies.
+    step = np.where(low, stored.format.unit(np.full(values.shape, stored.format.smallest)), half)
+    near = (low | high) & (np.abs(difference) <= step + allowed)
+    known = (low & _known(stored, stored.lowest)) | (high & _known(stored, stored.highest))
+    return np.where(one_sided | near, 0.0, excess), one_sided | known
 
 
-def bulk_size(pair: Pair) -> float:
-    """Relative size of the difference in all but the hundredth of the notes that differ most."""
-    sizes = pair.note_size**2
-    return float(np.sqrt(sizes[sizes <= np.quantile(sizes, 0.99)].mean()))
+def _known(stored: Stored, end: float | None) -> bool:
+    return end is not None and is_stand_in(end, stored.moved)
 
 
-def _stored_only(pair: Pair, coarse: Lattice | None) -> bool:
-    if coarse is None:
-        return False
-    return any(
-        np.array_equal(round_to(fine, coarse), rounded)
-        for rounded, fine in ((pair.candidate, pair.reference), (pair.reference, pair.candidate))
+def _ends(stored: Stored) -> tuple[float | None, float | None]:
+    return stored.lowest, stored.highest
+
+
+def _part(stored: Stored, notes: np.ndarray | slice) -> Matrix:
+    """What the numbers leave open that hold the rounded values, and the arithmetic before they were rounded."""
+    return stored.slack(notes) + STEPS * UNIT32 * np.abs(stored.values[notes]) * (
+        stored.scale == "probabilities"
     )
 
 
-def round_to(values: np.ndarray, lattice: Lattice) -> np.ndarray:
-    """Values rounded to nearest (ties to even) in FP16 or BF16, as float64.
+def _part_on(stored: Stored, other: Stored, wanted: Matrix, notes: np.ndarray | slice) -> Matrix:
+    """The other run's own rounding and slack, on the scale of the rounded values."""
+    if other.scale == stored.scale:
+        half = other.half(notes) if other.coarse else 0.0
+        return half + other.slack(notes)
+    if stored.scale == "probabilities":
+        slope = wanted * (1 - wanted)
+        half = other.half(notes) if other.coarse else 0.0
+        return (half + other.slack(notes)) * slope
+    probability = other.values[notes]
+    return (other.half(notes) + other.slack(notes)) / np.maximum(probability * (1 - probability), 1e-300)
 
-    >>> round_to(np.array([1.01]), "bf16").tolist(), round_to(np.array([1.01]), "fp16").tolist()
-    ([1.0078125], [1.009765625])
-    """
-    single = values.astype(np.float32)
-    if lattice == "fp16":
-        return single.astype(np.float16).astype(np.float64)
-    bits = np.ascontiguousarray(single).view(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-    return rounded.view(np.float32).astype(np.float64)
+
+def _rounding_and_noise(found: Rounded) -> bool:
+    """Is what rounding does not give no more than noise below a step of the format?"""
+    unit = found.stored.format.unit(found.stored.values)
+    if found.stored.format.kind in BINARY:
+        return found.given >= 1 - OTHER_THAN_ROUNDED
+    # No arithmetic gives decimals; one step off is what noise below a step leaves.
+    return bool((np.abs(found.excess) <= unit).all())
+
+
+def _undone(pair: Pair, found: Rounded) -> Pair:
+    """The rounded run brought to the other one; what rounding does not give stays."""
+    other = pair.reference if found.side == "candidate" else pair.candidate
+    brought = other
+    left = found.excess != 0
+    if left.any():
+        brought = other.copy()
+        if found.stored.scale == "logits":
+            brought[left] += found.excess[left]
+        else:
+            moved = expit(other[left]) + found.excess[left]
+            brought[left] = logit(np.clip(moved, UNIT32, 1 - UNIT32))
+    return pair.changed(**{found.side: brought})
+
+
+def _finding(found: Rounded, pair: Pair) -> Finding:
+    stored, cells = found.stored, found.excess.size
+    other = "reference" if found.side == "candidate" else "candidate"
+    what = "scores" if stored.scale == "logits" else "probabilities"
+    how = f"{HOW[found.mode]} {stored.format.words}"
+    beyond = int(found.beyond.sum())
+    ends = " and ".join(f"{end:+.4g}" for end in _ends(stored) if end is not None) if beyond else ""
+    told = (
+        f" {beyond:,} scores stand for a stored 0 or 1, or for all beyond where scores were cut off ({ends})."
+        if beyond
+        else ""
+    )
+    evidence = {
+        "side": found.side,
+        "format": stored.format.words,
+        "scale": stored.scale,
+        "decimals": stored.format.places if stored.format.kind == "decimals" else None,
+        "mode": found.mode,
+        "cells": cells,
+        "cells_given": int((found.excess == 0).sum()),
+        "stand_ins": beyond,
+        "largest_left": float(np.abs(found.excess).max()),
+    }
+    table = _table(pair, found)
+    meaning = f"The {found.side}'s file holds the {other}'s {what}, {how}: how the file was saved differs, not how the model was run."
+    if found.exact:
+        numbers = f"The {other}'s {what}, {how}, give all {cells:,} of the {found.side}'s.{told}"
+        return confirmed("stored_precision", numbers, meaning=meaning, evidence=evidence, view=table)
+    numbers = (
+        f"The {other}'s {what}, {how}, give {found.given:.2%} of the {found.side}'s {cells:,}; the others are at most one step "
+        f"of the format off, as noise below a step leaves them.{told}"
+    )
+    return judged(
+        "stored_precision", found.given, numbers, found.given, meaning=meaning, evidence=evidence, view=table
+    )
+
+
+def _table(pair: Pair, found: Rounded) -> EvidenceTable:
+    """The cells in which the two runs differ most."""
+    worst = np.argsort(-np.abs(pair.candidate - pair.reference), axis=None)[:8]
+    rows, codes = np.unravel_index(worst, pair.candidate.shape)
+    names = ("note", "code", "candidate", "reference")
+    return EvidenceTable(
+        f"Scores that differ most, as logits (the {found.side}'s are {found.stored.format.words})",
+        names,
+        tuple(
+            (int(row), int(code), float(pair.candidate[row, code]), float(pair.reference[row, code]))
+            for row, code in zip(rows, codes, strict=True)
+        ),
+    )

@@ -113,4 +113,9 @@ COLUMNS: dict[str, tuple[str, str | None, str | None]] = {
     "seconds": ("Seconds", "%.1f", "Of the forward passes, on this machine."),
     "non_finite": ("Not finite", None, "Values that are NaN or infinite; left out of the other columns."),
     "non_finite_cells": ("Not finite", None, "NaN or infinite in either run; left out of the statistics."),
+    "stand_in_cells": (
+        "Stored 0 or 1",
+        None,
+        "A probability of 0 or 1 has no logit; left out of the differences.",
+    ),
 }

@@ -1,0 +1,73 @@
+"""Precision levels: which arithmetic a policy, a manifest or the size of a difference speaks of."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+from shifamind_core.diagnosis.evidence.evidence import Evidence
+from shifamind_core.runs.manifest import Manifest
+
+Level = Literal["fp32", "tf32", "fp16", "bf16"]
+LEVELS: tuple[Level, ...] = ("fp32", "tf32", "fp16", "bf16")  # from fine to coarse
+# Levels → one size a measured model: the largest that any of the levels gave on it, relative to its logits' spread.
+Sizes: TypeAlias = Callable[[Sequence[Level]], Sequence[float]]
+
+
+def level_of_policy(policy: str) -> Level | None:
+    """The level that a policy's name stands for.
+
+    >>> [level_of_policy(name) for name in ("bf16-autocast", "emulated-tf32", "portable", "default")]
+    ['bf16', 'tf32', 'fp32', None]
+    """
+    for level in LEVELS[::-1]:
+        if policy.find(level) >= 0:
+            return level
+    return "fp32" if policy in ("portable", "bitwise", "fp64") else None
+
+
+def level_of_manifest(manifest: Manifest) -> Level | None:
+    """The precision that a manifest vouches for: its policy, and TF32 where a product showed it; else `None`.
+
+    >>> from shifamind_core.runs.manifest import PolicyRecord
+    >>> level_of_manifest(Manifest(policy=PolicyRecord(name="fp32"))), level_of_manifest(Manifest())
+    ('fp32', None)
+    """
+    measured = manifest.flags.tf32_measured if manifest.flags else None
+    on_cpu = manifest.environment is not None and manifest.environment.device == "cpu"
+    named = manifest.policy.name if manifest.policy else None
+    level = level_of_policy(named) if named else None
+    if level is None and (named is None or not (on_cpu or measured is not None)):
+        return None
+    return "tf32" if measured and level in (None, "fp32") else level or "fp32"
+
+
+def coarser(one: Level, other: Level) -> Level:
+    """The coarser of two levels."""
+    return one if LEVELS.index(one) >= LEVELS.index(other) else other
+
+
+def level_of_difference(evidence: Evidence, rms: float, size: float, others: Sizes) -> Level | None:
+    """The level that rounding of this size speaks of; `None` where no level was ever seen to reach it.
+
+    What both manifests vouch for, where they do. Else the finest level that reaches this size: measured on this model
+    by its ladder, or on at least half of the models measured before.
+
+    Parameters
+    ----------
+    rms, size : float
+        Root mean square of the difference in logits, and relative to the spread of the logits.
+    others : Sizes
+        Relative sizes of a level's rounding on models measured before.
+    """
+    candidate, reference = evidence.whole
+    mine, theirs = level_of_manifest(candidate.manifest), level_of_manifest(reference.manifest)
+    if mine is not None and theirs is not None:
+        return coarser(mine, theirs)
+    rungs = evidence.ladder.rungs if evidence.ladder else ()
+    for level in LEVELS:
+        measured = [
+            rung.rms for rung in rungs if rung.rms is not None and level_of_policy(rung.policy) == level
+        ]
+        sizes = sorted(others([level]))
+        if max(measured) >= rms if measured else bool(sizes) and sizes[len(sizes) // 2] >= size:
+            return level
+    return None
