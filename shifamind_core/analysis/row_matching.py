@@ -249,11 +249,22 @@ def match_rows(candidate: Left, reference: Right, in_order: bool, exact: Map | N
     left_over = np.flatnonzero(sound[1] & ~used & (repeats[1] < 0))
     if len(left_over) and used.any():
         _find_repeats(search.turned(), left_over, partner, near[1])
-    exact_so_far = by_bits == (partner >= 0).sum() and not (near[0] >= 0).any() and not (near[1] >= 0).any()
-    repeats = repeats_of(keys[0], partner >= 0), repeats_of(keys[1], used)
-    return RowMatch(
-        partner, (np.maximum(repeats[0], near[0]), np.maximum(repeats[1], near[1])), bool(exact_so_far)
+    by_nearness = int((partner >= 0).sum()) - by_bits + sum(int((one >= 0).sum()) for one in near)
+    repeats = (
+        np.maximum(repeats_of(keys[0], partner >= 0), near[0]),
+        np.maximum(repeats_of(keys[1], used), near[1]),
     )
+    _pair_repeats(partner, repeats)
+    return RowMatch(partner, repeats, exact=not by_nearness)
+
+
+def _pair_repeats(partner: Map, repeats: tuple[np.ndarray, np.ndarray]) -> None:
+    """What both runs repeat is no repeat: the k-th copy of a note is the k-th copy in the other run."""
+    copies = np.flatnonzero(repeats[0] >= 0), np.flatnonzero(repeats[1] >= 0)
+    mine, theirs = match_repeated(partner[repeats[0][copies[0]]], repeats[1][copies[1]])
+    partner[copies[0][mine]] = copies[1][theirs]
+    repeats[0][copies[0][mine]] = -1
+    repeats[1][copies[1][theirs]] = -1
 
 
 def _sound(matrix: Left, keys: np.ndarray) -> Bool[np.ndarray, " left"]:
@@ -297,6 +308,7 @@ class _Search:
         return _Among.of(self._sound_right)
 
     def distance(self, rows: np.ndarray, partners: np.ndarray) -> np.ndarray:
+        """How far these rows are from those."""
         return np.linalg.norm(self.left[rows] - self.right[partners], axis=1)
 
     def proposals(self, rows: np.ndarray, stays: bool) -> tuple[Map, np.ndarray]:
