@@ -7,6 +7,7 @@ minimal neighborhood information, Scientific Reports 7, 2017). The mean is measu
 themselves, and gives every match the probability that chance makes a neighbour stand out so far.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -74,9 +75,13 @@ class RowMatch:
         return np.flatnonzero(candidate), np.flatnonzero(unused & (self.repeats[1] < 0))
 
     @property
-    def in_order(self) -> bool:
-        """The notes that both hold stand in one order in both."""
-        return bool((np.diff(self.target) > 0).all())
+    def out_of_order(self) -> int:
+        """How few rows must be taken out for the others to stand in one order in both (longest increasing subsequence)."""
+        ends: list[int] = []  # the smallest end of an increasing run of every length
+        for place in self.target.tolist():
+            at = bisect_left(ends, place)
+            ends[at : at + 1] = [place]
+        return len(self.target) - len(ends)
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,8 +248,8 @@ def match_rows(candidate: Left, reference: Right, in_order: bool, exact: Map | N
     stays = in_order and 2 * away <= by_bits  # where most rows moved, nothing says that the others stayed
     search = _Search.over(candidate, reference, sound)
     near = np.full(len(candidate), -1), np.full(len(reference), -1)
-    proposal, found = search.proposals(rows, stays)
-    _settle(search, rows, proposal, found, partner, near[0])
+    proposal, certain = search.proposals(rows, stays)
+    _settle(search, rows, proposal, certain, partner, near[0])
     used[partner[partner >= 0]] = True
     left_over = np.flatnonzero(sound[1] & ~used & (repeats[1] < 0))
     if len(left_over) and used.any():
@@ -312,7 +317,7 @@ class _Search:
         return np.linalg.norm(self.left[rows] - self.right[partners], axis=1)
 
     def proposals(self, rows: np.ndarray, stays: bool) -> tuple[Map, np.ndarray]:
-        """A partner for each of these rows, or -1; and which were found, not only left where they stand."""
+        """A partner for each of these rows, or -1; and which are certain, not only probable or left where they stand."""
         if not stays:
             return self._accepted(rows, self.neighbours(rows))
         placed = self._in_place(rows)
@@ -327,7 +332,7 @@ class _Search:
     def _accepted(self, rows: np.ndarray, near: Neighbours) -> tuple[Map, np.ndarray]:
         blocks = in_blocks(rows, near.nearest, len(self.right))
         proposal = _filled(np.where(near.found | blocks, near.nearest, -1), rows, blocks)
-        return proposal, near.found
+        return proposal, near.certain
 
     def _in_place(self, rows: np.ndarray) -> Bool[np.ndarray, " rows"]:
         """Which of these rows are nearer to their own row than to `RIVALS` others."""
@@ -375,9 +380,9 @@ def _filled(proposal: Map, rows: np.ndarray, blocks: np.ndarray) -> Map:
 
 
 def _settle(
-    search: _Search, rows: np.ndarray, proposal: Map, found: np.ndarray, partner: Map, repeats: Map
+    search: _Search, rows: np.ndarray, proposal: Map, certain: np.ndarray, partner: Map, repeats: Map
 ) -> None:
-    """One row of the reference for one of the candidate: the nearest keeps it, others that were found repeat that one."""
+    """One row of the reference for one of the candidate: the nearest keeps it, others that are certain repeat that one."""
     owner = np.full(len(search.right), -1)
     owner[partner[partner >= 0]] = np.flatnonzero(partner >= 0)
     taking = np.flatnonzero(proposal >= 0)
@@ -388,14 +393,14 @@ def _settle(
     own = owner[proposal[taking]]
     wins = own == rows[taking]
     partner[rows[taking[wins]]] = proposal[taking[wins]]
-    again = ~wins & found[taking]
+    again = ~wins & certain[taking]
     repeats[rows[taking[again]]] = own[again]
 
 
 def _find_repeats(search: _Search, rows: np.ndarray, partner: Map, repeats: Map) -> None:
-    """Rows of the reference nobody took, though the row nearest to them by far has a partner: they repeat that one."""
+    """Rows of the reference nobody took, though the row nearest to them has a partner for certain: they repeat that one."""
     near = search.neighbours(rows)
-    again = near.found & (partner[near.nearest] >= 0)
+    again = near.certain & (partner[near.nearest] >= 0)
     repeats[rows[again]] = partner[near.nearest[again]]
 
 

@@ -298,6 +298,8 @@ def _order_before_alignment(examination: Examination) -> Examination:
     if documents.by not in ("token_digest", "content") or not documents.order_differed:
         return examination
     match = documents.rows
+    if not documents.exact and match.out_of_order <= LEVEL * len(match.rows):
+        return examination  # so few partners may be false
     runs = evidence.whole
     counts = runs[1].token_counts if runs[1].token_counts is not None else None
     text, kind = describe_rows(match.partner, counts)
