@@ -7,6 +7,7 @@ minimal neighborhood information, Scientific Reports 7, 2017). The mean is measu
 themselves, and gives every match the probability that chance makes a neighbour stand out so far.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -74,9 +75,13 @@ class RowMatch:
         return np.flatnonzero(candidate), np.flatnonzero(unused & (self.repeats[1] < 0))
 
     @property
-    def in_order(self) -> bool:
-        """The notes that both hold stand in one order in both."""
-        return bool((np.diff(self.target) > 0).all())
+    def out_of_order(self) -> int:
+        """How few rows must be taken out for the others to stand in one order in both (longest increasing subsequence)."""
+        ends: list[int] = []  # the smallest end of an increasing run of every length
+        for place in self.target.tolist():
+            at = bisect_left(ends, place)
+            ends[at : at + 1] = [place]
+        return len(self.target) - len(ends)
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,17 +248,28 @@ def match_rows(candidate: Left, reference: Right, in_order: bool, exact: Map | N
     stays = in_order and 2 * away <= by_bits  # where most rows moved, nothing says that the others stayed
     search = _Search.over(candidate, reference, sound)
     near = np.full(len(candidate), -1), np.full(len(reference), -1)
-    proposal, found = search.proposals(rows, stays)
-    _settle(search, rows, proposal, found, partner, near[0])
+    proposal, certain = search.proposals(rows, stays)
+    _settle(search, rows, proposal, certain, partner, near[0])
     used[partner[partner >= 0]] = True
     left_over = np.flatnonzero(sound[1] & ~used & (repeats[1] < 0))
     if len(left_over) and used.any():
         _find_repeats(search.turned(), left_over, partner, near[1])
-    exact_so_far = by_bits == (partner >= 0).sum() and not (near[0] >= 0).any() and not (near[1] >= 0).any()
-    repeats = repeats_of(keys[0], partner >= 0), repeats_of(keys[1], used)
-    return RowMatch(
-        partner, (np.maximum(repeats[0], near[0]), np.maximum(repeats[1], near[1])), bool(exact_so_far)
+    by_nearness = int((partner >= 0).sum()) - by_bits + sum(int((one >= 0).sum()) for one in near)
+    repeats = (
+        np.maximum(repeats_of(keys[0], partner >= 0), near[0]),
+        np.maximum(repeats_of(keys[1], used), near[1]),
     )
+    _pair_repeats(partner, repeats)
+    return RowMatch(partner, repeats, exact=not by_nearness)
+
+
+def _pair_repeats(partner: Map, repeats: tuple[np.ndarray, np.ndarray]) -> None:
+    """What both runs repeat is no repeat: the k-th copy of a note is the k-th copy in the other run."""
+    copies = np.flatnonzero(repeats[0] >= 0), np.flatnonzero(repeats[1] >= 0)
+    mine, theirs = match_repeated(partner[repeats[0][copies[0]]], repeats[1][copies[1]])
+    partner[copies[0][mine]] = copies[1][theirs]
+    repeats[0][copies[0][mine]] = -1
+    repeats[1][copies[1][theirs]] = -1
 
 
 def _sound(matrix: Left, keys: np.ndarray) -> Bool[np.ndarray, " left"]:
@@ -285,15 +301,23 @@ class _Search:
 
     def neighbours(self, rows: np.ndarray) -> Neighbours:
         """Nearest sound rows of the right side, as its row numbers."""
-        there = np.flatnonzero(self.sound[1])
-        found = neighbours(self.left[rows], self.right[there], rows)
-        return Neighbours(there[found.nearest], found.chance)
+        found = neighbours(self.left[rows], self._sound_right, rows, self._among)
+        return Neighbours(np.flatnonzero(self.sound[1])[found.nearest], found.chance)
+
+    @cached_property
+    def _sound_right(self) -> np.ndarray:
+        return self.right[self.sound[1]]
+
+    @cached_property
+    def _among(self) -> "_Among":
+        return _Among.of(self._sound_right)
 
     def distance(self, rows: np.ndarray, partners: np.ndarray) -> np.ndarray:
+        """How far these rows are from those."""
         return np.linalg.norm(self.left[rows] - self.right[partners], axis=1)
 
     def proposals(self, rows: np.ndarray, stays: bool) -> tuple[Map, np.ndarray]:
-        """A partner for each of these rows, or -1; and which were found, not only left where they stand."""
+        """A partner for each of these rows, or -1; and which are certain, not only probable or left where they stand."""
         if not stays:
             return self._accepted(rows, self.neighbours(rows))
         placed = self._in_place(rows)
@@ -308,7 +332,7 @@ class _Search:
     def _accepted(self, rows: np.ndarray, near: Neighbours) -> tuple[Map, np.ndarray]:
         blocks = in_blocks(rows, near.nearest, len(self.right))
         proposal = _filled(np.where(near.found | blocks, near.nearest, -1), rows, blocks)
-        return proposal, near.found
+        return proposal, near.certain
 
     def _in_place(self, rows: np.ndarray) -> Bool[np.ndarray, " rows"]:
         """Which of these rows are nearer to their own row than to `RIVALS` others."""
@@ -356,9 +380,9 @@ def _filled(proposal: Map, rows: np.ndarray, blocks: np.ndarray) -> Map:
 
 
 def _settle(
-    search: _Search, rows: np.ndarray, proposal: Map, found: np.ndarray, partner: Map, repeats: Map
+    search: _Search, rows: np.ndarray, proposal: Map, certain: np.ndarray, partner: Map, repeats: Map
 ) -> None:
-    """One row of the reference for one of the candidate: the nearest keeps it, others that were found repeat that one."""
+    """One row of the reference for one of the candidate: the nearest keeps it, others that are certain repeat that one."""
     owner = np.full(len(search.right), -1)
     owner[partner[partner >= 0]] = np.flatnonzero(partner >= 0)
     taking = np.flatnonzero(proposal >= 0)
@@ -369,28 +393,32 @@ def _settle(
     own = owner[proposal[taking]]
     wins = own == rows[taking]
     partner[rows[taking[wins]]] = proposal[taking[wins]]
-    again = ~wins & found[taking]
+    again = ~wins & certain[taking]
     repeats[rows[taking[again]]] = own[again]
 
 
 def _find_repeats(search: _Search, rows: np.ndarray, partner: Map, repeats: Map) -> None:
-    """Rows of the reference nobody took, though the row nearest to them by far has a partner: they repeat that one."""
+    """Rows of the reference nobody took, though the row nearest to them has a partner for certain: they repeat that one."""
     near = search.neighbours(rows)
-    again = near.found & (partner[near.nearest] >= 0)
+    again = near.certain & (partner[near.nearest] >= 0)
     repeats[rows[again]] = partner[near.nearest[again]]
 
 
-def neighbours(left: Left, right: Right, places: np.ndarray | None = None) -> Neighbours:
+def neighbours(
+    left: Left, right: Right, places: np.ndarray | None = None, among: "_Among | None" = None
+) -> Neighbours:
     """The nearest row of `right` for each of `left`, and how probable it is that chance gives one so near.
 
     Parameters
     ----------
     places : int64 [left], optional
         Where the rows of `left` stand, so that blocks that moved together are seen in a sample.
+    among : optional
+        What the rows of `right` show of each other, where that is known already.
     """
     if not len(left) or len(right) < 3:
         return Neighbours(np.zeros(len(left), np.int64), np.ones(len(left)))
-    among = _Among.of(right)
+    among = among or _Among.of(right)
     if len(left) <= 2 * SAMPLE:
         return among.judged(*_nearest(left, right))
     some = np.arange(0, len(left), len(left) // SAMPLE)

@@ -118,3 +118,11 @@ def test_keys_meet_for_equal_rows_and_for_rows_in_another_order_of_columns():
 def test_most_rows_lie_nearest_to_themselves_unless_they_are_others():
     assert mostly_in_place(noisy(NOTES, 0.5), NOTES)
     assert not mostly_in_place(OTHERS, NOTES)
+
+
+def test_a_note_that_stands_twice_in_both_runs_repeats_nothing():
+    twice = np.append(np.arange(100), [3, 4])
+    rows = np.random.default_rng(0).permutation(102)
+    match = match_rows(noisy(NOTES, 1e-3)[twice[rows]], NOTES[twice], in_order=False)
+    assert np.array_equal(twice[match.partner], twice[rows])
+    assert not [found for found in match.repeats if (found >= 0).any()]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from shifamind_core.analysis.counts import counts_of_logits
-from shifamind_core.analysis.row_matching import mostly_in_place, row_keys
+from shifamind_core.analysis.row_matching import LEVEL, mostly_in_place, row_keys
 from shifamind_core.analysis.scores import macro_f1, micro_f1
 from shifamind_core.arrays import Labels, Logits
 from shifamind_core.diagnosis.examination import Examination
@@ -35,9 +35,9 @@ def different_labels(examination: Examination) -> Examination:
     names = aligned.candidate.codes
     worst = np.argsort(-per_code, kind="stable")[: min(10, codes)]
     told = f"{cells:,} of {mine.size:,} labels differ, in {rows:,} notes and {codes} codes.{kind}"
-    known = not aligned.documents.assumed or examination.partner is not None or _same_notes(examination)
+    known = _same_notes(examination, rows)
     if not known:
-        told += " Or the notes are others: without ids nothing shows that they are the same."
+        told += " Or these notes are others: nothing shows for certain that they are the same."
     return examination.noted(
         Finding(
             "different_labels",
@@ -55,8 +55,13 @@ def different_labels(examination: Examination) -> Examination:
     )
 
 
-def _same_notes(examination: Examination) -> bool:
-    pair = examination.logits
+def _same_notes(examination: Examination, rows: int) -> bool:
+    """Are the notes with other labels known to be the same? Of partners that are only near, one in a hundred may be false."""
+    documents, pair = examination.evidence.aligned.documents, examination.logits
+    if not documents.exact:
+        return rows > LEVEL * documents.matched
+    if not documents.assumed or examination.partner is not None:
+        return True
     return examination.explained or mostly_in_place(pair.candidate, pair.reference)
 
 

@@ -42,16 +42,19 @@ def order_of_rows_and_columns(examination: Examination) -> Examination:
         found = {finding.cause for finding in examination.findings}
         orders = [cause for cause in ("document_order", "code_order") if cause not in found]
         return examination.noted(*(ruled_out(cause, told) for cause in orders))
-    columns = code_order(examination)
-    if columns is not examination:
-        return document_order(columns)
+    by_notes = columns_by_notes(examination.logits)
+    moved = closed(by_notes)
+    if moved is not None:
+        return document_order(_with_columns(examination, moved, "notes"))
     by_values = _columns_of_equal_values(examination.logits)
     rows = _with_rows(examination, by_values) or document_order(examination)
-    if rows.partner is not None and by_values is None:  # with these rows, do the columns show themselves?
-        rows = _with_rows(examination, match_columns(rows.logits)) or rows
-    return (
-        rows if rows.partner is not None else _with_rows(rows, _columns_of_near_values(rows.logits)) or rows
-    )
+    if rows.partner is not None:
+        if by_values is None and not rows.explained:  # with these rows, do the columns show themselves?
+            rows = _with_rows(examination, closed(columns_by_notes(rows.logits))) or rows
+        return rows
+    if (by_notes == np.arange(len(by_notes))).any():  # rows correspond: their order hides no column
+        return rows
+    return _with_rows(rows, _columns_of_near_values(rows.logits)) or rows
 
 
 def _with_rows(examination: Examination, columns: Map | None) -> Examination | None:
@@ -65,26 +68,21 @@ def _with_rows(examination: Examination, columns: Map | None) -> Examination | N
 # --- columns
 
 
-def code_order(examination: Examination) -> Examination:
-    """Bring columns that sit on another code back to their own; the same examination if none does."""
-    partner = match_columns(examination.logits)
-    return examination if partner is None else _with_columns(examination, partner, "notes")
-
-
-def match_columns(pair: Pair) -> Map | None:
-    """Codes whose column equals another's, or is nearest to another's by far; `None` if each sits best where it is.
-
-    Rows must correspond. The moved columns must exchange places among themselves.
-    """
+def columns_by_notes(pair: Pair) -> Map:
+    """Which column of the reference every column equals, note by note, or is nearest to by far; -1 for none."""
+    unknown = np.full(pair.codes, -1)
     if pair.codes < 2 or pair.documents < 2:
-        return None
-    exact = _closed(equal_rows(pair.candidate.T, pair.reference.T, ~pair.changed_codes))
-    if exact is not None:
+        return unknown
+    candidate, reference = (np.ascontiguousarray(matrix.T) for matrix in (pair.candidate, pair.reference))
+    exact = equal_rows(candidate, reference, ~pair.changed_codes)
+    if closed(exact) is not None:
         return exact
-    candidate, reference = pair.scored
-    live = np.count_nonzero(reference, axis=0) > 0
-    near = neighbours(candidate.T, reference.T[live])
-    return _closed(np.where(near.found, np.flatnonzero(live)[near.nearest], -1)) if live.any() else None
+    candidate, reference = (np.ascontiguousarray(matrix.T) for matrix in pair.scored)
+    live = np.flatnonzero(np.count_nonzero(reference, axis=1))
+    if not len(live):
+        return unknown
+    near = neighbours(candidate, reference[live])
+    return np.where(near.found, live[near.nearest], -1)
 
 
 def _columns_of_equal_values(pair: Pair) -> Map | None:
@@ -93,7 +91,7 @@ def _columns_of_equal_values(pair: Pair) -> Map | None:
     rows, partners = match_repeated(keys[0], keys[1])
     partner = np.full(pair.codes, -1)
     partner[rows] = partners
-    return _closed(np.where(keys[0] == keys[1], np.arange(pair.codes), partner))
+    return closed(np.where(keys[0] == keys[1], np.arange(pair.codes), partner))
 
 
 def _columns_of_near_values(pair: Pair) -> Map | None:
@@ -103,10 +101,10 @@ def _columns_of_near_values(pair: Pair) -> Map | None:
         for matrix in (pair.candidate, pair.reference)
     ]
     near = neighbours(shapes[0], shapes[1])
-    return _closed(np.where(near.found, near.nearest, -1))
+    return closed(np.where(near.found, near.nearest, -1))
 
 
-def _closed(partner: Map) -> Map | None:
+def closed(partner: Map) -> Map | None:
     """The moves of columns that exchange places among themselves; the others stay. `None` without any."""
     identity = np.arange(len(partner))
     moved = (partner >= 0) & (partner != identity)
@@ -300,6 +298,8 @@ def _order_before_alignment(examination: Examination) -> Examination:
     if documents.by not in ("token_digest", "content") or not documents.order_differed:
         return examination
     match = documents.rows
+    if not documents.exact and match.out_of_order <= LEVEL * len(match.rows):
+        return examination  # so few partners may be false
     runs = evidence.whole
     counts = runs[1].token_counts if runs[1].token_counts is not None else None
     text, kind = describe_rows(match.partner, counts)
@@ -404,18 +404,24 @@ def describe_rows(partner: Map, token_counts: np.ndarray | None = None) -> tuple
         text = f"the rows are interleaved as {processes} processes write them one after the other"
         return text, {**evidence, "kind": "interleaved", "processes": processes}
     steps = np.flatnonzero((np.diff(target) != 1) | (np.diff(rows) != 1)) + 1
+    evidence["blocks"] = len(steps) + 1
     bounds = np.append(np.append(0, steps), len(rows))
+    # Blocks of one or two rows are no blocks: a permutation consists of them.
+    if 3 * (len(steps) + 1) > len(rows):
+        return _describe_permutation(target, evidence, token_counts)
     blocks = [
         Block(int(rows[start]), int(rows[end - 1]), int(target[start] - rows[start]))
         for start, end in pairwise(bounds.tolist())
     ]
-    evidence["blocks"] = len(blocks)
-    # Blocks of one or two rows are no blocks: a permutation consists of them.
-    if len(blocks) * 3 <= len(rows):
-        return _describe_blocks(blocks, int(rows[-1]), evidence)
+    return _describe_blocks(blocks, int(rows[-1]), evidence)
+
+
+def _describe_permutation(
+    target: np.ndarray, evidence: dict[str, Any], token_counts: np.ndarray | None
+) -> tuple[str, dict[str, Any]]:
     if token_counts is not None and len(token_counts) > target.max() and _sorted_by(token_counts[target]):
         return "the rows are sorted by length", {**evidence, "kind": "sorted_by_length"}
-    share = evidence["rows_moved"] / max(len(rows), 1)
+    share = evidence["rows_moved"] / max(len(target), 1)
     return f"{share:.0%} of the rows are permuted without a pattern", {**evidence, "kind": "permutation"}
 
 
