@@ -30,6 +30,8 @@ PADDING_FIELDS = ("tokenization.padding", "tokenization.max_length")
 def prior_log_odds(evidence: Evidence) -> dict[str, float]:
     """Additive log-odds by class of the cause model; a class that is not named stands at 0."""
     odds = {finding.cause: EXCLUDED for finding in excluded_by_digests(evidence)}
+    if evidence.aligned.documents.by == "id":
+        odds["different_documents"] = EXCLUDED  # of the notes that are compared
     differs, equal = evidence.manifests.differs, evidence.manifests.equal
     share = evidence.tokens.changed_share
     if share:
@@ -54,6 +56,3 @@ def excluded_by_digests(evidence: Evidence) -> Iterator[Finding]:
             yield ruled_out(cause, told, same_tokens=1.0)
     if "checkpoint.weights_digest" in evidence.manifests.equal:
         yield ruled_out("other_checkpoint", "Both runs read the same weights (equal digests).")
-    if not evidence.aligned.documents.assumed and evidence.aligned.documents.matched:
-        told = f"The {evidence.aligned.documents.matched:,} notes compared are the same in both runs."
-        yield ruled_out("different_documents", told)
