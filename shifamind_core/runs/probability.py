@@ -72,13 +72,17 @@ def stand_ins(logits: np.ndarray, from_probabilities: bool = False) -> np.ndarra
     found = np.zeros(logits.shape, bool)
     finite = logits[np.isfinite(logits)]
     for extreme in (finite.min(), finite.max()) if finite.size else ():
-        if is_stand_in(float(extreme), from_probabilities) and not _on_grid(finite, float(extreme)):
+        known = is_stand_in(float(extreme), True)
+        clipped = (
+            not from_probabilities and is_stand_in(float(extreme)) and not _on_grid(finite, float(extreme))
+        )
+        if known or clipped:
             found |= logits == extreme
     return found
 
 
 def _on_grid(logits: np.ndarray, extreme: float) -> bool:
-    """Whether the next value is twice as far from 0 or 1: then probabilities go in steps of ε, and this one is genuine."""
+    """Whether the next value is twice as far from 0 or 1: then probabilities have as many decimals as ε, which is one of them."""
     others = -np.abs(logits[(logits != extreme) & (np.sign(logits) == np.sign(extreme))].astype(np.float64))
     if not len(others):
         return False
