@@ -302,20 +302,16 @@ def plant_other_data(run: Run, other: Run, seed: int) -> Iterator[Planted]:
     yield Planted("different_documents", "another split", bare, run)
     half = documents // 2
     mixed = np.concatenate([run.logits[half:], other.logits[:half]])
-    yield Planted(
-        "different_documents", "half of them", with_logits(run, mixed, labels=None, token_counts=None), run
-    )
+    other_half = with_logits(run, mixed, labels=None, token_counts=None)
+    yield Planted("different_documents", "half of them", other_half, run, ("document_order",))
     fewer = np.sort(rng.choice(documents, int(0.9 * documents), replace=False))
     part = replace(run.select(rows=fewer), name="candidate", labels=None)
-    yield Planted("different_documents", "nine in ten, no ids", part, run)
-    ids = np.arange(documents, dtype=np.int64)
-    shared = replace(run, document_ids=ids)
-    moved = replace(with_logits(run, run.logits), document_ids=ids + documents // 3)
-    overlap = replace(
-        moved.select(rows=np.arange(documents)), logits=np.roll(run.logits, -(documents // 3), axis=0)
-    )
-    rolled = replace(overlap, labels=None)
-    yield Planted("different_documents", "overlapping ids", rolled, shared, general=("document_order",))
+    yield Planted("missing_documents", "nine in ten, no ids", part, run)
+    shared = replace(run, document_ids=np.arange(documents))
+    third = documents // 3
+    part_of_each = np.concatenate([run.logits[third:], other.logits[:third]])
+    overlap = with_logits(shared, part_of_each, labels=None, document_ids=np.arange(documents) + third)
+    yield Planted("different_documents", "overlapping ids", overlap, shared, general=("document_order",))
     assert run.labels is not None
     for share in (0.001, 0.05):
         labels = run.labels.copy()
@@ -327,6 +323,74 @@ def plant_other_data(run: Run, other: Run, seed: int) -> Iterator[Planted]:
     )
     renamed = tuple(f"X{code}" if i < 5 else code for i, code in enumerate(run.codes or ()))
     yield Planted("different_codes", "5 other names", with_logits(run, run.logits, codes=renamed), run)
+
+
+def plant_rows(run: Run, seed: int) -> Iterator[Planted]:
+    """Notes under other ids, repeated, left out, filled up or on several rows; with ids and without, alone and with an order.
+
+    Labels and token counts stand with their rows, as where a loader yields them together.
+    """
+    rng = np.random.default_rng(seed)
+    documents, every = run.documents, np.arange(run.documents)
+    ids = rng.integers(-(2**63), 2**63, documents)
+    named = replace(run, document_ids=ids)
+
+    def rows(of: Run, taken: np.ndarray) -> Run:
+        return replace(of.select(rows=taken), name="candidate")
+
+    padded = np.append(every, every[:24])
+    yield Planted("repeated_documents", "last 24 repeat the first 24", rows(run, padded), run)
+    yield Planted("repeated_documents", "last 24 repeat the first 24, with ids", rows(named, padded), named)
+    filled = np.vstack([run.logits, np.full((24, run.logits.shape[1]), -100, np.float32)])
+    fill = replace(rows(run, padded), logits=filled)
+    yield Planted("repeated_documents", "24 rows of -100", fill, run)
+    windows = np.repeat(every, rng.integers(1, 5, documents))
+    first = np.append(True, windows[1:] != windows[:-1])[:, None]
+    moved = rounding_noise(run, 0.3, seed)
+    cut = replace(rows(named, windows), logits=np.where(first, run.logits[windows], moved[windows]))
+    yield Planted("repeated_documents", "a row a window", cut, named)
+    whole = documents // 32 * 32 - 32  # at least one note short of all, however many there are
+    yield Planted("missing_documents", "last batch dropped", rows(run, every[:whole]), run)
+    yield Planted("missing_documents", "last batch dropped, with ids", rows(named, every[:whole]), named)
+    shuffled_rows = shuffled(documents, rng)[:whole]
+    yield Planted(
+        "missing_documents",
+        "last batch dropped, shuffled",
+        rows(run, shuffled_rows),
+        run,
+        ("document_order",),
+    )
+    for processes in (3, 7):
+        total = -(-documents // processes) * processes
+        dealt = interleaved(total, processes) % documents
+        variant = f"dealt to {processes} processes and filled up"
+        also = ("repeated_documents",) if total > documents else ()
+        yield Planted("document_order", variant, rows(run, dealt), run, also)
+        short = interleaved(documents // processes * processes, processes)
+        missing = ("missing_documents",) if len(short) < documents else ()
+        yield Planted("document_order", f"dealt to {processes}, rest dropped", rows(run, short), run, missing)
+        noisy = rows(with_logits(run, rounding_noise(run, 1e-3, seed)), dealt)
+        yield Planted("document_order", f"{variant}, with noise", noisy, run, (*also, "numerics"))
+    yield Planted(
+        "document_ids", "other line ends", replace(named, document_ids=ids ^ 2**40, name="candidate"), named
+    )
+    some = np.where(every % 3 == 0, ids, ids ^ 2**40)
+    yield Planted(
+        "document_ids", "line ends in some notes", replace(named, document_ids=some, name="candidate"), named
+    )
+    floats = (ids // 4).astype(np.float64).astype(np.int64)
+    uncut = replace(named, document_ids=ids // 4)
+    yield Planted("document_ids", "cut digits", replace(uncut, document_ids=floats, name="candidate"), uncut)
+    counted = replace(run, document_ids=every)
+    yield Planted(
+        "document_ids",
+        "counted from one",
+        replace(counted, document_ids=every + 1, name="candidate"),
+        counted,
+    )
+    tokens = replace(named, token_digests=rng.integers(-(2**63), 2**63, documents))
+    noisy = with_logits(tokens, rounding_noise(run, 1e-3, seed), document_ids=ids ^ 2**40)
+    yield Planted("numerics", "and other line ends, token digests equal", noisy, tokens, ("document_ids",))
 
 
 def plant_metric(run: Run, seed: int) -> Iterator[Planted]:
@@ -495,6 +559,7 @@ OUTPUT_PLANTERS: tuple[Callable[[Run, int], Iterator[Planted]], ...] = (
     plant_document_order,
     plant_code_order,
     plant_both_orders,
+    plant_rows,
     plant_scale,
     plant_calibration,
     plant_stored_precision,

@@ -1,4 +1,7 @@
-"""Put two runs side by side: notes by document id, codes by name, whatever their order in the files."""
+"""Put two runs side by side: notes by document id, codes by name, whatever their order in the files.
+
+Content beats ids: notes whose ids do not meet are the same if their token ids or their logits are.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,11 +11,24 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64
 
-from shifamind_core.arrays import DocumentIds
+from shifamind_core.analysis.row_matching import (
+    RowMatch,
+    equal_rows,
+    match_repeated,
+    match_rows,
+    repeats_of,
+)
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 
 Indices = Int64[np.ndarray, " matched"]
+By = Literal["id", "token_digest", "content", "position"]
+SAID: dict[By, str] = {
+    "id": "document id",
+    "token_digest": "their token ids, as their document ids do not meet",
+    "content": "their scores, as their document ids do not meet",
+    "position": "position",
+}
 
 
 class NothingInCommon(ShifamindError):
@@ -35,6 +51,14 @@ class Matching:
         How many there were.
     assumed : bool
         Matched by position, because a run does not say which is which.
+    by : "id", "token_digest", "content", "position"
+        What paired most notes.
+    otherwise : int
+        Notes that something else paired: ids that met for some, token ids or scores for others.
+    exact : bool
+        No note was paired by being merely the nearest by far.
+    repeats : (int64 [candidate_size], int64 [reference_size]), optional
+        For a row without a partner that repeats one that has one: which row of its own run that is; else -1.
     """
 
     candidate: Indices
@@ -42,6 +66,10 @@ class Matching:
     candidate_size: int
     reference_size: int
     assumed: bool
+    by: By = "id"
+    otherwise: int = 0
+    exact: bool = True
+    repeats: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def matched(self) -> int:
@@ -57,6 +85,21 @@ class Matching:
     def order_differed(self) -> bool:
         """The reference holds the shared ones in another order than the candidate."""
         return bool((np.diff(self.reference) < 0).any())
+
+    @property
+    def repeated(self) -> tuple[int, int]:
+        """How many of those without a partner repeat one that has one: candidate, reference."""
+        if self.repeats is None:
+            return 0, 0
+        return int((self.repeats[0] >= 0).sum()), int((self.repeats[1] >= 0).sum())
+
+    @property
+    def rows(self) -> RowMatch:
+        """The same as a map of the candidate's rows."""
+        partner = np.full(self.candidate_size, -1)
+        partner[self.candidate] = self.reference
+        none = np.full(self.candidate_size, -1), np.full(self.reference_size, -1)
+        return RowMatch(partner, self.repeats or none, self.exact)
 
     @cached_property
     def identity(self) -> bool:
@@ -94,16 +137,16 @@ class AlignedRuns:
 def align(candidate: Run, reference: Run) -> AlignedRuns:
     """Match notes by document id (the k-th of a repeated id with the k-th) and codes by name.
 
-    A run without ids, or without code names, is taken to hold the other's in the same order, if it has equally
-    many; the remarks say so.
+    Notes whose ids do not meet are matched by their token ids or their logits. A run without ids, or without code
+    names, is taken to hold the other's in the same order, if it has equally many. The remarks say all of this.
 
     Raises
     ------
     NothingInCommon
         No shared note or code, or nothing to match them by and unequal numbers.
     """
-    documents = match_documents(candidate, reference)
     codes = match_codes(candidate, reference)
+    documents = match_documents(candidate, reference, codes)
     aligned_candidate = _take(candidate, documents.candidate, codes.candidate)
     aligned_reference = _take(reference, documents.reference, codes.reference)
     names = aligned_candidate.codes or aligned_reference.codes
@@ -124,32 +167,112 @@ def align(candidate: Run, reference: Run) -> AlignedRuns:
     )
 
 
-def match_documents(candidate: Run, reference: Run) -> Matching:
+def match_documents(candidate: Run, reference: Run, codes: Matching) -> Matching:
     """Rows of the same note.
+
+    Parameters
+    ----------
+    codes : Matching
+        Which columns belong together, so that contents can be compared.
 
     Raises
     ------
     NothingInCommon
-        No shared id; or ids missing and another number of notes.
+        No shared id and no shared content; or ids missing, another number of notes and no shared content.
     """
     sizes = candidate.documents, reference.documents
-    if candidate.document_ids is None or reference.document_ids is None:
-        if sizes[0] != sizes[1]:
-            raise NothingInCommon(
-                "documents",
-                f"{candidate.name} has {sizes[0]:,} notes and {reference.name} {sizes[1]:,}, and "
-                f"{_without_ids(candidate, reference)} to match them by. Export both with "
-                "`document_ids`, or over the same notes in the same order.",
-            )
+    keys = _keys(candidate, reference)
+    for by, values in keys.items():
+        rows, partners = match_repeated(*values)
+        if len(rows) == min(sizes):
+            repeats = _repeats(values, (rows, partners), sizes)
+            return Matching(rows, partners, *sizes, assumed=False, by=by, repeats=repeats)
+    if "id" not in keys and sizes[0] == sizes[1]:
         return _by_position(sizes[0])
-    rows = match_repeated(candidate.document_ids, reference.document_ids)
-    if not len(rows[0]):
-        raise NothingInCommon(
-            "documents",
-            f"{candidate.name} ({sizes[0]:,} notes) and {reference.name} ({sizes[1]:,}) share no document id. "
-            "Compare runs over the same split; ids are digests of the notes' exact text.",
+    logits = candidate.logits[:, codes.candidate], reference.logits[:, codes.reference]
+    matching = _by_most(keys, logits, sizes)
+    if not matching.matched:
+        raise NothingInCommon("documents", _nothing_shared(candidate, reference))
+    return matching
+
+
+Values = tuple[np.ndarray, np.ndarray]  # of the candidate's notes and of the reference's
+
+
+def _keys(candidate: Run, reference: Run) -> dict[By, Values]:
+    """What both runs say of their notes, the deciding one first."""
+    keys: dict[By, Values] = {}
+    if candidate.document_ids is not None and reference.document_ids is not None:
+        keys["id"] = candidate.document_ids, reference.document_ids
+    if candidate.token_digests is not None and reference.token_digests is not None:
+        keys["token_digest"] = candidate.token_digests, reference.token_digests
+    return keys
+
+
+def _by_most(keys: dict[By, Values], logits: Values, sizes: tuple[int, int]) -> Matching:
+    """Pairs by what pairs most notes, then by what pairs others, at last by logits that are nearest by far.
+
+    Ids that meet by accident, as cut or counted ones do, so lose to contents that are equal.
+    """
+    equal = equal_rows(*logits)
+    pairs: dict[By, Values] = {by: match_repeated(*values) for by, values in keys.items()}
+    pairs["content"] = np.flatnonzero(equal >= 0), equal[equal >= 0]
+    partner, used = np.full(sizes[0], -1), np.zeros(sizes[1], bool)
+    counts: dict[By, int] = {}
+    for by, (rows, partners) in sorted(pairs.items(), key=lambda pair: -len(pair[1][0])):
+        new = (partner[rows] < 0) & ~used[partners]
+        partner[rows[new]] = partners[new]
+        used[partners[new]] = True
+        counts[by] = int(new.sum())
+    repeats = [np.full(size, -1) for size in sizes]
+    for values in keys.values():
+        for mine, found in zip(
+            repeats,
+            _repeats(values, (np.flatnonzero(partner >= 0), partner[partner >= 0]), sizes),
+            strict=True,
+        ):
+            mine[mine < 0] = found[mine < 0]
+    match = match_rows(*logits, in_order=False, exact=partner)
+    counts["content"] += int((match.partner >= 0).sum()) - int((partner >= 0).sum())
+    by = max(counts, key=lambda by: counts[by])
+    return Matching(
+        match.rows,
+        match.target,
+        *sizes,
+        assumed=False,
+        by=by,
+        otherwise=len(match.rows) - counts[by],
+        exact=match.exact,
+        repeats=(
+            np.where(match.partner < 0, np.maximum(match.repeats[0], repeats[0]), -1),
+            np.maximum(match.repeats[1], repeats[1]),
+        ),
+    )
+
+
+def _repeats(values: Values, pairs: tuple[np.ndarray, np.ndarray], sizes: tuple[int, int]) -> Values:
+    """Rows without a partner whose value one with a partner has too, on either side."""
+    found = []
+    for value, rows, size in zip(values, pairs, sizes, strict=True):
+        paired = np.zeros(size, bool)
+        paired[rows] = True
+        found.append(repeats_of(value, paired))
+    return found[0], found[1]
+
+
+def _nothing_shared(candidate: Run, reference: Run) -> str:
+    sizes = candidate.documents, reference.documents
+    if candidate.document_ids is None or reference.document_ids is None:
+        return (
+            f"{candidate.name} has {sizes[0]:,} notes and {reference.name} {sizes[1]:,}, "
+            f"and {_without_ids(candidate, reference)} to match them by, nor do any scores agree. Export both with "
+            "`document_ids`, or over the same notes in the same order."
         )
-    return Matching(*rows, *sizes, assumed=False)
+    return (
+        f"{candidate.name} ({sizes[0]:,} notes) and {reference.name} ({sizes[1]:,}) share no document id, and no note "
+        "of one has the scores of a note of the other. Compare runs over the same split; ids are digests of the notes' "
+        "exact text."
+    )
 
 
 def match_codes(candidate: Run, reference: Run) -> Matching:
@@ -182,38 +305,8 @@ def match_codes(candidate: Run, reference: Run) -> Matching:
     return Matching(matched[:, 0].copy(), matched[:, 1].copy(), *sizes, assumed=False)
 
 
-def match_repeated(candidate: DocumentIds, reference: np.ndarray) -> tuple[Indices, Indices]:
-    """Positions of equal values, the k-th of a repeated value with the k-th, in the candidate's order.
-
-    >>> rows = match_repeated(np.array([7, 5, 7]), np.array([5, 7, 9, 7]))
-    >>> rows[0].tolist(), rows[1].tolist()
-    ([0, 1, 2], [1, 0, 3])
-    """
-    if np.array_equal(candidate, reference):
-        return np.arange(len(candidate)), np.arange(len(candidate))
-    _, value = np.unique(np.concatenate([candidate, reference]), return_inverse=True)
-    ordinal = np.concatenate([_occurrence(candidate), _occurrence(reference)])
-    key = value.astype(np.int64) * (len(value) + 1) + ordinal
-    _, rows, partners = np.intersect1d(
-        key[: len(candidate)], key[len(candidate) :], assume_unique=True, return_indices=True
-    )
-    order = np.argsort(rows, kind="stable")
-    return rows[order], partners[order]
-
-
-def _occurrence(values: np.ndarray) -> np.ndarray:
-    """How many equal values came before each."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    first = np.append(True, ordered[1:] != ordered[:-1])
-    place = np.arange(len(values))
-    counted = np.empty(len(values), np.int64)
-    counted[order] = place - np.maximum.accumulate(np.where(first, place, 0))
-    return counted
-
-
 def _by_position(size: int) -> Matching:
-    return Matching(np.arange(size), np.arange(size), size, size, assumed=True)
+    return Matching(np.arange(size), np.arange(size), size, size, assumed=True, by="position")
 
 
 def _take(run: Run, rows: np.ndarray, columns: np.ndarray) -> Run:
@@ -252,7 +345,7 @@ def _remarks(
     lender: str | None,
     conflicts: int,
 ) -> Iterator[str]:
-    yield from _matching_remarks(documents, "notes", "document id")
+    yield from _document_remarks(candidate, reference, documents)
     yield from _matching_remarks(codes, "codes", "name")
     if documents.assumed:
         yield (
@@ -273,6 +366,34 @@ def _remarks(
         yield "Neither run has labels: nothing is scored."
     if conflicts:
         yield f"{conflicts:,} labels differ between the runs; each run is scored with its own."
+
+
+def _document_remarks(candidate: Run, reference: Run, documents: Matching) -> Iterator[str]:
+    """How notes were matched, and which were not; repeats are no notes without a partner."""
+    key = SAID[documents.by]
+    if documents.by != "id" and (candidate.document_ids is None or reference.document_ids is None):
+        key = key.partition(",")[0]
+    if not documents.exact:
+        key += "; some are only the nearest by far"
+    yield f"{documents.matched:,} notes are in both runs (matched by {key})."
+    if documents.otherwise:
+        others = [
+            SAID[by].partition(",")[0] for by in ("id", "token_digest", "content") if by != documents.by
+        ]
+        yield f"{documents.otherwise:,} of them were matched by {' or '.join(others)}."
+    sides = ("candidate", candidate), ("reference", reference)
+    for (side, run), dropped, repeated in zip(sides, documents.dropped, documents.repeated, strict=True):
+        if repeated:
+            yield (
+                f"{repeated:,} of the {side}'s {run.documents:,} rows are further rows of notes that stand there already: "
+                "each note is compared by its first row."
+            )
+        if dropped > repeated:
+            yield (
+                f"{dropped - repeated:,} of the {side}'s {run.documents:,} notes have no partner and are left out."
+            )
+    if documents.order_differed:
+        yield "The notes stand in another order in the reference; they were brought into the candidate's."
 
 
 def _matching_remarks(matching: Matching, things: str, key: str) -> Iterator[str]:

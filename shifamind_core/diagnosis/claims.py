@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
 from shifamind_core.analysis.bootstrap import score_intervals
 from shifamind_core.analysis.thresholds import Evaluation
 from shifamind_core.diagnosis.evidence.levels import Level, level_of_policy

@@ -16,11 +16,12 @@ from shifamind_core.diagnosis.classifier.cause_model import load
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.evidence.manifests import Provenance, compare_manifests
 from shifamind_core.diagnosis.evidence.reach import largest_by_level
-from shifamind_core.diagnosis.exact import MATCHERS, begin, nothing_in_common
+from shifamind_core.diagnosis.exact.labels import f1_at
 from shifamind_core.diagnosis.examination import Examination
-from shifamind_core.diagnosis.findings import Finding, confirmed, json_value, judged, ranked, ruled_out
+from shifamind_core.diagnosis.findings import Finding, confirmed, json_value, ranked, ruled_out
 from shifamind_core.diagnosis.hypotheses import Hypothesis, Observed, judge_hypotheses, moves
 from shifamind_core.diagnosis.judge import judge_rest
+from shifamind_core.diagnosis.matchers import examine, nothing_in_common
 from shifamind_core.diagnosis.proof import hardest, prove
 from shifamind_core.records import to_json
 from shifamind_core.runs.run import Run
@@ -89,21 +90,14 @@ def diagnose(
     try:
         evidence = Evidence.of(candidate, reference, ladder, reported)
     except NothingInCommon as problem:
-        findings = ranked(nothing_in_common(candidate, reference, problem))
-        return Diagnosis(
-            findings, compare_manifests(candidate.manifest, reference.manifest), remarks=(str(problem),)
-        )
-    examination = begin(evidence)
-    pair = examination.logits
+        manifests = compare_manifests(candidate.manifest, reference.manifest)
+        return Diagnosis((nothing_in_common(problem),), manifests, remarks=(str(problem),))
+    begun, examination = examine(evidence)
+    pair, needed = begun.logits, _needed(evidence)
     observed = Observed(pair.size, pair.largest, float(np.sqrt(np.mean(pair.spread**2))))
-    for match in MATCHERS:
-        examination = match(examination)
-    explained = examination.explained
-    needed = _needed(evidence)
     examination = examination.noted(*_on_rounding(examination, observed, needed))
-    findings = ranked(judge_rest(examination).findings) or (judged("unknown", 0.0, "Nothing differs."),)
-    sizes = load().rounding_sizes
-    hypotheses = judge_hypotheses(evidence, observed, findings, explained, needed, sizes)
+    findings = ranked(judge_rest(examination).findings)
+    hypotheses = judge_hypotheses(evidence, observed, findings, examination.explained, needed, load().sizes)
     return Diagnosis(findings, evidence.manifests, hypotheses, observed, evidence.aligned.remarks)
 
 

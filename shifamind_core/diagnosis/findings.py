@@ -69,8 +69,8 @@ class Finding:
 
     @property
     def explanation(self) -> str:
-        """What happened, then the numbers."""
-        return f"{self.meaning} {self.numbers}".strip()
+        """What happened, then the numbers; of what is ruled out the numbers alone."""
+        return self.numbers if self.status == "ruled_out" else f"{self.meaning} {self.numbers}".strip()
 
     def to_json(self) -> dict[str, Any]:
         """The finding as `diagnose` prints it: JSON values, without the figure's data."""

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from shifamind_core.analysis.fingerprint import bitwise_verdict
 from shifamind_core.diagnosis.causes import CAUSES
 from shifamind_core.diagnosis.evidence.evidence import Evidence
-from shifamind_core.diagnosis.evidence.levels import Level, level_of_manifest
+from shifamind_core.diagnosis.evidence.levels import Level, Sizes, level_of_manifest
 from shifamind_core.diagnosis.evidence.reach import largest_by_level
 from shifamind_core.diagnosis.findings import Finding
 
@@ -100,7 +99,7 @@ def judge_hypotheses(
     findings: Sequence[Finding],
     explained: bool,
     needed: float | None,
-    sizes: Mapping[Level, Sequence[float]],
+    sizes: Sizes,
 ) -> tuple[Hypothesis, ...]:
     """A verdict on each hypothesis.
 
@@ -110,8 +109,7 @@ def judge_hypotheses(
     needed : float, optional
         Smallest change of every logit that turns one F1 into the other (the flip bound's ε); infinite where none does,
         `None` where there is no gap or nothing to score.
-    sizes : mapping of level to floats
-        How large rounding was on models measured before, relative to the spread of their logits.
+    sizes : how large rounding was on models measured before, relative to the spread of their logits (`CauseModel.sizes`)
     """
     shown = _excluded_at_once(evidence, observed, findings, explained)
     if shown is not None:
@@ -128,9 +126,6 @@ def _excluded_at_once(
     """What excludes all five by equal bits, if anything does."""
     if not observed.largest:
         return "No score differs: the largest difference is 0."
-    bitwise = bitwise_verdict(*evidence.whole)
-    if bitwise is not None:
-        return bitwise
     if explained and findings and findings[0].status == "confirmed":
         title = CAUSES[findings[0].cause].title
         return f"{title}: that explains every score exactly, and leaves nothing for rounding to explain."
@@ -143,7 +138,7 @@ def _verdict(
     observed: Observed,
     findings: Sequence[Finding],
     needed: float | None,
-    sizes: Mapping[Level, Sequence[float]],
+    sizes: Sizes,
 ) -> tuple[Verdict, str]:
     excluded = excluded_by_bound(kind, evidence, needed)
     if excluded is not None:
@@ -157,7 +152,7 @@ def _verdict(
     agree = [field for field in kind.fields if field in evidence.manifests.equal]
     if len(agree) == len(kind.fields):
         return "unlikely", f"It {kind.how}; but both manifests record the same settings for it."
-    largest = [max(per_model) for per_model in zip(*(sizes[level] for level in kind.levels), strict=True)]
+    largest = sizes(kind.levels)
     reached = sum(size >= observed.size for size in largest)
     told = f"It {kind.how}; rounding was this large on {reached} of {len(largest)} models measured before"
     advice = "" if evidence.ladder else " The precision ladder measures how large it is on this one."

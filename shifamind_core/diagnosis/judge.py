@@ -23,7 +23,7 @@ def judge_rest(examination: Examination) -> Examination:
     model = load()
     features = measure(logits.candidate, logits.reference, logits.token_counts)
     prior = prior_log_odds(evidence)
-    reach = Reach.of(evidence, model.rounding_sizes)
+    reach = Reach.of(evidence, model.sizes)
     prior["numerics"] = prior.get("numerics", 0.0) + reach.log_odds(logits)
     judgement = model.judge(features, prior)
     examination = examination.noted(*excluded_by_digests(evidence))
@@ -42,10 +42,10 @@ def _finding(
     logits = examination.logits
     # Outside what the model was fitted on its probabilities are not calibrated: nothing is then called likely.
     probability = part.probability * (LIKELY if judgement.outside else 1.0) * (1 - 1e-9)
-    numbers = f"{part.numbers} {_size(logits)} {model.told(part.probability)}".strip()
+    numbers = f"{part.numbers} {_size(logits)} The cause model gives it {part.probability:.1%}.".strip()
     evidence: dict[str, object] = {"probability": part.probability, "size": logits.size, "rms": logits.rms}
     if part.cause == "numerics":
-        level = level_of_difference(examination.evidence, logits.rms, logits.size, model.rounding_sizes)
+        level = level_of_difference(examination.evidence, logits.rms, logits.size, model.sizes)
         numbers = f"{numbers} {reach.told(logits)}"
         evidence |= {"level": level, "limit": reach.rms, "limit_measured": reach.measured}
     return judged(

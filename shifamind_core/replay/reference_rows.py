@@ -1,7 +1,7 @@
 """The other run in this side's terms: which of the notes here each of its rows is."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,12 +9,14 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from shifamind_core.arrays import frozen
+from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.artifacts.splits import Split
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 
 Rows = Int64[np.ndarray, "_"]
 FEWEST = 8  # notes on which labels may decide who is who
+SAME_LABELS = 0.9  # share of the rows with equal labels: of other notes few agree in every code, of these a few may be mended
 RESOLVED = (
     8.0  # logits beyond it are lost where FP32 probabilities were saved: 1 − σ(8) is 3e-4, to five digits
 )
@@ -130,16 +132,19 @@ def target_of(reference: Run, splits: Mapping[str | None, Split], codes: tuple[s
     remarks: list[str] = []
     columns = _columns(reference, codes, remarks)
     places: dict[str | None, Places] = {}
-    if reference.document_ids is not None:
-        places[None] = _by_id(reference.document_ids, splits)
+    known = None if reference.document_ids is None else _by_id(reference.document_ids, splits, remarks)
+    if known is not None:
+        places[None] = known
     else:
         labels = None if reference.labels is None else reference.labels[:, columns]
         for name, split in splits.items():
             said: list[str] = []
-            index = _without_ids(reference.documents, labels, split, said)
+            index = _without_ids(reference, labels, split, said)
             if index is not None:
                 places[name] = Places(split.texts, index, np.array([0, len(split.texts)]))
                 remarks += said if len(places) == 1 else []
+        if not places and reference.document_ids is not None:
+            raise _no_note_here(reference)
         if not places:
             sizes = ", ".join(str(len(split.texts)) for split in splits.values())
             raise ShifamindError(
@@ -167,7 +172,11 @@ def _refuse(reference: Run, target: Target) -> None:
             f"{reference.name}: no note has finite logits throughout ({reference.non_finite} of {reference.logits.size} are NaN "
             "or infinite). Run `layers` to find the first module that makes them."
         )
-    raise ShifamindError(
+    raise _no_note_here(reference)
+
+
+def _no_note_here(reference: Run) -> ShifamindError:
+    return ShifamindError(
         f"None of the {reference.documents} notes of {reference.name} is in this run directory's split. "
         "Give the split that the reference was computed on, or the sibling run directory that holds it."
     )
@@ -189,35 +198,74 @@ def _columns(reference: Run, codes: tuple[str, ...], remarks: list[str]) -> np.n
     return np.array([reference.codes.index(code) for code in codes])
 
 
-def _by_id(wanted: np.ndarray, splits: Mapping[str | None, Split]) -> Places:
+# Texts that reach a tokenizer alike though their bytes, and so their ids, differ.
+SAME_TO_A_TOKENIZER: Mapping[str, Callable[[str], str]] = {
+    "with CRLF line ends": lambda text: text.replace("\r\n", "\n").replace("\n", "\r\n"),
+    "with LF line ends": lambda text: text.replace("\r\n", "\n").replace("\r", "\n"),
+    "with spaces for line ends": lambda text: text.replace("\r\n", "\n").replace("\n", " "),
+    "without space at either end": str.strip,
+    "with single spaces": lambda text: " ".join(text.split()),
+    "with a line end more": lambda text: text + "\n",
+}
+
+
+def _by_id(wanted: np.ndarray, splits: Mapping[str | None, Split], remarks: list[str]) -> Places | None:
+    """The notes with these ids, and those whose text has one once its white space is written otherwise.
+
+    `None` if no id is met in any way: then the notes may still be these, under ids made otherwise.
+    """
     texts = tuple(text for split in splits.values() for text in split.texts)
-    ids = np.concatenate([split.document_ids for split in splits.values()]).tolist()
-    place = {identifier: index for index, identifier in reversed(list(enumerate(ids)))}
-    index = np.array([place.get(identifier, -1) for identifier in wanted.tolist()], np.int64)
+    ids = np.concatenate([split.document_ids for split in splits.values()])
     starts = np.cumsum([0, *(len(split.texts) for split in splits.values())])
-    return Places(texts, index, starts)
+    index = _places(wanted, ids)
+    for said, rewrite in SAME_TO_A_TOKENIZER.items():
+        missing = np.flatnonzero(index < 0)
+        if not len(missing):
+            break
+        rewritten = np.array([text_digest(rewrite(text).encode()) for text in texts], np.int64)
+        found = _places(wanted[missing], rewritten)
+        index[missing] = found
+        if (found >= 0).any():
+            remarks.append(
+                f"{int((found >= 0).sum())} of the reference's {len(wanted)} document ids are those of the texts here {said}: the "
+                "notes are the same, only their ids differ."
+            )
+    return Places(texts, index, starts) if (index >= 0).any() else None
+
+
+def _places(wanted: np.ndarray, ids: np.ndarray) -> Int64[np.ndarray, " rows"]:
+    place = {identifier: index for index, identifier in reversed(list(enumerate(ids.tolist())))}
+    return np.array([place.get(identifier, -1) for identifier in wanted.tolist()], np.int64)
 
 
 def _without_ids(
-    documents: int, labels: np.ndarray | None, split: Split, remarks: list[str]
+    reference: Run, labels: np.ndarray | None, split: Split, remarks: list[str]
 ) -> Int64[np.ndarray, " rows"] | None:
-    """The split's note of each row: by position where labels do not contradict it, else by labels that occur once."""
-    total = len(split.texts)
+    """The split's note of each row: by position where labels do not contradict it, else by labels that occur once.
+
+    A reference whose ids are none of those here must show by its labels that its notes are these.
+    """
+    documents, total = reference.documents, len(split.texts)
+    why = "has no document ids" if reference.document_ids is None else "has none of the document ids here"
     position = np.arange(documents) if documents <= total else None
+    agree = False
     if labels is not None and labels.shape[1] == split.labels.shape[1]:
-        agree = position is not None and (labels == split.labels[:documents]).all(axis=1).mean() > 0.9
+        agree = position is not None and bool(
+            (labels == split.labels[:documents]).all(axis=1).mean() > SAME_LABELS
+        )
         if not agree and (by_labels := _by_labels(labels, split.labels)) is not None:
             remarks.append(
-                f"The reference has no document ids: {int((by_labels >= 0).sum())} of its {documents} rows were found by labels "
+                f"The reference {why}: {int((by_labels >= 0).sum())} of its {documents} rows were found by labels "
                 "that occur once."
             )
             return by_labels
-    if position is None:
+    if position is None or not (agree or reference.document_ids is None):
         return None
     which = (
         "the split's notes" if documents == total else f"the first {documents} of the split's {total} notes"
     )
-    remarks.append(f"The reference has no document ids: its rows are taken as {which}, in order.")
+    shown = ", as their labels show" if agree else ""
+    remarks.append(f"The reference {why}: its rows are taken as {which}, in order{shown}.")
     return position
 
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shifamind_core.analysis.alignment import NothingInCommon, align, match_repeated
+from shifamind_core.analysis.alignment import NothingInCommon, align
 from shifamind_core.runs.run import Run
+from simulation import planted
 from tests.support import strategies
 
 
@@ -34,20 +35,6 @@ def test_any_order_of_notes_and_codes_is_undone(original, random):
     assert aligned.codes.order_differed == (columns != sorted(columns))
     assert aligned.documents.dropped == aligned.codes.dropped == (0, 0)
     assert aligned.label_conflicts == 0
-
-
-@given(
-    st.lists(st.integers(0, 4), min_size=1, max_size=12), st.lists(st.integers(0, 4), min_size=1, max_size=12)
-)
-def test_repeated_ids_are_matched_kth_to_kth(first, second):
-    rows, partners = match_repeated(np.array(first), np.array(second))
-    expected = []
-    for position, value in enumerate(first):
-        places = [i for i, other in enumerate(second) if other == value]
-        k = first[:position].count(value)
-        if k < len(places):
-            expected.append((position, places[k]))
-    assert list(zip(rows.tolist(), partners.tolist(), strict=True)) == expected
 
 
 def test_what_only_one_run_has_is_dropped_and_counted():
@@ -105,7 +92,7 @@ def test_labels_that_differ_are_counted_and_kept():
 def test_nothing_in_common_is_one_clear_line():
     a = run([[1]], document_ids=ids(1), codes=("A",))
     with pytest.raises(NothingInCommon, match="share no document id") as refusal:
-        align(a, replace(a, document_ids=ids(2)))
+        align(a, run([[2]], document_ids=ids(2), codes=("A",)))
     assert refusal.value.what == "documents"
     with pytest.raises(NothingInCommon, match="share no code: 'A' … against 'B'"):
         align(a, replace(a, codes=("B",)))
@@ -117,3 +104,87 @@ def test_runs_in_the_same_order_are_left_as_they_are(pair):
     assert aligned.candidate is pair[0]
     assert aligned.documents.identity
     assert aligned.codes.identity
+
+
+# --- content beats ids
+
+NOTES = planted.synthetic_run(200, seed=3)
+IDS = np.random.default_rng(0).integers(-(2**63), 2**63, 200)
+
+
+def named(**fields):
+    return replace(NOTES, document_ids=IDS, **fields)
+
+
+def test_notes_whose_ids_do_not_meet_are_matched_by_their_scores():
+    order = np.random.default_rng(1).permutation(200)
+    aligned = align(replace(named().select(order), document_ids=np.arange(200)), named())
+    assert (aligned.documents.by, aligned.documents.exact, aligned.documents.dropped) == (
+        "content",
+        True,
+        (0, 0),
+    )
+    assert np.array_equal(aligned.candidate.logits, aligned.reference.logits)
+    assert aligned.label_conflicts == 0
+    assert (
+        "200 notes are in both runs (matched by their scores, as their document ids do not meet)."
+        in aligned.remarks
+    )
+
+
+def test_token_ids_decide_where_document_ids_do_not():
+    reference = named(token_digests=IDS[::-1])
+    other = planted.synthetic_run(200, seed=8).logits
+    aligned = align(replace(reference, document_ids=np.arange(200), logits=other), reference)
+    assert (aligned.documents.by, aligned.documents.matched) == ("token_digest", 200)
+
+
+def test_rounding_does_not_hide_notes_whose_ids_do_not_meet():
+    noisy = replace(NOTES, logits=planted.rounding_noise(NOTES, 1e-3, 0), document_ids=np.arange(200))
+    aligned = align(noisy, named())
+    assert (aligned.documents.by, aligned.documents.exact) == ("content", False)
+    assert aligned.documents.reference.tolist() == list(range(200))
+    assert any("nearest by far" in remark for remark in aligned.remarks)
+
+
+def test_ids_that_meet_for_some_notes_leave_the_others_to_their_scores():
+    ids = np.where(np.arange(200) < 150, IDS, IDS ^ 1)
+    noisy = replace(NOTES, logits=planted.rounding_noise(NOTES, 1e-3, 0), document_ids=ids)
+    aligned = align(noisy, named())
+    assert (aligned.documents.by, aligned.documents.otherwise, aligned.documents.matched) == ("id", 50, 200)
+
+
+def test_ids_that_meet_by_accident_lose_to_equal_scores():
+    counted_from_one = replace(NOTES, document_ids=np.arange(200) + 1)
+    aligned = align(counted_from_one, replace(NOTES, document_ids=np.arange(200)))
+    assert aligned.documents.by == "content"
+    assert aligned.documents.reference.tolist() == list(range(200))
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+def test_repeats_are_no_notes_without_a_partner(with_ids):
+    reference = named() if with_ids else NOTES
+    padded = reference.select(np.append(np.arange(200), np.arange(24)))
+    aligned = align(padded, reference)
+    assert aligned.documents.dropped == aligned.documents.repeated == (24, 0)
+    assert align(reference, padded).documents.repeated == (0, 24)
+    assert any("further rows of notes that stand there already" in remark for remark in aligned.remarks)
+    assert not any("no partner" in remark for remark in aligned.remarks)
+
+
+def test_runs_of_another_length_without_ids_are_matched_by_their_scores():
+    aligned = align(NOTES.select(np.arange(5, 190)), NOTES)
+    assert (aligned.documents.by, aligned.documents.matched, aligned.documents.dropped) == (
+        "content",
+        185,
+        (0, 15),
+    )
+    others = planted.synthetic_run(200, seed=3, notes=1)
+    with pytest.raises(NothingInCommon, match="nor do any scores agree"):
+        align(others.select(np.arange(190)), NOTES)
+
+
+def test_other_notes_under_other_ids_have_nothing_in_common():
+    others = replace(planted.synthetic_run(200, seed=3, notes=1), document_ids=np.arange(200))
+    with pytest.raises(NothingInCommon, match="no note of one has the scores of a note of the other"):
+        align(others, named())

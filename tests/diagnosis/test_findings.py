@@ -46,7 +46,9 @@ def test_a_finding_takes_its_words_from_the_record_unless_more_is_known():
 
 def test_a_finding_is_json_whatever_its_numbers_are():
     evidence = {"rows": np.arange(2), "worst": np.float32("nan")}
-    written = json.loads(json.dumps(Finding("numerics", "likely", 0.5, evidence=evidence).to_json(), allow_nan=False))
+    written = json.loads(
+        json.dumps(Finding("numerics", "likely", 0.5, evidence=evidence).to_json(), allow_nan=False)
+    )
     assert written["evidence"] == {"rows": [0, 1], "worst": None}
     assert {"cause", "status", "score", "evidence", "explanation", "how_to_confirm"} <= written.keys()
 

@@ -48,7 +48,9 @@ def test_a_casing_that_differs_takes_the_probability_of_other_input_but_for_one_
 
 
 def test_two_fields_that_differ_share_it():
-    between = evidence(run(tokenization=tokenized()), run(tokenization=tokenized(lowercase=False, max_length=384)))
+    between = evidence(
+        run(tokenization=tokenized()), run(tokenization=tokenized(lowercase=False, max_length=384))
+    )
     found = names({"input_changed": 1.0}, between)
     assert found["tokenizer_casing"] == found["max_length"] == pytest.approx(0.495)
 
@@ -70,15 +72,27 @@ def test_where_only_long_notes_changed_the_manifests_tell_the_twins_apart(refere
 def test_padding_reaches_no_score_of_an_architecture_that_reads_none():
     checkpoint = CheckpointRecord(architecture="cls_fusion")
     between = evidence(run(checkpoint=checkpoint, tokenization=tokenized(padding="longest")), run())
-    assert "padding" not in names({"padding": 1.0}, between) or names({"padding": 1.0}, between)["padding"] < 0.02
+    assert (
+        "padding" not in names({"padding": 1.0}, between)
+        or names({"padding": 1.0}, between)["padding"] < 0.02
+    )
 
 
 def test_probabilities_are_dealt_out_and_none_is_lost():
     between = evidence(
         run(tokenization=tokenized(), checkpoint=CheckpointRecord(weights_digest="a")),
-        run(tokenization=tokenized(lowercase=False, max_length=128), checkpoint=CheckpointRecord(weights_digest="b")),
+        run(
+            tokenization=tokenized(lowercase=False, max_length=128),
+            checkpoint=CheckpointRecord(weights_digest="b"),
+        ),
     )
-    given = {"input_changed": 0.4, "max_length": 0.2, "padding": 0.1, "weights_changed": 0.25, "numerics": 0.05}
+    given = {
+        "input_changed": 0.4,
+        "max_length": 0.2,
+        "padding": 0.1,
+        "weights_changed": 0.25,
+        "numerics": 0.05,
+    }
     assert sum(names(given, between).values()) == pytest.approx(1.0)
 
 

@@ -10,8 +10,8 @@ import pytest
 from shifamind_core.analysis.alignment import align
 from shifamind_core.analysis.flip_bound import flip_bound
 from shifamind_core.analysis.gap_split import split_gap
-from shifamind_core.diagnosis.views import EvidencePlot, Series
 from shifamind_core.diagnosis.proof import prove, prove_tuned
+from shifamind_core.diagnosis.views import EvidencePlot, Series
 from shifamind_core.figures.findings import PARTS, evidence_figure, gap_split_figure
 from shifamind_core.figures.proof import proof_figure
 from shifamind_core.figures.replay import before_after_figure

@@ -11,12 +11,11 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
+from shifamind_core.analysis.row_matching import FLAT, standard_scores
+
 Matrix: TypeAlias = Float64[np.ndarray, "documents codes"]
 PerCode: TypeAlias = Float64[np.ndarray, " codes"]
 PerNote: TypeAlias = Float64[np.ndarray, " documents"]
-
-# A code whose logits never vary has no spread of its own; its differences are then measured in the run's.
-FLAT = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +56,26 @@ class Pair:
         return difference
 
     @cached_property
+    def changed_notes(self) -> Bool[np.ndarray, " documents"]:
+        """Notes with any difference."""
+        return np.count_nonzero(self.difference, axis=1) > 0
+
+    @cached_property
+    def changed_codes(self) -> Bool[np.ndarray, " codes"]:
+        """Codes with any difference."""
+        return np.count_nonzero(self.difference, axis=0) > 0
+
+    @cached_property
     def spreads(self) -> tuple[PerCode, PerCode]:
         """Standard deviation of every code's logits over the notes: candidate, reference."""
         return self.candidate.std(axis=0), self.reference.std(axis=0)
 
     @cached_property
     def spread(self) -> PerCode:
-        """One scale a code: the root mean square of both spreads, so that neither run is the measure."""
+        """One scale a code: the root mean square of both spreads, so that neither run is the measure.
+
+        A code whose logits never vary has no spread of its own; its differences are measured in the run's.
+        """
         candidate, reference = self.spreads
         spread = np.sqrt((candidate**2 + reference**2) / 2)
         typical = np.median(spread[spread > FLAT]) if (spread > FLAT).any() else 1.0
@@ -143,13 +155,6 @@ class Pair:
     def changed(self, **arrays: np.ndarray | None) -> "Pair":
         """A pair with some arrays replaced; everything derived is computed anew."""
         return replace(self, **arrays)
-
-
-def standard_scores(matrix: Matrix) -> Matrix:
-    """Every column at mean 0 and standard deviation 1; a column that never varies becomes 0."""
-    centred = matrix - matrix.mean(axis=0)
-    spread = centred.std(axis=0)
-    return centred / np.where(spread > FLAT, spread, np.inf)
 
 
 def explained_share(before: Pair, after: Pair) -> float:

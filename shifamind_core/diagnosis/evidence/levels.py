@@ -1,13 +1,15 @@
 """Precision levels: which arithmetic a policy, a manifest or the size of a difference speaks of."""
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
 
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.runs.manifest import Manifest
 
 Level = Literal["fp32", "tf32", "fp16", "bf16"]
 LEVELS: tuple[Level, ...] = ("fp32", "tf32", "fp16", "bf16")  # from fine to coarse
+# Levels → one size a measured model: the largest that any of the levels gave on it, relative to its logits' spread.
+Sizes: TypeAlias = Callable[[Sequence[Level]], Sequence[float]]
 
 
 def level_of_policy(policy: str) -> Level | None:
@@ -43,9 +45,7 @@ def coarser(one: Level, other: Level) -> Level:
     return one if LEVELS.index(one) >= LEVELS.index(other) else other
 
 
-def level_of_difference(
-    evidence: Evidence, rms: float, size: float, others: Mapping[Level, Sequence[float]]
-) -> Level | None:
+def level_of_difference(evidence: Evidence, rms: float, size: float, others: Sizes) -> Level | None:
     """The level that rounding of this size speaks of; `None` where no level was ever seen to reach it.
 
     What both manifests vouch for, where they do. Else the finest level that reaches this size: measured on this model
@@ -55,8 +55,8 @@ def level_of_difference(
     ----------
     rms, size : float
         Root mean square of the difference in logits, and relative to the spread of the logits.
-    others : mapping of level to sequence of float
-        Relative sizes of that level's rounding, one a model.
+    others : Sizes
+        Relative sizes of a level's rounding on models measured before.
     """
     candidate, reference = evidence.whole
     mine, theirs = level_of_manifest(candidate.manifest), level_of_manifest(reference.manifest)
@@ -67,7 +67,7 @@ def level_of_difference(
         measured = [
             rung.rms for rung in rungs if rung.rms is not None and level_of_policy(rung.policy) == level
         ]
-        sizes = sorted(others.get(level, ()))
+        sizes = sorted(others([level]))
         if max(measured) >= rms if measured else bool(sizes) and sizes[len(sizes) // 2] >= size:
             return level
     return None

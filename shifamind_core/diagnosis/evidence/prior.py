@@ -13,7 +13,9 @@ from shifamind_core.diagnosis.findings import Finding, ruled_out
 # A recorded fact is taken to be wrong, or to differ beside the true cause, once in a hundred times: an assumption, not a
 # fit. docs/cause-model.md shows that the held-out table is the same for once in ten and once in a thousand.
 TRUST = math.log(100)
+TRUSTED = 1 - math.exp(-TRUST)  # the probability of what one such fact alone says
 EXCLUDED = -math.inf
+FEW = 0.5  # a minority: what the word means
 OF_THE_INPUT = ("input_changed", "max_length")  # classes of the cause model that other token ids explain
 TOKEN_FIELDS = (
     "tokenization.lowercase",
@@ -31,7 +33,8 @@ def prior_log_odds(evidence: Evidence) -> dict[str, float]:
     differs, equal = evidence.manifests.differs, evidence.manifests.equal
     share = evidence.tokens.changed_share
     if share:
-        odds |= dict.fromkeys((*OF_THE_INPUT, "few_documents_changed"), TRUST)
+        odds |= dict.fromkeys(OF_THE_INPUT, TRUST)
+        odds["few_documents_changed"] = TRUST if share < FEW else -TRUST
     elif share is None and any(differs(field) for field in TOKEN_FIELDS):
         odds |= dict.fromkeys(OF_THE_INPUT, TRUST)
     if any(differs(field) for field in PADDING_FIELDS):

@@ -10,6 +10,7 @@ from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.evidence.levels import (
     LEVELS,
     Level,
+    Sizes,
     coarser,
     level_of_manifest,
     level_of_policy,
@@ -39,17 +40,18 @@ class Reach:
     allowed: Level | None = None
 
     @classmethod
-    def of(cls, evidence: Evidence, sizes: Mapping[Level, Sequence[float]]) -> "Reach":
-        """From the ladder where there is one, and the sizes measured on other models."""
+    def of(cls, evidence: Evidence, sizes: Sizes) -> "Reach":
+        """From the ladder where there is one, and the sizes measured on other models (`CauseModel.sizes`)."""
         levels = [level_of_manifest(run.manifest) for run in evidence.whole]
         allowed = None if levels[0] is None or levels[1] is None else coarser(levels[0], levels[1])
         within = [level for level in LEVELS if allowed is None or coarser(level, allowed) == allowed]
-        # One size a model: the largest that a permitted level gave on it.
-        others = [max(per_model) for per_model in zip(*(sizes[level] for level in within), strict=True)]
         rms = _rms_of(evidence.ladder, within)
         # Both runs may err, independently of each other.
         return cls(
-            None if rms is None else math.sqrt(2) * rms, largest_by_level(evidence.ladder), others, allowed
+            None if rms is None else math.sqrt(2) * rms,
+            largest_by_level(evidence.ladder),
+            sizes(within),
+            allowed,
         )
 
     @property

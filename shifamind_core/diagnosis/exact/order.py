@@ -1,418 +1,191 @@
 """Rows or columns out of order: find who is who, undo it, and say what kind of order it was."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial import KDTree
+from jaxtyping import Int64
 
-from shifamind_core.diagnosis.evidence.aligned_logits import Matrix, Pair, standard_scores
+from shifamind_core.analysis.row_matching import (
+    LEVEL,
+    RowMatch,
+    equal_rows,
+    match_repeated,
+    match_rows,
+    neighbours,
+    row_keys,
+)
+from shifamind_core.diagnosis.evidence.aligned_logits import Pair
+from shifamind_core.diagnosis.exact.labels import f1_at
+from shifamind_core.diagnosis.exact.rows import absences
+from shifamind_core.diagnosis.examination import Examination
+from shifamind_core.diagnosis.findings import Finding, confirmed, judged, ruled_out
+from shifamind_core.diagnosis.views import EvidenceTable, scatter
+from shifamind_core.runs.run import Run
 
-# Two matrices whose rows correspond have one shape (`Matrix`); else they share their columns alone.
-Left: TypeAlias = Float64[np.ndarray, "left columns"]
-Right: TypeAlias = Float64[np.ndarray, "right columns"]
-Map: TypeAlias = Int64[np.ndarray, " left"]  # position in the reference, -1 where there is none
-
-# A note resembles itself more than this many random others do.
-RIVALS = 16
-# A partner counts as found if the next best is this much farther (Lowe's ratio).
-DISTINCT = 0.75
-# Beyond this share of equal rows the others need no search.
-ALL_EQUAL = 0.999
-# A code sits on the wrong column if another leaves at most this share of the unexplained variance.
-CLEARLY_BETTER = 1 / 3
-# A partner is no partner if it is this many times as far as partners are in the median.
-STRAY = 5.0
-NEAR = 0.05  # spreads a code: no two notes are that much alike
-RELATED = 0.8  # correlation that right columns reach in the median, whatever else changed
-NEIGHBOURHOOD = 31  # notes looked at together when noise hides single ones
+Map: TypeAlias = Int64[np.ndarray, " _"]  # position in the reference, -1 where there is none
+ColumnsBy = Literal["notes", "values"]
+QUANTILES = np.linspace(0.005, 0.995, 67)  # enough to draw a distribution; which ones decides nothing
 
 
-@dataclass(frozen=True, eq=False)
-class RowMatch:
-    """Which note of the reference every row of the candidate is.
+def order_of_rows_and_columns(examination: Examination) -> Examination:
+    """Bring columns, then rows, back to where they belong.
 
-    Attributes
-    ----------
-    partner : int64 [candidate]
-        Row in the reference, or -1.
-    in_place : float
-        Share of the rows that resemble their own row, before anything is moved.
-    found : float
-        Share of the rows with a partner.
-    exact : bool
-        Every partner was found by equal values, bit by bit.
+    Codes show themselves note by note only where rows are right, and rows can be found only with the right columns. So
+    columns are looked for note by note, then by the values they hold in whatever order, and rows with either.
     """
-
-    partner: Map
-    in_place: float
-    found: float
-    exact: bool
-
-    @property
-    def moved(self) -> Bool[np.ndarray, " candidate"]:
-        """Rows whose partner stands elsewhere."""
-        return (self.partner >= 0) & (self.partner != np.arange(len(self.partner)))
-
-
-def in_place(candidate: Matrix, reference: Matrix, seed: int = 0) -> Bool[np.ndarray, " documents"]:
-    """Which rows resemble their own row of the reference more than `RIVALS` other rows do (standard scores)."""
-    documents = len(candidate)
-    left, right = _directions(candidate), _directions(reference)
-    own = np.einsum("ij,ij->i", left, right)
-    steps = np.random.default_rng(seed).integers(1, max(2, documents), RIVALS)
-    placed = np.ones(documents, bool)
-    for step in steps:
-        placed &= own > np.einsum("ij,ij->i", left, np.roll(right, step, axis=0))
-    return placed
-
-
-def _directions(matrix: Matrix) -> np.ndarray:
-    """Rows at length 1, in FP32: enough to tell which of two is nearer."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
-    return (matrix / np.maximum(lengths, 1e-300)[:, None]).astype(np.float32)
-
-
-def resemblance(left: Matrix, right: Matrix) -> np.ndarray:
-    """Cosine of every row with its counterpart: 1 for the same note, about 0 for two different ones."""
-    return np.einsum("ij,ij->i", _directions(left), _directions(right))
-
-
-def match_rows(candidate: Left, reference: Right) -> RowMatch:
-    """Find every row's partner: by equal values, where it stands, by shifted blocks, by nearest neighbour.
-
-    Columns must correspond. Values are compared exactly first; after that in standard scores a code, so that
-    a shift or temperature of the logits does not hide a permutation. A later proposal replaces an earlier one
-    only if it is clearly nearer: among many rows out of place a few resemble their own row by chance.
-    """
-    exact = match_equal_rows(candidate, reference)
-    scored = standard_scores(candidate), standard_scores(reference)
-    same_size = len(candidate) == len(reference)
-    placed = in_place(*scored) if same_size else np.zeros(len(candidate), bool)
-    if (exact >= 0).mean() > ALL_EQUAL:
-        return RowMatch(exact, float(placed.mean()), float((exact >= 0).mean()), bool((exact >= 0).all()))
-    partners = _Partners(*scored)
-    partners.propose(exact)
-    partners.propose(np.where(placed & (exact < 0), np.arange(len(candidate)), -1))
-    if (partners.partner < 0).mean() > 0.02:
-        partners.propose(match_blocks(*scored))
-    for _ in range(2):  # once more for those whose first choice was another's
-        partners.propose(match_nearest(*scored, partners.doubtful()))
-        partners.settle()
-    return RowMatch(partners.partner, float(placed.mean()), float((partners.partner >= 0).mean()), False)
-
-
-class _Partners:
-    """Partners proposed so far, with their distances; an equal row has distance 0."""
-
-    def __init__(self, candidate: Left, reference: Right) -> None:
-        self.candidate, self.reference = candidate, reference
-        self.partner = np.full(len(candidate), -1)
-        self.distance = np.full(len(candidate), np.inf)
-
-    def propose(self, proposal: Map) -> None:
-        """Take what is clearly nearer than what a row had."""
-        rows = np.flatnonzero(proposal >= 0)
-        distance = np.linalg.norm(self.candidate[rows] - self.reference[proposal[rows]], axis=1)
-        better = distance < DISTINCT * self.distance[rows]
-        self.partner[rows[better]] = proposal[rows[better]]
-        self.distance[rows[better]] = distance[better]
-
-    def settle(self) -> None:
-        """One row of the reference for one of the candidate: of several the nearest keeps it."""
-        rows = np.flatnonzero(self.partner >= 0)
-        order = rows[np.argsort(self.distance[rows], kind="stable")]
-        _, first = np.unique(self.partner[order], return_index=True)
-        lost = np.setdiff1d(rows, order[first])
-        self.partner[lost], self.distance[lost] = -1, np.inf
-
-    def doubtful(self) -> np.ndarray:
-        """Rows without a partner, and rows much farther from theirs than rows are in the median."""
-        found = self.partner >= 0
-        typical = np.median(self.distance[found]) if found.any() else np.inf
-        return np.flatnonzero(~found | (self.distance > 2 * typical + 1e-9))
-
-
-def match_equal_rows(candidate: Left, reference: Right) -> Map:
-    """Partners by bitwise equal rows, the k-th of equal ones with the k-th; -1 where there is none."""
-    keys = [_row_hash(matrix) for matrix in (candidate, reference)]
-    orders = [np.lexsort((np.arange(len(key)), key)) for key in keys]
-    ranked = [_occurrences(key[order]) for key, order in zip(keys, orders, strict=True)]
-    pairs = [
-        np.stack([key[order], rank], axis=1) for key, order, rank in zip(keys, orders, ranked, strict=True)
-    ]
-    tokens = [_as_token(pair) for pair in pairs]
-    _, left, right = np.intersect1d(*tokens, assume_unique=True, return_indices=True)
-    partner = np.full(len(candidate), -1)
-    partner[orders[0][left]] = orders[1][right]
-    found = np.flatnonzero(partner >= 0)
-    wrong = (candidate[found] != reference[partner[found]]).any(axis=1)  # a collision of hashes
-    partner[found[wrong]] = -1
-    return partner
-
-
-def _row_hash(matrix: Matrix) -> np.ndarray:
-    bits = np.ascontiguousarray(matrix + 0.0).view(np.uint64)  # + 0.0 makes -0 equal 0
-    odd = np.random.default_rng(0).integers(1, 2**63, matrix.shape[1], dtype=np.uint64) * 2 + 1
-    mixed = (bits ^ (bits >> np.uint64(29))) * odd
-    return (mixed ^ (mixed >> np.uint64(32))).sum(axis=1, dtype=np.uint64)
-
-
-def _as_token(pairs: np.ndarray) -> np.ndarray:
+    examination = _order_before_alignment(examination)
+    if examination.explained:
+        told = "Every score equals the one at its own place."
+        found = {finding.cause for finding in examination.findings}
+        orders = [cause for cause in ("document_order", "code_order") if cause not in found]
+        return examination.noted(*(ruled_out(cause, told) for cause in orders))
+    columns = code_order(examination)
+    if columns is not examination:
+        return document_order(columns)
+    by_values = _columns_of_equal_values(examination.logits)
+    rows = _with_rows(examination, by_values) or document_order(examination)
+    if rows.partner is not None and by_values is None:  # with these rows, do the columns show themselves?
+        rows = _with_rows(examination, match_columns(rows.logits)) or rows
     return (
-        np.ascontiguousarray(pairs.astype(np.uint64)).view([("hash", np.uint64), ("nth", np.uint64)]).ravel()
+        rows if rows.partner is not None else _with_rows(rows, _columns_of_near_values(rows.logits)) or rows
     )
 
 
-def _occurrences(ordered: np.ndarray) -> np.ndarray:
-    first = np.append(True, ordered[1:] != ordered[:-1])
-    place = np.arange(len(ordered))
-    return (place - np.maximum.accumulate(np.where(first, place, 0))).astype(np.uint64)
-
-
-def match_blocks(candidate: Left, reference: Right, most: int = 6) -> Map:
-    """Partners where long stretches moved by one offset: found by cross-correlation, whatever the noise.
-
-    Every offset that stands out is tried on every row; a stretch takes the offset under which its
-    neighbourhood resembles the reference most.
-    """
-    offsets = _offsets(candidate, reference, most)
-    if not len(offsets):
-        return np.full(len(candidate), -1)
-    rows = np.arange(len(candidate))
-    scores = np.full((len(offsets), len(candidate)), -1.0)
-    for score, offset in zip(scores, offsets, strict=True):
-        target = rows + offset
-        valid = (target >= 0) & (target < len(reference))
-        score[valid] = resemblance(candidate[valid], reference[target[valid]])
-    width = min(NEIGHBOURHOOD, len(candidate))
-    smooth = np.stack([np.convolve(score, np.ones(width) / width, mode="same") for score in scores])
-    best = np.argmax(smooth, axis=0)
-    partner = rows + offsets[best]
-    clear = (smooth[best, rows] > 0.3) & (scores[best, rows] > 0.3) & (offsets[best] != 0)
-    return np.where(clear & (partner >= 0) & (partner < len(reference)), partner, -1)
-
-
-def _offsets(candidate: Left, reference: Right, most: int) -> np.ndarray:
-    """Offsets at which the rows' cross-correlation stands out of its noise, strongest first."""
-    length = 1 << (len(candidate) + len(reference)).bit_length()
-    product = np.conj(np.fft.rfft(candidate, length, axis=0)) * np.fft.rfft(reference, length, axis=0)
-    strength = np.fft.irfft(product.sum(axis=1), length)
-    noise = np.median(np.abs(strength)) / 0.6745
-    strongest = np.argsort(-strength)[:most]
-    strongest = strongest[strength[strongest] > 8 * noise]
-    return np.where(strongest > length // 2, strongest - length, strongest)
-
-
-def match_nearest(candidate: Left, reference: Right, rows: np.ndarray) -> Map:
-    """Partners of these rows by nearest neighbour, in the principal directions of the reference.
-
-    A partner is taken only if it is clearly nearer than the next, and about as near as partners are elsewhere.
-    """
-    proposal = np.full(len(candidate), -1)
-    if len(reference) < 2 or not len(rows):
-        return proposal
-    left = candidate[rows]
-    search = _search_for(left, reference)
-    if search is None:
-        return proposal
-    nearest, distinct = search(left, reference)
-    if not distinct.any():
-        return proposal
-    distance = np.linalg.norm(left - reference[nearest], axis=1)
-    close = distinct & (
-        distance <= np.maximum(STRAY * np.median(distance[distinct]), NEAR * np.sqrt(left.shape[1]))
-    )
-    proposal[rows[close]] = nearest[close]
-    return proposal
-
-
-Search: TypeAlias = Callable[[Left, Right], tuple[np.ndarray, np.ndarray]]
-
-
-def _search_for(left: Left, right: Right, sample: int = 400) -> Search | None:
-    """The cheaper search that finds partners for a sample of the rows; `None` if neither does."""
-    chosen = left[:: max(1, len(left) // sample)]
-    found = [(search, search(chosen, right)[1].mean()) for search in (_nearest_in_tree, _nearest_of_all)]
-    tree, thorough = found[0][1], found[1][1]
-    if max(tree, thorough) < 0.1:
+def _with_rows(examination: Examination, columns: Map | None) -> Examination | None:
+    """These columns brought back and then the rows; `None` where no row moves then."""
+    if columns is None:
         return None
-    return _nearest_in_tree if tree > 0.9 * thorough else _nearest_of_all
+    both = document_order(_with_columns(examination, columns, "values"))
+    return both if both.partner is not None else None
 
 
-def _nearest_in_tree(
-    left: Left, right: Right, directions: int = 8, near: int = 6
-) -> tuple[np.ndarray, np.ndarray]:
-    sample = right[:: max(1, len(right) // 4000)]
-    axes = np.linalg.eigh(sample.T @ sample)[1][:, -directions:]
-    tree = KDTree(right @ axes)
-    _, shortlist = tree.query(left @ axes, k=min(near, len(right)), workers=2)
-    distances = np.linalg.norm(right[shortlist] - left[:, None, :], axis=2)
-    order = np.argsort(distances, axis=1)
-    ordered = np.take_along_axis(distances, order, axis=1)
-    nearest = np.take_along_axis(shortlist, order, axis=1)[:, 0]
-    return nearest, _distinct(ordered[:, 0], ordered[:, 1])
+# --- columns
 
 
-def _nearest_of_all(left: Left, right: Right, block: int = 1024) -> tuple[np.ndarray, np.ndarray]:
-    """The same by comparing every row with every other, in whitened directions: slower, bears more noise."""
-    axes = _whitening(right)
-    left32, right32 = (left @ axes).astype(np.float32), (right @ axes).astype(np.float32)
-    half = np.einsum("ij,ij->i", right32, right32) / 2
-    nearest = np.empty(len(left), np.int64)
-    first, second = np.empty(len(left), np.float32), np.empty(len(left), np.float32)
-    for start in range(0, len(left), block):
-        rows = slice(start, start + block)
-        closeness = left32[rows] @ right32.T - half  # larger is nearer
-        best = closeness.argmax(axis=1)
-        nearest[rows], first[rows] = best, closeness[np.arange(len(best)), best]
-        closeness[np.arange(len(best)), best] = -np.inf
-        second[rows] = closeness.max(axis=1)
-    own = np.einsum("ij,ij->i", left32, left32)
-    near, next_near = (np.sqrt(np.maximum(own - 2 * value, 0.0)) for value in (first, second))
-    return nearest, _distinct(near, next_near)
+def code_order(examination: Examination) -> Examination:
+    """Bring columns that sit on another code back to their own; the same examination if none does."""
+    partner = match_columns(examination.logits)
+    return examination if partner is None else _with_columns(examination, partner, "notes")
 
 
-def _whitening(matrix: Matrix) -> np.ndarray:
-    values, vectors = np.linalg.eigh(matrix.T @ matrix / len(matrix))
-    kept = values > 0.02 * values.max()
-    return vectors[:, kept] / np.sqrt(values[kept])
+def match_columns(pair: Pair) -> Map | None:
+    """Codes whose column equals another's, or is nearest to another's by far; `None` if each sits best where it is.
 
-
-def _distinct(nearest: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return nearest < DISTINCT * np.maximum(second, 1e-12)
-
-
-@dataclass(frozen=True, eq=False)
-class ColumnMatch:
-    """Which code of the reference every column of the candidate is: `partner` int64 [codes]."""
-
-    partner: Map
-    by: Literal["notes", "marginals"]
-    own: Float64[np.ndarray, " codes"]
-    best: Float64[np.ndarray, " codes"]
-
-    @property
-    def moved(self) -> np.ndarray:
-        """Columns whose partner stands elsewhere."""
-        return np.flatnonzero(self.partner != np.arange(len(self.partner)))
-
-
-def match_columns(pair: Pair) -> ColumnMatch | None:
-    """Codes that correlate with another column and not with their own; `None` if each sits best where it is.
-
-    Assignment over the correlations of all columns (rows must correspond, at least most of them). A column is
-    moved only if its partner leaves at most a third of the variance that its own leaves unexplained, and only
-    if the moved ones exchange places among themselves.
+    Rows must correspond. The moved columns must exchange places among themselves.
     """
-    own = pair.correlation
-    cost = -pair.correlations - 1e-3 * np.eye(pair.codes)
-    partner = linear_sum_assignment(cost)[1]
-    best = pair.correlations[np.arange(pair.codes), partner]
-    ceiling = np.median(np.maximum(own, best))  # what a right column reaches in these two runs
-    clear = (ceiling - best < CLEARLY_BETTER * (ceiling - own)) & (best > 0.3) & (ceiling - own > 0.003)
-    partner = _closed(partner, clear)
-    if partner is None:
+    if pair.codes < 2 or pair.documents < 2:
         return None
-    moved = partner != np.arange(pair.codes)
-    # Codes that stayed tell what a right column reaches here; where all moved, or none is right, nothing does.
-    usual = 0.9 * np.median(own[~moved]) if 2 * moved.sum() <= pair.codes else RELATED
-    if np.median(best[moved]) < min(RELATED, max(usual, 8 / np.sqrt(pair.documents))):
-        return None
-    return ColumnMatch(partner, "notes", own, pair.correlations[np.arange(pair.codes), partner])
+    exact = _closed(equal_rows(pair.candidate.T, pair.reference.T, ~pair.changed_codes))
+    if exact is not None:
+        return exact
+    candidate, reference = pair.scored
+    live = np.count_nonzero(reference, axis=0) > 0
+    near = neighbours(candidate.T, reference.T[live])
+    return _closed(np.where(near.found, np.flatnonzero(live)[near.nearest], -1)) if live.any() else None
 
 
-def match_columns_by_marginals(candidate: Left, reference: Right) -> ColumnMatch | None:
-    """The same when rows do not correspond: by the sorted values of every column, in standard scores."""
-    levels = np.linspace(0.005, 0.995, 67)
-    shapes = [np.quantile(matrix, levels, axis=0, method="nearest").T for matrix in (candidate, reference)]
-    distance = np.sqrt(((shapes[0][:, None] - shapes[1][None]) ** 2).mean(axis=2))
-    spread = np.median(reference.std(axis=0)) or 1.0
-    partner = linear_sum_assignment(distance - 1e-6 * spread * np.eye(len(distance)))[1]
-    own, best = np.diag(distance), distance[np.arange(len(distance)), partner]
-    clear = (best < 0.1 * own) & (best < 0.02 * spread)
-    partner = _closed(partner, clear)
-    return None if partner is None else ColumnMatch(partner, "marginals", own, best)
+def _columns_of_equal_values(pair: Pair) -> Map | None:
+    """The same whatever the order of the rows: columns that hold the very values of another."""
+    keys = [row_keys(matrix.T, ordered=False) for matrix in (pair.candidate, pair.reference)]
+    rows, partners = match_repeated(keys[0], keys[1])
+    partner = np.full(pair.codes, -1)
+    partner[rows] = partners
+    return _closed(np.where(keys[0] == keys[1], np.arange(pair.codes), partner))
 
 
-def _closed(partner: Map, clear: np.ndarray) -> Map | None:
-    """Keep the moves that are clear; the columns they vacate and fill must be the same ones."""
+def _columns_of_near_values(pair: Pair) -> Map | None:
+    """Columns whose distribution is nearest to that of another by far."""
+    shapes = [
+        np.quantile(matrix, QUANTILES, axis=0, method="nearest").T
+        for matrix in (pair.candidate, pair.reference)
+    ]
+    near = neighbours(shapes[0], shapes[1])
+    return _closed(np.where(near.found, near.nearest, -1))
+
+
+def _closed(partner: Map) -> Map | None:
+    """The moves of columns that exchange places among themselves; the others stay. `None` without any."""
     identity = np.arange(len(partner))
-    moved = (partner != identity) & clear
+    moved = (partner >= 0) & (partner != identity)
     while moved.any():
-        filled = np.zeros(len(partner), bool)
-        filled[partner[moved]] = True
-        stay = moved & filled
-        if np.array_equal(stay, moved) and np.array_equal(filled, moved):
-            return np.where(moved, partner, identity)
-        kept = stay & np.isin(partner, np.flatnonzero(stay))
+        filled, counts = np.unique(partner[moved], return_counts=True)
+        kept = moved & np.isin(identity, filled) & np.isin(partner, np.flatnonzero(moved))
+        kept &= ~np.isin(partner, filled[counts > 1])
         if np.array_equal(kept, moved):
-            return None
+            return np.where(moved, partner, identity)
         moved = kept
     return None
 
 
-def describe_rows(partner: Map, token_counts: np.ndarray | None = None) -> tuple[str, dict]:
-    """What kind of order a row map is, in words and as evidence."""
-    rows = np.flatnonzero(partner >= 0)
-    target = partner[rows]
-    steps = np.flatnonzero((np.diff(target) != 1) | (np.diff(rows) != 1)) + 1
-    starts = np.append(0, steps)
-    moved = int((target != rows).sum())
-    evidence = {"rows_moved": moved, "blocks": len(starts)}
-    if len(rows) > 2 and (np.diff(target) == -1).all():
-        return "the rows are reversed", {**evidence, "kind": "reversed"}
-    stride = _stride(target)
-    if stride is not None:
-        text = f"the rows are interleaved as {stride} processes write them one after the other"
-        return text, {**evidence, "kind": "interleaved", "processes": stride}
-    if len(starts) <= 12:
-        return _describe_blocks(rows, target, starts, evidence)
-    if token_counts is not None and _sorted_by(token_counts, rows, target):
-        return "the rows are sorted by length", {**evidence, "kind": "sorted_by_length"}
-    share = moved / max(len(rows), 1)
-    return f"{share:.0%} of the rows are permuted without a pattern", {**evidence, "kind": "permutation"}
+def _with_columns(examination: Examination, partner: Map, by: ColumnsBy) -> Examination:
+    """The candidate's columns brought back. Of two orders undone together, each is taken for half of the difference."""
+    pair = examination.logits
+    back = np.argsort(partner)
+    tolerance = None if pair.tolerance is None else pair.tolerance[:, back]
+    after = pair.changed(candidate=pair.candidate[:, back], tolerance=tolerance)
+    share = _gone(pair, after) if by == "notes" else 0.5
+    finding = _code_order_finding(examination, partner, after, share, by)
+    return examination.found(after, finding)
 
 
-def _describe_blocks(
-    rows: np.ndarray, target: np.ndarray, starts: np.ndarray, evidence: dict
-) -> tuple[str, dict]:
-    ends = np.append(starts[1:], len(rows)) - 1
-    offsets = target[starts] - rows[starts]
-    blocks = [
-        {"first": int(rows[start]), "last": int(rows[end]), "offset": int(offset)}
-        for start, end, offset in zip(starts, ends, offsets, strict=True)
-    ]
-    shifted = [block for block in blocks if block["offset"]]
-    evidence = {**evidence, "kind": "blocks", "moved_blocks": shifted}
-    if len(shifted) == 1 and shifted[0]["last"] == rows[-1]:
-        block = shifted[0]
-        text = f"from row {block['first']} on every row is shifted by {block['offset']}"
-        return text, {**evidence, "kind": "shift"}
-    if len(blocks) == 2 and len(shifted) == 2:
-        return f"the rows are rotated by {-shifted[0]['offset']}", {**evidence, "kind": "rotation"}
-    listed = ", ".join(f"rows {b['first']}–{b['last']} by {b['offset']:+d}" for b in shifted[:4])
-    return f"{len(shifted)} blocks of rows moved ({listed}{', …' if len(shifted) > 4 else ''})", evidence
+def _code_order_finding(
+    examination: Examination, partner: Map, after: Pair, share: float, by: ColumnsBy
+) -> Finding:
+    evidence, pair = examination.evidence, examination.logits
+    names = evidence.reference.codes or evidence.candidate.codes
+    labels = evidence.reference.labels
+    kind = describe_columns(partner, names, None if labels is None else labels.sum(axis=0))
+    moved = np.flatnonzero(partner != np.arange(len(partner)))
+    exact = not after.difference[:, partner[moved]].any() if by == "notes" else _same_values(after, moved)
+
+    def name(code: int) -> str:
+        return names[code] if names else f"column {code}"
+
+    cycle = ", ".join(f"{name(int(code))} holds {name(int(partner[code]))}" for code in moved[:4])
+    told = (
+        f"{len(moved)} of {len(partner)} columns are those of another code ({cycle}{', …' if len(moved) > 4 else ''}); "
+        f"assigned anew they {'are equal' if exact else 'are the nearest by far'}."
+    )
+    if kind:
+        told += f" The candidate's columns are in {kind} order."
+    scores = _scores(examination, after) if by == "notes" else {}
+    return _tiered(exact)(
+        "code_order",
+        told + _scores_once_undone(scores),
+        share,
+        evidence={
+            "codes_moved": len(moved),
+            "permutation": partner,
+            "order": kind,
+            "exact": exact,
+            "by": by,
+            "explained": share,
+            **scores,
+        },
+        view=EvidenceTable(
+            "Columns that hold another code",
+            ("column", "holds", "r with its own", "r with the partner"),
+            tuple(
+                (
+                    name(int(code)),
+                    name(int(partner[code])),
+                    float(pair.correlations[code, code]),
+                    float(pair.correlations[code, partner[code]]),
+                )
+                for code in moved
+            ),
+        ),
+    )
 
 
-def _stride(target: np.ndarray) -> int | None:
-    """Number of processes if the rows were dealt out in turn and gathered process by process, or the inverse."""
-    for order in (target, np.argsort(target)):
-        if len(order) > 3 and order[0] == 0 and 1 < order[1] < len(order) / 2:
-            step = int(order[1])
-            dealt = np.concatenate([np.arange(first, len(order), step) for first in range(step)])
-            if np.array_equal(order, dealt):
-                return step
-    return None
-
-
-def _sorted_by(token_counts: np.ndarray, rows: np.ndarray, target: np.ndarray) -> bool:
-    lengths = token_counts[target] if len(token_counts) > target.max() else token_counts[rows]
-    steps = np.diff(lengths)
-    return bool((steps >= 0).all() or (steps <= 0).all())
+def _same_values(after: Pair, moved: np.ndarray) -> bool:
+    """Sorted, the columns that moved are those of the reference."""
+    return bool(
+        (np.sort(after.candidate[:, moved], axis=0) == np.sort(after.reference[:, moved], axis=0)).all()
+    )
 
 
 def describe_columns(
@@ -429,3 +202,248 @@ def describe_columns(
     if prevalence is not None and (np.diff(prevalence[partner]) <= 0).all():
         return "frequency"
     return None
+
+
+# --- rows
+
+
+def document_order(examination: Examination) -> Examination:
+    """Find rows that stand elsewhere, and say which are not there at all; the same examination if all stay."""
+    pair = examination.logits
+    exact = equal_rows(pair.candidate, pair.reference, ~pair.changed_notes)
+    match = match_rows(pair.candidate, pair.reference, in_order=True, exact=exact)
+    if not match.moved.any():
+        return examination
+    found = match.rows[np.argsort(match.target)]
+    kept = np.sort(match.target)
+    after = Pair(
+        pair.candidate[found],
+        pair.reference[kept],
+        None if pair.tolerance is None else pair.tolerance[found],
+        None if pair.token_counts is None else pair.token_counts[kept],
+    )
+    share = _gone(pair, after, lost=np.setdiff1d(np.arange(pair.documents), found))
+    beside = _beside_order(examination, match)
+    finding = _document_order_finding(examination, match, after, share)
+    return replace(examination, partner=match.partner).found(after, finding).noted(*beside)
+
+
+def _gone(before: Pair, after: Pair, lost: np.ndarray | None = None) -> float:
+    """Share of the squared difference that is gone; rows without a partner keep theirs."""
+    total = before.squares.sum()
+    left = ((after.difference / before.spread) ** 2).sum()
+    if lost is not None:
+        left += before.squares[lost].sum()
+    return float(np.clip(1 - left / total, 0.0, 1.0)) if total else 0.0
+
+
+def _beside_order(examination: Examination, match: RowMatch) -> list[Finding]:
+    """Repeats and absences by contents."""
+    pair = examination.logits
+    runs = Run(pair.candidate, "candidate"), Run(pair.reference, "reference")
+    return list(absences(match, runs, whole=False, by_id=False))
+
+
+def _tiered(exact: bool) -> Callable[..., Finding]:
+    """Confirmed where values are equal; else all but the one in a hundred of the partners that may be chance."""
+
+    def likely(cause: str, numbers: str, share: float = 1.0, **more: Any) -> Finding:
+        return judged(cause, 1 - LEVEL, numbers, share, **more)
+
+    return confirmed if exact else likely
+
+
+def _document_order_finding(examination: Examination, match: RowMatch, after: Pair, share: float) -> Finding:
+    evidence = examination.evidence
+    text, kind = describe_rows(match.partner, examination.logits.token_counts)
+    along = labels_moved_along(evidence.candidate.labels, evidence.reference.labels, match.partner)
+    scores = _scores(examination, after)
+    exact = not after.difference.any()
+    told = (
+        f"{len(match.rows):,} of the candidate's {len(match.partner):,} rows are found among the reference's, "
+        f"{int(match.moved.sum()):,} at another place: {text}."
+    )
+    return _tiered(exact)(
+        "document_order",
+        told + (_ALONG if along else _scores_once_undone(scores)),
+        share,
+        evidence={
+            "found": len(match.rows) / len(match.partner),
+            "exact": exact,
+            "explained": share,
+            "labels_moved_along": along,
+            **kind,
+            **scores,
+        },
+        view=_where(match),
+    )
+
+
+_ALONG = " The labels moved with the rows, so neither score suffers; only comparing by position does."
+
+
+def _where(match: RowMatch) -> Any:
+    return scatter(
+        "Where each row of the candidate stands in the reference",
+        "row in the candidate",
+        "row in the reference",
+        "notes",
+        match.rows,
+        match.target,
+    )
+
+
+def _order_before_alignment(examination: Examination) -> Examination:
+    """Notes that were matched by their contents stood in another order: by position they would not have met."""
+    evidence = examination.evidence
+    documents = evidence.aligned.documents
+    if documents.by not in ("token_digest", "content") or not documents.order_differed:
+        return examination
+    match = documents.rows
+    runs = evidence.whole
+    counts = runs[1].token_counts if runs[1].token_counts is not None else None
+    text, kind = describe_rows(match.partner, counts)
+    along = labels_moved_along(runs[0].labels, runs[1].labels, match.partner)
+    told = (
+        f"{len(match.rows):,} of the candidate's {runs[0].documents:,} rows are found among the reference's "
+        f"{runs[1].documents:,}, in another order: {text}."
+    )
+    finding = _tiered(documents.exact)(
+        "document_order",
+        told + (_ALONG if along else ""),
+        1.0 if examination.explained else _in_another_order(examination),
+        evidence={
+            "found": len(match.rows) / runs[0].documents,
+            "exact": documents.exact,
+            "labels_moved_along": along,
+            **kind,
+        },
+        view=_where(match),
+    )
+    return examination.found(examination.logits, finding)
+
+
+def _in_another_order(examination: Examination) -> float:
+    """The share of what the two runs would differ by, row by row at their old places, that the order accounts for."""
+    documents, pair = examination.evidence.aligned.documents, examination.logits
+    if pair.documents != documents.matched:
+        return 1.0
+    old_places = np.argsort(np.argsort(documents.reference))
+    inverse = np.empty_like(old_places)
+    inverse[old_places] = np.arange(len(old_places))
+    before = pair.changed(reference=pair.reference[inverse], tolerance=None)
+    return _gone(before, pair)
+
+
+def labels_moved_along(mine: np.ndarray | None, theirs: np.ndarray | None, partner: Map) -> bool | None:
+    """Do the candidate's own labels stand in the candidate's row order? `None` where that cannot be told."""
+    if (
+        mine is None
+        or theirs is None
+        or mine is theirs
+        or mine.shape[1:] != theirs.shape[1:]
+        or len(partner) != len(mine)
+    ):
+        return None
+    rows = np.flatnonzero((partner >= 0) & (np.arange(len(partner)) < len(theirs)))
+    moved = (mine[rows] != theirs[partner[rows]]).mean()
+    stayed = (mine[rows] != theirs[rows]).mean()
+    return None if moved == stayed else bool(moved < stayed)
+
+
+Scores: TypeAlias = dict[str, dict[str, float]]
+
+
+def _scores(examination: Examination, after: Pair) -> Scores:
+    """F1 at 0.5 of the candidate as it came and with the order undone, and of the reference."""
+    evidence = examination.evidence
+    labels = evidence.reference.labels
+    before = examination.logits.candidate
+    if labels is None or len(labels) != len(after.candidate) or len(before) != len(labels):
+        return {}
+    own = evidence.candidate.labels if evidence.candidate.labels is not None else labels
+    return {
+        "scores": f1_at(before, own),
+        "scores_once_undone": f1_at(after.candidate, labels),
+        "scores_of_reference": f1_at(after.reference, labels),
+    }
+
+
+def _scores_once_undone(scores: Scores) -> str:
+    if not scores:
+        return ""
+    before, undone = scores["scores"], scores["scores_once_undone"]
+    return (
+        f" Undone, macro F1 at 0.5 goes from {before['macro_f1']:.4f} to {undone['macro_f1']:.4f} and micro F1 from "
+        f"{before['micro_f1']:.4f} to {undone['micro_f1']:.4f}."
+    )
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows that moved by one offset."""
+
+    first: int
+    last: int
+    offset: int
+
+
+def describe_rows(partner: Map, token_counts: np.ndarray | None = None) -> tuple[str, dict[str, Any]]:
+    """What kind of order a row map is, in words and as evidence; rows without a partner are left aside.
+
+    `token_counts` are those of the reference's rows.
+    """
+    rows = np.flatnonzero(partner >= 0)
+    target = partner[rows]
+    rank = np.argsort(np.argsort(target))  # without the rows of the reference that nobody took
+    evidence: dict[str, Any] = {"rows_moved": int((target != rows).sum())}
+    if len(rows) > 2 and (np.diff(rank) == -1).all():
+        return "the rows are reversed", {**evidence, "kind": "reversed"}
+    processes = _stride(target)
+    if processes is not None:
+        text = f"the rows are interleaved as {processes} processes write them one after the other"
+        return text, {**evidence, "kind": "interleaved", "processes": processes}
+    steps = np.flatnonzero((np.diff(target) != 1) | (np.diff(rows) != 1)) + 1
+    bounds = np.append(np.append(0, steps), len(rows))
+    blocks = [
+        Block(int(rows[start]), int(rows[end - 1]), int(target[start] - rows[start]))
+        for start, end in pairwise(bounds.tolist())
+    ]
+    evidence["blocks"] = len(blocks)
+    # Blocks of one or two rows are no blocks: a permutation consists of them.
+    if len(blocks) * 3 <= len(rows):
+        return _describe_blocks(blocks, int(rows[-1]), evidence)
+    if token_counts is not None and len(token_counts) > target.max() and _sorted_by(token_counts[target]):
+        return "the rows are sorted by length", {**evidence, "kind": "sorted_by_length"}
+    share = evidence["rows_moved"] / max(len(rows), 1)
+    return f"{share:.0%} of the rows are permuted without a pattern", {**evidence, "kind": "permutation"}
+
+
+def _describe_blocks(blocks: list[Block], last: int, evidence: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    shifted = [block for block in blocks if block.offset]
+    evidence = {**evidence, "kind": "blocks", "moved_blocks": [vars(block) for block in shifted]}
+    if len(shifted) == 1 and shifted[0].last == last:
+        text = f"from row {shifted[0].first} on every row is shifted by {shifted[0].offset}"
+        return text, {**evidence, "kind": "shift"}
+    if len(blocks) == 2 and len(shifted) == 2:
+        return f"the rows are rotated by {-shifted[0].offset}", {**evidence, "kind": "rotation"}
+    listed = ", ".join(f"rows {block.first}–{block.last} by {block.offset:+d}" for block in shifted[:4])
+    return f"{len(shifted)} blocks of rows moved ({listed}{', …' if len(shifted) > 4 else ''})", evidence
+
+
+def _stride(target: np.ndarray) -> int | None:
+    """Number of processes if the rows were dealt out in turn and gathered process by process, or the inverse.
+
+    Rows that a process repeats or leaves out do not hide it: what counts is that all of one process stand before all
+    of the next, each in order.
+    """
+    for order in (target, np.argsort(target)):
+        step = int(np.median(np.diff(order))) if len(order) > 3 else 0
+        if 1 < step < len(order) / 2 and (np.diff(order % step * (order.max() + 1) + order) > 0).all():
+            return step
+    return None
+
+
+def _sorted_by(lengths: np.ndarray) -> bool:
+    steps = np.diff(lengths)
+    return bool((steps >= 0).all() or (steps <= 0).all())

@@ -1,326 +1,307 @@
-"""When only some codes or some notes changed: which, and whether note length decides."""
+"""Where only some notes or codes changed and the others are equal: which, and whether note length decides."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool
-from scipy.stats import t as student
+from jaxtyping import Bool, Int
+from scipy.special import gammaln
+from scipy.stats import hypergeom, spearmanr
 
-from shifamind_core.diagnosis.evidence.aligned_logits import Pair, two_groups
-from shifamind_core.diagnosis.findings import Cause, EvidencePlot, EvidenceTable, Finding, Series, thinned
+from shifamind_core.analysis.row_matching import LEVEL
+from shifamind_core.diagnosis.evidence.aligned_logits import Pair
+from shifamind_core.diagnosis.evidence.evidence import Evidence
+from shifamind_core.diagnosis.evidence.narrower import narrowed
+from shifamind_core.diagnosis.exact.rows import placed
+from shifamind_core.diagnosis.examination import Examination
+from shifamind_core.diagnosis.findings import Finding, confirmed, judged, ruled_out
+from shifamind_core.diagnosis.views import EvidencePlot, EvidenceTable, scatter
 
-# Groups of sizes that hardly touch, and a changed one at least this many times the other.
-SEPARATE = 3.0
-APART = 5.0
-SAMPLE = 4000  # notes: means are then known to a sixtieth of the noise
-LEAST_CODES, LEAST_NOTES = 10, 30  # below which means of codes are no sample
-EFFICIENCY = 0.37  # of the median absolute deviation of normal values
-LEVEL = 1e-4  # probability that chance shifts any code
-MOST_SHIFTED = 0.25  # share of the codes: of more, the others are no measure
-SHORTEST = 24  # tokens: no one cuts notes shorter, but so short a note may hold nothing that casing changes
-POSITIONS = 512  # of BERT: no input is longer
+# BF16 keeps 8 significant bits, fewer than any other format that models compute in: it rounds by up to 2⁻⁸ of a value.
+COARSEST = 2.0**-8
+# What moves every note, and so is not at work where notes are equal.
+MOVES_EVERY_NOTE = (
+    "dropout_active",
+    "weights_changed",
+    "other_checkpoint",
+    "head_not_loaded",
+    "encoder_not_loaded",
+)
+# What moves every code of a note that it moves, and so is not at work where codes are equal in all notes.
+MOVES_EVERY_CODE = ("dropout_active", "input_changed", "encoder_not_loaded")
 
 
-@dataclass(frozen=True, eq=False)
-class Changed:
-    """Which notes (or codes) changed, where some did not.
+def few_codes_changed(examination: Examination) -> Examination:
+    """A minority of the codes changed and every score of the others is equal."""
+    pair = examination.logits
+    changed = pair.changed_codes
+    if (
+        not 0 < 2 * changed.sum() < pair.codes
+        or _by_chance(pair, changed, axis=0) > LEVEL
+        or _rounding_sized(pair)
+    ):
+        return examination
+    others = pair.codes - int(changed.sum())
+    told = f"{others:,} of {pair.codes} codes are {_equal(pair)} in all {pair.documents:,} notes: it would move every code."
+    finding = _few_codes(examination, changed)
+    return examination.found(pair.select(codes=~changed), finding).noted(
+        *(ruled_out(cause, told, equal_codes=others) for cause in MOVES_EVERY_CODE)
+    )
 
-    Attributes
-    ----------
-    changed : bool [items]
-    share : how many of them
-    floor, ceiling : median relative size among the unchanged and the changed
+
+def some_documents_changed(examination: Examination) -> Examination:
+    """Notes changed and every score of the others is equal: which notes, and what that rules out.
+
+    If exactly the notes longer, or shorter, than some number of tokens changed, length decides; if exactly those whose
+    token ids differ, the input did. Else a minority is named. A majority without such a rule is handed on, with what is
+    ruled out, and so are changes that rounding could make.
     """
+    pair = examination.logits
+    changed = pair.changed_notes
+    if not changed.any() or changed.all() or _by_chance(pair, changed, axis=1) > LEVEL:
+        return examination
+    examination = examination.noted(*_spared(examination, changed))
+    if _rounding_sized(pair):
+        return examination
+    findings = list(_by_length(examination, changed) or _by_tokens(examination, changed))
+    if not findings and 2 * changed.sum() < pair.documents:
+        findings = [_few_documents(pair, changed), *_short_only(examination, changed)]
+    if not findings:
+        return examination
+    share = examination.left
+    first, *others = findings
+    return examination.found(pair.select(notes=~changed), first).noted(
+        *(finding.changed(share=share) for finding in others)
+    )
 
-    changed: Bool[np.ndarray, " items"]
-    floor: float
-    ceiling: float
 
-    @property
-    def share(self) -> float:
-        """Share of items that changed."""
-        return float(self.changed.mean())
+def _equal(pair: Pair) -> str:
+    return "equal bit by bit" if pair.tolerance is None else "equal as far as the stored values tell"
 
 
-def changed_items(sizes: np.ndarray, smallest: float = 1e-4) -> Changed | None:
-    """Split notes or codes into changed and unchanged, if they fall apart clearly; else `None`.
+def _by_chance(pair: Pair, changed: np.ndarray, axis: int) -> float:
+    """How many notes (or codes) chance would leave equal throughout, if all had changed.
 
-    Unchanged ones need not be equal: they may differ by rounding, far below the others.
+    The share of equal cells among those that did change (Laplace's rule of succession) gives the probability that all
+    cells of another happen to be equal: so it is with coarse values, or with few codes.
     """
-    large, separation = two_groups(sizes)
-    unchanged = ~large
-    if separation < SEPARATE or unchanged.sum() < max(2, 0.005 * len(sizes)):
-        return None
-    floor, ceiling = float(np.median(sizes[unchanged])), float(np.median(sizes[large]))
-    if ceiling < smallest or ceiling < APART * floor:
-        return None
-    return Changed(large, floor, ceiling)
+    part = pair.difference[changed] if axis == 1 else pair.difference[:, changed]
+    equal = (np.count_nonzero(part == 0) + 1) / (part.size + 2)
+    cells = pair.codes if axis == 1 else pair.documents
+    return float(len(changed) * equal**cells)
 
 
-def shifted_codes(pair: Pair) -> Changed | None:
-    """Codes whose change has a mean far from that of the other codes, in units of their own noise; else `None`.
+def _rounding_sized(pair: Pair) -> bool:
+    """No change is larger than one step of the coarsest format at the note's largest logit: rounding could make it.
 
-    A shift far smaller than the noise of a single note shows in the mean over all of them. Rounding leaves means too
-    (weights and biases are rounded once for all notes), but alike in every code relative to its noise: so the
-    spread of the means over the codes counts beside the standard error. It is measured by the median absolute
-    deviation, as good as a standard deviation over `EFFICIENCY` of the codes: Student's t with so many degrees of
-    freedom, at a level shared by all codes.
+    Nor is it where in the notes that changed most scores are equal: what a model reads moves all scores of a note.
     """
-    pair = pair.sampled(SAMPLE)
-    change, live = pair.relative, pair.code_size > 0
-    if live.sum() < LEAST_CODES or pair.documents < LEAST_NOTES:
-        return None
-    change = change[:, live]
-    middle = np.median(change, axis=0)
-    noise = np.maximum(1.4826 * np.median(np.abs(change - middle), axis=0), 1e-3 * change.std(axis=0) + 1e-12)
-    # Brought in to four deviations, so that a few notes that changed do not decide.
-    means = (middle + np.clip(change - middle, -4 * noise, 4 * noise).mean(axis=0)) / noise
-    apart = np.abs(means - np.median(means))
-    error = np.sqrt((1.4826 * np.median(apart)) ** 2 + 1 / pair.documents)
-    freedom = EFFICIENCY * (len(means) - 1)
-    shifted = np.zeros(pair.codes, bool)
-    shifted[live] = apart / error > student.isf(LEVEL / len(means) / 2, freedom)
-    if not shifted.any() or shifted.mean() > MOST_SHIFTED:
-        return None
-    floor, ceiling = (float(np.median(pair.code_size[part])) for part in (~shifted, shifted))
-    return Changed(shifted, floor, ceiling)
+    changed = pair.changed_notes
+    moved = pair.difference[changed][:, pair.changed_codes]
+    if 2 * np.count_nonzero(moved) < moved.size:
+        return True
+    largest = np.maximum(np.abs(pair.candidate), np.abs(pair.reference)).max(axis=1)
+    return bool((np.abs(pair.difference).max(axis=1) <= COARSEST * largest).all())
 
 
-def few_codes_finding(pair: Pair, found: Changed, names: tuple[str, ...] | None, share: float) -> Finding:
-    """Some columns changed and the others did not."""
-    order = np.argsort(-pair.code_size)
-    worst = [int(code) for code in order if found.changed[code]]
+def _spared(examination: Examination, changed: np.ndarray) -> Iterator[Finding]:
+    """Notes that are equal rule out what would move every note, but weights that the manifests say are others."""
+    equal = int((~changed).sum())
+    told = f"{equal:,} of {len(changed):,} notes are {_equal(examination.logits)} in every score: it would move every note."
+    other_weights = examination.evidence.manifests.differs("checkpoint.weights_digest")
+    for cause in MOVES_EVERY_NOTE:
+        if not (other_weights and cause in ("weights_changed", "other_checkpoint")):
+            yield ruled_out(cause, told, equal_notes=equal)
+
+
+# --- which codes, which notes
+
+
+def _few_codes(examination: Examination, changed: Bool[np.ndarray, " codes"]) -> Finding:
+    pair = examination.logits
+    evidence = examination.evidence
+    names = evidence.reference.codes or evidence.candidate.codes
+    worst = [int(code) for code in np.argsort(-pair.code_size) if changed[code]]
     label = [names[code] if names else f"column {code}" for code in worst]
-    count = int(found.changed.sum())
-    score = (0.5 + 0.49 * share) if found.share <= 0.5 else 0.35
-    return Finding(
+    rows = int(pair.changed_notes.sum())
+    return confirmed(
         "few_codes_changed",
-        "likely" if found.share <= 0.5 else "possible",
-        score,
-        f"{count} of {pair.codes} codes changed ({', '.join(label[:5])}{', …' if count > 5 else ''}), by "
-        f"{found.ceiling:.2g} spreads in the median; the others by {found.floor:.1e}.",
-        "Compare the head's rows of these codes between the two checkpoints, and the two code lists.",
-        {
-            "codes_changed": count,
-            "codes": label,
-            "columns": worst,
-            "size_of_changed": found.ceiling,
-            "size_of_others": found.floor,
-            "explained": share,
-        },
-        EvidenceTable(
-            "Relative difference and correlation of the codes that changed",
-            ("code", "size", "correlation", "mean"),
+        f"{len(worst)} of {pair.codes} codes changed ({', '.join(label[:5])}{', …' if len(worst) > 5 else ''}), in "
+        f"{rows:,} of {pair.documents:,} notes; the others are {_equal(pair)}.",
+        evidence={"codes_changed": len(worst), "codes": label, "columns": worst, "documents_changed": rows},
+        view=EvidenceTable(
+            "Difference and correlation of the codes that changed",
+            ("code", "root mean square difference", "correlation", "mean difference"),
             tuple(
                 (
-                    names[code] if names else str(code),
-                    float(pair.code_size[code]),
+                    name,
+                    float(np.sqrt((pair.difference[:, code] ** 2).mean())),
                     float(pair.correlation[code]),
                     float(pair.difference[:, code].mean()),
                 )
-                for code in worst
+                for name, code in zip(label, worst, strict=True)
             ),
         ),
     )
 
 
-def few_documents_finding(pair: Pair, found: Changed, share: float) -> Finding:
-    """Some rows changed and the others did not."""
-    rows = np.flatnonzero(found.changed)
-    block = len(rows) > 1 and rows[-1] - rows[0] + 1 == len(rows)
-    where = f"rows {rows[0]} to {rows[-1]} without a gap" if block else f"the first is row {rows[0]}"
-    strong = found.share <= 0.25
-    middling = found.share <= 0.5
-    return Finding(
+def _few_documents(pair: Pair, changed: Bool[np.ndarray, " documents"]) -> Finding:
+    rows = np.flatnonzero(changed)
+    return confirmed(
         "few_documents_changed",
-        "likely" if middling else "possible",
-        0.5 + 0.47 * share if strong else 0.55 if middling else 0.3,
-        f"{len(rows):,} of {pair.documents:,} notes changed ({where}), by {found.ceiling:.2g} spreads in the median; "
-        f"the others by {found.floor:.1e}.",
-        "Compare the texts and token ids of these notes, and run them again alone.",
-        {
+        f"{len(rows):,} of {pair.documents:,} notes changed ({placed(rows, pair.documents)}), by up to {pair.largest:.2g} in a "
+        f"logit; the others are {_equal(pair)}.",
+        evidence={
             "documents_changed": len(rows),
-            "share": found.share,
+            "share": float(changed.mean()),
             "first_row": int(rows[0]),
             "last_row": int(rows[-1]),
-            "contiguous": bool(block),
-            "size_of_changed": found.ceiling,
-            "size_of_others": found.floor,
-            "explained": share,
+            "contiguous": bool(rows[-1] - rows[0] + 1 == len(rows)),
+            "largest": pair.largest,
         },
-        _sizes_by_row(pair),
+        view=scatter(
+            "Change by note",
+            "row",
+            "difference ⁄ standard deviation",
+            "notes",
+            np.arange(len(changed)),
+            pair.note_size,
+        ),
     )
 
 
-def _sizes_by_row(pair: Pair) -> EvidencePlot:
-    x, y = thinned(np.arange(pair.documents), pair.note_size)
-    return EvidencePlot("scatter", "Change by note", "row", "relative difference", (Series("notes", x, y),))
+# --- what decided
+
+
+def _by_tokens(examination: Examination, changed: np.ndarray) -> Iterator[Finding]:
+    """Exactly the notes whose token ids differ changed."""
+    same = examination.evidence.tokens.same
+    if examination.partner is not None or same is None or not np.array_equal(changed, ~same):
+        return
+    yield confirmed(
+        "input_changed",
+        f"Exactly the {int(changed.sum()):,} notes with other token ids changed; the other {int(same.sum()):,} are "
+        f"{_equal(examination.logits)}.",
+        evidence={"documents_changed": int(changed.sum()), "same_tokens": float(same.mean())},
+    )
 
 
 @dataclass(frozen=True)
-class LengthPattern:
-    """How change goes with note length.
+class LengthRule:
+    """Exactly the notes longer (`long`) or shorter (`short`) than `limit` tokens changed.
 
-    `side` says which notes changed: those longer than `limit` tokens, or those shorter. `accuracy` is the share of
-    notes for which that rule is right; `growth` the rank correlation of size with length (`long`) or with the
-    tokens missing to the limit (`short`) among the changed.
+    `by_chance` is the probability that notes drawn at random are those; `growth` Spearman's correlation of the change
+    with the tokens beyond the limit (or missing to it), 0 where either never varies.
     """
 
     side: Literal["long", "short"]
     limit: int
-    accuracy: float
+    by_chance: float
     growth: float
 
 
-def length_pattern(pair: Pair, found: Changed) -> LengthPattern | None:
-    """Whether a length decides who changed; `None` without token counts or where it does not."""
-    counts = pair.token_counts
-    if counts is None or len(np.unique(counts)) < 4:
-        return None
-    longest_unchanged = _best_split(counts, found.changed)
-    shortest_unchanged = _best_split(-counts, found.changed)
-    by_chance = max(found.share, 1 - found.share)
-    best = max((longest_unchanged, "long"), (shortest_unchanged, "short"), key=lambda item: item[0][1])
-    (threshold, accuracy), side = best
-    if accuracy < 0.97 or (1 - accuracy) > 0.4 * (1 - by_chance):
-        return None
-    limit = int(threshold if side == "long" else -threshold)
-    if side == "long" and limit < SHORTEST:
-        return None
-    lengths = counts[found.changed].astype(float)
-    return LengthPattern(
-        "long" if side == "long" else "short",
-        limit,
-        accuracy,
-        rank_correlation(lengths if side == "long" else -lengths, pair.note_size[found.changed]),
-    )
+def length_rule(
+    counts: Int[np.ndarray, " documents"], changed: Bool[np.ndarray, " documents"], sizes: np.ndarray
+) -> LengthRule | None:
+    """The length that parts the notes that changed from the others; `None` where none does, or any lot would.
 
-
-def _best_split(values: np.ndarray, changed: np.ndarray) -> tuple[float, float]:
-    """The value above which most changed and at or below which few did, and how often that is right."""
-    order = np.argsort(values, kind="stable")
-    ordered, flags = values[order], changed[order]
-    right = np.cumsum(~flags) + flags.sum() - np.cumsum(flags)  # unchanged up to here + changed after
-    last_of_value = np.append(ordered[1:] != ordered[:-1], True)
-    right = np.where(last_of_value, right, -1)
-    best = int(np.argmax(right))
-    return float(ordered[best]), float(right[best] / len(values))
-
-
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's correlation; 0 where either never varies."""
-    if len(x) < 3 or not np.ptp(x) or not np.ptp(y):
-        return 0.0
-    ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable").astype(float) for values in (x, y)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-@dataclass(frozen=True)
-class InputLimits:
-    """What manifests say of length: `max_length` of candidate and reference, padding, architecture."""
-
-    max_lengths: tuple[int | None, int | None] = (None, None)
-    paddings: tuple[str | None, str | None] = (None, None)
-    architecture: str | None = None
-
-
-def short_notes_only(pair: Pair, found: Changed) -> Finding | None:
-    """Few notes changed and none of them is among the longest: as where a batch was padded less."""
-    counts = pair.token_counts
-    if counts is None:
-        return None
-    longest = counts[found.changed].max()
-    by_chance = float((counts <= longest).mean()) ** int(found.changed.sum())
-    if by_chance > 0.05:
-        return None
-    return Finding(
-        "padding",
-        "possible",
-        0.45,
-        f"None of the {int(found.changed.sum())} notes that changed has more than {longest} tokens (by chance: "
-        f"{by_chance:.1%}): batches without a long note may have been padded less.",
-        "Predict again with padding=longest and with padding=max_length.",
-        {"longest_changed": int(longest), "by_chance": by_chance},
-        _sizes_by_length(pair),
-    )
-
-
-def length_findings(pair: Pair, found: Changed, pattern: LengthPattern, limits: InputLimits) -> list[Finding]:
-    """Truncation where long notes changed, padding or mask where short ones did."""
-    ranked = _truncation(pattern, limits) if pattern.side == "long" else _padding(found, pattern, limits)
-    notes = "longer" if pattern.side == "long" else "shorter"
-    evidence = {
-        "side": pattern.side,
-        "limit": pattern.limit,
-        "accuracy": pattern.accuracy,
-        "growth": pattern.growth,
-        "share": found.share,
-        "size_of_changed": found.ceiling,
-        "size_of_others": found.floor,
-    }
-    told = (
-        f"Exactly the notes {notes} than {pattern.limit} tokens changed ({pattern.accuracy:.1%} of all notes follow "
-        f"that rule), by {found.ceiling:.2g} spreads in the median; the others by {found.floor:.1e}."
-    )
-    view = _sizes_by_length(pair)
-    return [
-        Finding(
-            cause, "likely" if score >= 0.5 else "possible", score, f"{told} {why}", confirm, evidence, view
-        )
-        for cause, score, why, confirm in ranked
-    ]
-
-
-def _truncation(pattern: LengthPattern, limits: InputLimits) -> list[tuple[Cause, float, str, str]]:
-    known = [length for length in limits.max_lengths if length is not None]
-    same = len(known) == 2 and known[0] == known[1]
-    differ = len(known) == 2 and known[0] != known[1]
-    at_end = pattern.limit >= POSITIONS - 2 and not differ
-    if differ:
-        length, side = 0.97, 0.1
-    elif same or at_end:
-        length, side = 0.3, 0.95
+    >>> length_rule(np.arange(20), np.arange(20) > 9, np.arange(20.0)).limit
+    9
+    """
+    there, elsewhere = counts[changed], counts[~changed]
+    if there.min() > elsewhere.max():
+        side, limit, beyond = "long", int(elsewhere.max()), there
+    elif there.max() < elsewhere.min():
+        side, limit, beyond = "short", int(elsewhere.min()), -there
     else:
-        length, side = 0.95, 0.49
+        return None
+    total, part = len(counts), len(there)
+    choices = gammaln(total + 1) - gammaln(part + 1) - gammaln(total - part + 1)
+    by_chance = 2 * float(np.exp(-choices))  # at either end
+    if by_chance > LEVEL:
+        return None
+    varies = part > 2 and np.ptp(beyond) > 0 and np.ptp(sizes[changed]) > 0
+    growth = float(np.asarray(spearmanr(beyond, sizes[changed]))[0]) if varies else 0.0
+    return LengthRule("long" if side == "long" else "short", limit, by_chance, growth)
+
+
+def _by_length(examination: Examination, changed: np.ndarray) -> list[Finding]:
+    """Truncation where long notes changed, padding or mask where short ones did: twins share the probability."""
+    pair = examination.logits
+    if pair.token_counts is None:
+        return []
+    rule = length_rule(pair.token_counts, changed, pair.note_size)
+    if rule is None:
+        return []
+    told = (
+        f"Exactly the {int(changed.sum()):,} notes {'longer' if rule.side == 'long' else 'shorter'} than {rule.limit:,} "
+        f"tokens changed; the other {int((~changed).sum()):,} are {_equal(pair)}."
+    )
+    evidence = {"side": rule.side, "limit": rule.limit, "by_chance": rule.by_chance, "growth": rule.growth}
+    view = _sizes_by_length(pair)
+    general = "max_length" if rule.side == "long" else "padding"
     return [
-        (
-            "max_length",
-            length,
-            "One run cut its notes there and the other later.",
-            f"Predict again with max_length={pattern.limit} and with the other run's length.",
-        ),
-        (
-            "truncation_side",
-            side,
-            "Both runs cut there, but from different ends.",
-            "Predict again with truncation_side=left.",
-        ),
+        judged(
+            cause,
+            probability * (1 - rule.by_chance),
+            f"{told} {numbers}".strip(),
+            meaning=meaning,
+            evidence=evidence,
+            view=view,
+        )
+        for cause, probability, meaning, numbers in _twins(general, examination.evidence)
     ]
 
 
-def _padding(
-    found: Changed, pattern: LengthPattern, limits: InputLimits
-) -> list[tuple[Cause, float, str, str]]:
-    # With a mask, padding reaches only the concept gate's average; without one, every attention layer.
-    strong = found.ceiling > 0.15
-    mask, padding = (0.93, 0.45) if strong else (0.45, 0.93)
-    if limits.architecture == "cls_fusion":
-        mask, padding = 0.96, 0.05
-    elif None not in limits.paddings and limits.paddings[0] != limits.paddings[1]:
-        mask, padding = 0.4, 0.96
-    elif None not in limits.paddings:
-        mask, padding = 0.96, 0.2
-    grows = f"Among them the change grows with the tokens missing to {pattern.limit} (rank correlation {pattern.growth:.2f})."
-    return [
-        ("attention_mask_ignored", mask, grows, "Predict again with the attention mask ignored."),
-        ("padding", padding, grows, "Predict again with padding=longest and with padding=max_length."),
-    ]
+def _twins(general: str, evidence: Evidence) -> Iterator[tuple[str, float, str, str]]:
+    """What can have moved these notes, by what the manifests say; equally probable where they say nothing.
+
+    A long note can be cut in other ways than shorter or from its other end (its head and its tail kept, say): as
+    probable as each of those, unless a manifest names one.
+    """
+    parts = narrowed({general: 1.0}, evidence)
+    told = any(part.numbers for part in parts) or general == "padding" or parts[0].cause == "input_changed"
+    for part in parts:
+        probability = part.probability if told else 1 / (len(parts) + 1)
+        other = general == "max_length" and part.cause == "input_changed"
+        yield part.cause, probability, _CUT_OTHERWISE if other else part.meaning, part.numbers
+    if not told:
+        yield "input_changed", 1 / (len(parts) + 1), _CUT_OTHERWISE, ""
+
+
+_CUT_OTHERWISE = "Long notes were cut in another way, for example to their head and their tail."
+
+
+def _short_only(examination: Examination, changed: np.ndarray) -> Iterator[Finding]:
+    """None of the notes that changed is among the longest: batches without a long note may have been padded less."""
+    counts = examination.logits.token_counts
+    if counts is None:
+        return
+    longest = int(counts[changed].max())
+    part = int(changed.sum())
+    by_chance = float(hypergeom.pmf(part, len(counts), int((counts <= longest).sum()), part))
+    if by_chance > LEVEL:
+        return
+    for part_ in narrowed({"padding": 1.0}, examination.evidence):
+        if part_.cause == "padding":
+            yield judged(
+                "padding",
+                part_.probability * (1 - by_chance) / 2,  # padding, or another change of these very notes
+                f"None of the notes that changed has more than {longest:,} tokens (by chance: {by_chance:.1g}): batches without a "
+                "long note may have been padded less.",
+                evidence={"longest_changed": longest, "by_chance": by_chance},
+                view=_sizes_by_length(examination.logits),
+            )
 
 
 def _sizes_by_length(pair: Pair) -> EvidencePlot:
     assert pair.token_counts is not None
-    x, y = thinned(pair.token_counts, pair.note_size)
-    return EvidencePlot(
-        "scatter", "Change by length", "tokens", "relative difference", (Series("notes", x, y),)
+    return scatter(
+        "Change by length",
+        "tokens",
+        "difference ⁄ standard deviation",
+        "notes",
+        pair.token_counts,
+        pair.note_size,
     )

@@ -1,0 +1,705 @@
+"""What a difference between two runs looks like, as about thirty numbers without units: what the cause model reads.
+
+Every number is the same whichever run is called the candidate, in whichever order notes and codes stand, and
+whatever one factor or one sum both runs are multiplied by or moved by. Where a number needs one run to be the
+source and the other the target, both ways are tried: noise in one run can be "predicted" from the noisy run, never
+from the clean one, so that the smaller of the two is what the difference has to say.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float64, Int
+from scipy.stats import rankdata
+
+Matrix: TypeAlias = Float64[np.ndarray, "documents codes"]
+
+SAMPLE = 4000  # notes: a share of variance is then known to ±0.01
+KERNEL_NOTES = 400  # for fits whose cost grows with the cube of the notes
+NEAREST, NEAR_DIRECTIONS = 8, 12  # neighbours, and the directions in which they are near
+TINY = 1e-9  # relative: what double precision may leave of an exact zero
+STILL = 0.05  # of the root mean square: a note or code that moved less hardly moved; only where this feature's scale lies
+RIDGES = 10.0 ** np.arange(-3, 2)  # the penalties that the kernel fit chooses from
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One number of a difference: its name, what it means, and the range it is kept to."""
+
+    name: str
+    meaning: str
+    low: float
+    high: float
+    of: Callable[["_Measured"], float]
+
+
+def measure(
+    candidate: Matrix, reference: Matrix, token_counts: Int[np.ndarray, " documents"] | None = None
+) -> dict[str, float]:
+    """All features of two aligned runs: row by row the same note, column by column the same code.
+
+    Parameters
+    ----------
+    candidate, reference : float64 [documents, codes]
+        Finite logits.
+    token_counts : int [documents], optional
+        Tokens a note has before truncation. `tokens_known` is 0 without them, and what needs them is 0.
+
+    Returns
+    -------
+    dict
+        One finite number a feature, within the feature's range.
+    """
+    measured = _Measured(candidate, reference, token_counts)
+    found = {}
+    for feature in FEATURES:
+        value = float(feature.of(measured))
+        found[feature.name] = (
+            min(max(value, feature.low), feature.high) if np.isfinite(value) else feature.low
+        )
+    return found
+
+
+def _log10(value: float, least: float) -> float:
+    return float(np.log10(max(value, least)))
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Rank correlation, equal values sharing their mean rank; 0 where either never varies.
+
+    >>> spearman(np.array([1, 1, 2, 3]), np.array([5, 5, 7, 9]))
+    1.0
+    """
+    if len(x) < 3 or not np.ptp(x) or not np.ptp(y):
+        return 0.0
+    return float(np.round(np.corrcoef(rankdata(x), rankdata(y))[0, 1], 12))
+
+
+class _Measured:
+    """A pair and the intermediate results that several features share, each computed once."""
+
+    def __init__(self, candidate: Matrix, reference: Matrix, token_counts: np.ndarray | None) -> None:
+        self.notes, self.codes = candidate.shape
+        self.token_counts = token_counts
+        self.difference = candidate - reference
+        spread = np.sqrt((candidate.var(axis=0) + reference.var(axis=0)) / 2)
+        flat = TINY * max(np.abs(candidate).max(), np.abs(reference).max(), 1e-300)
+        live = spread > flat
+        spread = np.where(live, spread, np.median(spread[live]) if live.any() else 1.0)
+        self.relative = self.difference / spread
+        rows = _sample(candidate + reference, SAMPLE)
+        self.runs = candidate[rows], reference[rows]
+        self.change = self.relative[rows]
+        self.spread = spread
+
+    @cached_property
+    def size(self) -> float:
+        """Root mean square relative difference."""
+        return float(np.sqrt((self.relative**2).mean()))
+
+    @cached_property
+    def note_sizes(self) -> np.ndarray:
+        return np.sqrt((self.relative**2).mean(axis=1))
+
+    @cached_property
+    def code_sizes(self) -> np.ndarray:
+        return np.sqrt((self.relative**2).mean(axis=0))
+
+    @cached_property
+    def spreads(self) -> np.ndarray:
+        """Standard deviations [2, codes]."""
+        return np.stack([run.std(axis=0) for run in self.runs])
+
+    @cached_property
+    def scored(self) -> tuple[Matrix, Matrix]:
+        return _standard_scores(self.runs[0]), _standard_scores(self.runs[1])
+
+    @cached_property
+    def apart(self) -> np.ndarray:
+        """1 − r of every code [codes], exact where r is close to 1."""
+        return ((self.scored[0] - self.scored[1]) ** 2).mean(axis=0) / 2
+
+    @cached_property
+    def rank_apart(self) -> np.ndarray:
+        ranks = [_standard_scores(rankdata(run, axis=0)) for run in self.runs]
+        return ((ranks[0] - ranks[1]) ** 2).mean(axis=0) / 2
+
+    @cached_property
+    def correlations(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of codes with codes, in each run."""
+        first, second = (scored.T @ scored / len(scored) for scored in self.scored)
+        return first, second
+
+    @cached_property
+    def directions(self) -> tuple[np.ndarray, np.ndarray]:
+        return _directions(self.scored[0]), _directions(self.scored[1])
+
+    @cached_property
+    def coherence(self) -> float:
+        return min(_coherence(scored) for scored in self.scored)
+
+    @cached_property
+    def left(self) -> tuple["_Left", "_Left"]:
+        """What a straight line a code leaves: of the candidate from the reference, and the other way."""
+        return _Left.of(self, 0), _Left.of(self, 1)
+
+    @cached_property
+    def log_factors(self) -> np.ndarray:
+        """log of the ratio of spreads, a code."""
+        floor = TINY * max(self.spreads.max(), 1e-300)
+        logs = np.log(np.maximum(self.spreads, floor))
+        return logs[0] - logs[1]
+
+    @cached_property
+    def lengths(self) -> tuple[float, float]:
+        """How well a length tells who changed: those above it, those below it. 1: without an error, 0: not at all."""
+        if self.token_counts is None or not np.ptp(self.token_counts):
+            return 0.0, 0.0
+        logs = _logs(self.note_sizes)
+        return _best_split(self.token_counts, logs), _best_split(-self.token_counts, logs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Left:
+    """What a straight line a code leaves of the target, and what the source says of it."""
+
+    predicted: float = 0.0  # share that the source's other codes explain, adjusted for chance
+    smooth: float = 0.0  # share that a smooth function of the source explains on notes left out
+    slope_spread: float = 0.0
+    evenness: float = 1.0
+    along: float = 1.0
+    alike: float = 0.0
+    scatter: float = 0.0
+    tail: float = 3.0
+
+    @classmethod
+    def of(cls, pair: _Measured, target: int) -> "_Left":
+        source = pair.scored[1 - target]
+        y = pair.runs[target] - pair.runs[target].mean(axis=0)
+        y = y / pair.spread
+        live = (source**2).mean(axis=0) > 0
+        slope = (source * y).mean(axis=0)
+        left = y - source * slope
+        size = np.sqrt((left**2).mean(axis=0))
+        live &= size > TINY * max(float(size.max()), 1e-300)
+        if live.sum() < 2 or float(size.max()) < TINY:
+            return cls()
+        scored = left[:, live] / size[live]
+        values, vectors = np.linalg.eigh(pair.correlations[1 - target])
+        kept = values > 1e-3
+        amount = ((scored @ vectors[live][:, kept]) ** 2).mean(axis=0)
+        note = np.sqrt((scored**2).mean(axis=1))
+        return cls(
+            predicted=_predicted_share(left[:, live], pair.directions[1 - target], used=1),
+            smooth=_smooth_share(pair.scored[1 - target], scored),
+            slope_spread=_slope_spread(slope[live], size[live], len(left)),
+            evenness=_effective_rank(np.linalg.eigvalsh(scored.T @ scored / len(scored)))
+            / _effective_rank(values),
+            along=_exponent(values[kept], amount),
+            alike=_alike(source, scored),
+            scatter=float(_logs(note).std()),
+            tail=float((scored**4).mean() / (note**4).mean()),
+        )
+
+
+def _sample(keys: Matrix, most: int) -> np.ndarray:
+    """At most so many rows, evenly spaced in the order of their sums: the same notes in whichever order they stand."""
+    if len(keys) <= most:
+        return np.arange(len(keys))
+    order = np.argsort(keys.sum(axis=1), kind="stable")
+    return order[np.linspace(0, len(keys) - 1, most).astype(int)]
+
+
+def _standard_scores(matrix: np.ndarray) -> np.ndarray:
+    """Every column at mean 0 and standard deviation 1; a column that never varies becomes 0."""
+    centred = matrix - matrix.mean(axis=0)
+    spread = np.sqrt((centred**2).mean(axis=0))
+    flat = TINY * max(float(np.abs(matrix).max()), 1e-300)
+    return centred / np.where(spread > flat, spread, np.inf)
+
+
+def _directions(scored: Matrix) -> np.ndarray:
+    """Principal components of the notes, each of unit variance; few where notes are few."""
+    values, vectors = np.linalg.eigh(scored.T @ scored / len(scored))
+    most = max(1, min(scored.shape[1], len(scored) // 5))
+    kept = np.argsort(-values)[:most]
+    kept = kept[values[kept] > 1e-6]
+    return scored @ (vectors[:, kept] / np.sqrt(values[kept]))
+
+
+def _predicted_share(target: Matrix, directions: np.ndarray, used: int = 0) -> float:
+    """Median over codes of the share of variance that a linear fit explains, adjusted for chance."""
+    notes, parameters = directions.shape
+    variance = (target**2).mean(axis=0)
+    live = variance > 0
+    if not live.any() or notes <= parameters + 2 or not parameters:
+        return 0.0
+    explained = ((directions.T @ target[:, live] / notes) ** 2).sum(axis=0) / variance[live]
+    chance = (notes - 1 - used) / (notes - 1 - parameters)
+    return float(np.median(1 - (1 - explained) * chance))
+
+
+def _coherence(scored: Matrix) -> float:
+    """How well codes predict each other: median share of a code's variance that all others explain."""
+    notes, codes = scored.shape
+    if codes < 3 or notes < 2 * codes:
+        return 0.0
+    inverse = np.linalg.inv(scored.T @ scored / notes + 1e-6 * np.eye(codes))
+    left = 1 / np.diag(inverse) * (notes - 1) / (notes - codes)
+    return float(np.clip(1 - np.median(left), 0.0, 1.0))
+
+
+def _information(share: float) -> float:
+    """−log(1 − R²): additive where R² saturates."""
+    return float(-np.log(np.clip(1 - share, 1e-4, 1.0)))
+
+
+def _slope_spread(slopes: np.ndarray, left: np.ndarray, notes: int) -> float:
+    """Standard deviation of the codes' slopes beyond what chance gives, over the size of what they leave."""
+    beyond = slopes.var() - (left**2).mean() / notes
+    return float(np.sqrt(max(beyond, 0.0)) / np.median(left))
+
+
+def _effective_rank(eigenvalues: np.ndarray) -> float:
+    """Participation ratio: 1 for one direction, n for n equal ones."""
+    squares = float((eigenvalues**2).sum())
+    return float(eigenvalues.sum() ** 2 / squares) if squares else 1.0
+
+
+def _exponent(values: np.ndarray, amount: np.ndarray) -> float:
+    """Power with which the amount grows with the eigenvalues."""
+    if len(values) < 3 or np.ptp(np.log(values)) < 0.1:
+        return 0.5
+    return float(np.polyfit(np.log(values), np.log(np.maximum(amount, 1e-12)), 1)[0])
+
+
+def _near(scored: Matrix, rows: np.ndarray) -> np.ndarray:
+    """Coordinates in the directions in which notes differ most."""
+    values, vectors = np.linalg.eigh(scored.T @ scored / len(scored))
+    return scored[rows] @ vectors[:, np.argsort(-values)[:NEAR_DIRECTIONS]]
+
+
+def _squared_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    distance = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
+    return np.maximum(distance, 0.0)
+
+
+def _alike(source: Matrix, left: Matrix) -> float:
+    """Mean cosine of what is left of a note with that of the notes nearest to it."""
+    if len(source) <= 2 * NEAREST:
+        return 0.0
+    asked = _sample(source, KERNEL_NOTES)
+    axes = _near(source, np.arange(len(source)))
+    distance = _squared_distances(axes[asked], axes)
+    distance[np.arange(len(asked)), asked] = np.inf
+    nearest = np.argpartition(distance, NEAREST, axis=1)[:, :NEAREST]
+    unit = left / np.maximum(np.sqrt((left**2).sum(axis=1, keepdims=True)), 1e-300)
+    return float(np.einsum("ij,ikj->ik", unit[asked], unit[nearest]).mean())
+
+
+def _smooth_share(source: Matrix, left: Matrix) -> float:
+    """Share of what is left that a smooth function of the source's logits gives on notes it was not fitted to.
+
+    Kernel ridge regression with a Gaussian kernel as wide as notes are apart; leaving one out is exact in closed form.
+    Each note counts alike, so that a few that changed most do not decide.
+    """
+    rows = _sample(source, KERNEL_NOTES)
+    axes = _near(source, rows)
+    target = left[rows]
+    target = target / np.maximum(np.sqrt((target**2).mean(axis=1, keepdims=True)), 1e-300)
+    target = target - target.mean(axis=0)
+    distance = _squared_distances(axes, axes)
+    typical = np.median(distance)
+    total = float((target**2).sum())
+    if not typical or not total:
+        return 0.0
+    values, vectors = np.linalg.eigh(np.exp(-distance / typical))
+    turned = vectors.T @ target
+    shares = []
+    for ridge in RIDGES:
+        shrunk = values / (values + ridge)
+        own = (vectors**2) @ shrunk
+        missed = (target - vectors @ (shrunk[:, None] * turned)) / np.maximum(1 - own, TINY)[:, None]
+        shares.append(1 - float((missed**2).sum()) / total)
+    return max(0.0, *shares)
+
+
+def _logs(sizes: np.ndarray) -> np.ndarray:
+    """Decadic logarithms, nothing below a billionth of the largest."""
+    largest = float(sizes.max())
+    return np.log10(np.maximum(sizes, largest * TINY)) if largest else np.zeros(len(sizes))
+
+
+def _gap(sizes: np.ndarray) -> float:
+    """Separation of small from large, where they fall apart most (Otsu's threshold on logarithms).
+
+    The distance of the two groups' means over the sum of their standard deviations, no deviation counted below a
+    twentieth of a decade. Two halves of one bell have 2.65.
+    """
+    logs = np.sort(_logs(sizes))
+    if len(logs) < 4 or not np.ptp(logs):
+        return 0.0
+    count = np.arange(1, len(logs))
+    total = np.cumsum(logs)
+    low, high = total[:-1] / count, (total[-1] - total[:-1]) / (len(logs) - count)
+    cut = int(np.argmax(count * (len(logs) - count) * (high - low) ** 2)) + 1
+    return float((logs[cut:].mean() - logs[:cut].mean()) / max(0.1, logs[cut:].std() + logs[:cut].std()))
+
+
+def _empty(sizes: np.ndarray) -> float:
+    """The widest stretch, in decades, in which no size lies, with two sizes and a thousandth of them on either side."""
+    logs = np.sort(_logs(sizes))
+    edge = max(2, len(logs) // 1000)
+    steps = np.diff(logs)[edge - 1 : len(logs) - edge]
+    return float(steps.max()) if len(steps) else 0.0
+
+
+def _still(sizes: np.ndarray) -> float:
+    """Share that moved less than a twentieth of the root mean square."""
+    typical = np.sqrt((sizes**2).mean())
+    return float((sizes < STILL * typical).mean()) if typical else 1.0
+
+
+def _best_split(values: np.ndarray, logs: np.ndarray) -> float:
+    """Share of the variance of log sizes that one threshold on `values` explains, larger ones above it."""
+    order = np.argsort(values, kind="stable")
+    ordered, sizes = values[order], logs[order]
+    total = float(((sizes - sizes.mean()) ** 2).sum())
+    cuts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    if not total or not len(cuts):
+        return 0.0
+    sums = np.cumsum(sizes)[cuts - 1]
+    low, high = sums / cuts, (sizes.sum() - sums) / (len(sizes) - cuts)
+    between = cuts * (len(sizes) - cuts) / len(sizes) * (high - low) ** 2
+    return float(np.where(high > low, between, 0.0).max() / total)
+
+
+def _unscaled(pair: _Measured) -> float:
+    return float(np.sqrt(2 * np.median(pair.apart)))
+
+
+def _offset(pair: _Measured) -> float:
+    root = np.sqrt((pair.change**2).mean(axis=0))
+    return float(np.median(np.abs(pair.change.mean(axis=0)) / np.where(root > 0, root, 1)))
+
+
+def _bias(pair: _Measured) -> float:
+    deviation = pair.change.std(axis=0)
+    mean = np.abs(pair.change.mean(axis=0))
+    live = deviation > 0
+    return float(np.median(mean[live] / deviation[live])) * np.sqrt(len(pair.change)) if live.any() else 0.0
+
+
+def _added(pair: _Measured) -> float:
+    correlation = np.clip(1 - pair.apart, 0.05, 1.0)
+    lost = float(-np.log(correlation).mean())
+    chance = pair.size / np.sqrt(len(pair.change) * pair.codes)
+    return abs(float(pair.log_factors.mean())) / max(lost + chance, 1e-300)
+
+
+def _link(pair: _Measured) -> float:
+    """Mean correlation of the codes with themselves, in standard errors, on a logarithmic scale beyond a few.
+
+    Unrelated notes give r a variance of 1/n, and codes that go together err together; a head of other weights gives
+    every code an r of its own, of either sign.
+    """
+    candidate, reference = pair.correlations
+    chance = (candidate * reference).sum() / (len(pair.change) * pair.codes**2)
+    independent = _effective_rank(np.linalg.eigvalsh((candidate + reference) / 2))
+    r = 1 - pair.apart
+    error = np.sqrt(max(chance, 0.0) + r.var() / max(independent, 1.0) + 1e-12)
+    return float(np.arcsinh(r.mean() / error))
+
+
+def _own_row(pair: _Measured) -> float:
+    """Mean share of the other notes that are farther from a note than the note itself as the other run has it."""
+    rows = _sample(pair.scored[0] + pair.scored[1], KERNEL_NOTES)
+    one, other = (scored[rows] for scored in pair.scored)
+    distance = _squared_distances(one, other)
+    own = np.diag(distance)
+    farther = [(distance > own[:, None]).sum(axis=1), (distance > own[None, :]).sum(axis=0)]
+    return float(np.mean(farther) / max(len(rows) - 1, 1))
+
+
+def _structure(pair: _Measured) -> float:
+    """Correlation of the codes' correlations in one run with those in the other."""
+    if pair.codes < 4:
+        return 0.0
+    upper = np.triu_indices(pair.codes, 1)
+    one, other = (matrix[upper] for matrix in pair.correlations)
+    return float(np.corrcoef(one, other)[0, 1]) if np.ptp(one) and np.ptp(other) else 0.0
+
+
+def _readable(pair: _Measured) -> tuple[float, float]:
+    """Share of one run that all codes of the other predict, either way: the smaller and the larger."""
+    shares = [_predicted_share(pair.scored[i], pair.directions[1 - i]) for i in (0, 1)]
+    return min(shares), max(shares)
+
+
+def _population(pair: _Measured) -> float:
+    return float(np.median(np.abs(pair.relative.mean(axis=0))))
+
+
+def _first_direction(pair: _Measured) -> float:
+    values = np.linalg.eigvalsh(pair.change.T @ pair.change)
+    return float(values[-1] / values.sum()) if values.sum() else 0.0
+
+
+def _note_shift(pair: _Measured) -> float:
+    """Share of the change that is one number a note, beyond what chance gives."""
+    total = float((pair.change**2).mean())
+    share = float((pair.change.mean(axis=1) ** 2).mean()) / total if total else 0.0
+    return (share - 1 / pair.codes) / (1 - 1 / pair.codes) if pair.codes > 1 else 0.0
+
+
+def _grows(pair: _Measured) -> float:
+    """Rank correlation of the change's size with the logit's distance from its code's mean."""
+    rows = _sample(pair.runs[0] + pair.runs[1], KERNEL_NOTES)
+    middle = np.abs(pair.scored[0][rows] + pair.scored[1][rows])
+    return spearman(middle.ravel(), np.abs(pair.change[rows]).ravel())
+
+
+def _grid(pair: _Measured) -> float:
+    return max(_coarse_grid(run) for run in pair.runs)
+
+
+def _coarse_grid(values: np.ndarray) -> float:
+    """2 where all values have at most BF16's 8 significant bits, 1 where at most FP16's 11, else 0."""
+    mantissa = np.frexp(values)[0]
+    for bits, found in ((8, 2.0), (11, 1.0)):
+        steps = mantissa * 2.0**bits
+        if (steps == np.round(steps)).all():
+            return found
+    return 0.0
+
+
+def _lawful(share: float, coherence: float) -> float:
+    """A share as information, relative to the information with which codes predict each other."""
+    return _information(share) / max(_information(coherence), 0.2)
+
+
+def _least(name: str) -> Callable[[_Measured], float]:
+    return lambda pair: min(getattr(left, name) for left in pair.left)
+
+
+def _mean(name: str) -> Callable[[_Measured], float]:
+    return lambda pair: float(np.mean([getattr(left, name) for left in pair.left]))
+
+
+FEATURES: tuple[Feature, ...] = (
+    Feature("notes", "How many notes (log10).", 0, 6, lambda p: np.log10(p.notes)),
+    Feature("codes", "How many codes (log10).", 0, 4, lambda p: np.log10(p.codes)),
+    Feature(
+        "coherence",
+        "How well a run's codes predict each other (share of variance).",
+        0,
+        1,
+        lambda p: p.coherence,
+    ),
+    Feature(
+        "size",
+        "Root mean square difference over the standard deviation of a code's logits (log10).",
+        -9,
+        3,
+        lambda p: _log10(p.size, TINY),
+    ),
+    Feature(
+        "unscaled_size",
+        "The same once every code has mean 0 and standard deviation 1 in both runs (log10).",
+        -9,
+        0.31,
+        lambda p: _log10(_unscaled(p), TINY),
+    ),
+    Feature(
+        "affine",
+        "By how much a shift and a factor a code make the difference smaller (log10).",
+        0,
+        6,
+        lambda p: _log10(p.size, TINY) - _log10(_unscaled(p), TINY),
+    ),
+    Feature(
+        "monotone",
+        "By how much any increasing curve a code makes it smaller still (log10, by ranks).",
+        -2,
+        6,
+        lambda p: _log10(_unscaled(p), TINY) - _log10(float(np.sqrt(2 * np.median(p.rank_apart))), TINY),
+    ),
+    Feature(
+        "correlation", "Median correlation of a code with itself.", -1, 1, lambda p: 1 - np.median(p.apart)
+    ),
+    Feature("offset", "Mean change of a code over its root mean square change (median).", 0, 1, _offset),
+    Feature(
+        "bias",
+        "Mean change of a code in standard errors (median, log10).",
+        -2,
+        5,
+        lambda p: _log10(_bias(p), 0.01),
+    ),
+    Feature(
+        "population",
+        "Mean change of a code in its standard deviations (median, log10).",
+        -9,
+        3,
+        lambda p: _log10(_population(p), TINY),
+    ),
+    Feature(
+        "factor",
+        "Ratio of the runs' standard deviations (median, size of its log).",
+        0,
+        8,
+        lambda p: abs(np.median(p.log_factors)),
+    ),
+    Feature(
+        "added",
+        "Growth of the spread over loss of correlation: 1 where one run adds noise, 0 where neither does.",
+        0,
+        3,
+        _added,
+    ),
+    Feature(
+        "slope_spread",
+        "How unequal the codes' slopes are, over what straight lines leave (log10).",
+        -2,
+        3,
+        lambda p: _log10(_least("slope_spread")(p), 0.01),
+    ),
+    Feature(
+        "predicted",
+        "What other codes' logits tell of what straight lines leave (−log of the share left).",
+        0,
+        9.3,
+        lambda p: _information(_least("predicted")(p)),
+    ),
+    Feature(
+        "lawful",
+        "The same over what codes tell of each other.",
+        0,
+        10,
+        lambda p: _lawful(_least("predicted")(p), p.coherence),
+    ),
+    Feature(
+        "lawful_change",
+        "What other codes' logits tell of the whole change, over what codes tell of each other.",
+        0,
+        10,
+        lambda p: _lawful(
+            min(_predicted_share(p.change - p.change.mean(axis=0), axes) for axes in p.directions),
+            p.coherence,
+        ),
+    ),
+    Feature(
+        "smooth",
+        "Share of what straight lines leave that is a smooth function of the note's logits.",
+        0,
+        1,
+        _least("smooth"),
+    ),
+    Feature(
+        "evenness",
+        "Directions that the change spreads over, against those of the logits (log10).",
+        -2,
+        2,
+        lambda p: _log10(_mean("evenness")(p), 0.01),
+    ),
+    Feature(
+        "along",
+        "Power with which the change follows the directions in which notes differ.",
+        -1,
+        2,
+        _mean("along"),
+    ),
+    Feature("alike", "Whether similar notes change alike (mean cosine).", -0.2, 1, _least("alike")),
+    Feature(
+        "scatter",
+        "How unequally notes change once straight lines are taken out (decades).",
+        0,
+        3,
+        _least("scatter"),
+    ),
+    Feature("uneven", "How unequally notes change (decades).", 0, 4, lambda p: _logs(p.note_sizes).std()),
+    Feature(
+        "tail",
+        "Largest notes' change over the median's (99th percentile, log10).",
+        0,
+        9,
+        lambda p: _quantiles(p.note_sizes, 0.99, 0.5),
+    ),
+    Feature(
+        "head",
+        "The median note's change over the smallest notes' (5th percentile, log10).",
+        0,
+        9,
+        lambda p: _quantiles(p.note_sizes, 0.5, 0.05),
+    ),
+    Feature("notes_still", "Share of notes that hardly changed.", 0, 1, lambda p: _still(p.note_sizes)),
+    Feature(
+        "notes_gap", "How clearly notes fall into changed and unchanged.", 0, 30, lambda p: _gap(p.note_sizes)
+    ),
+    Feature(
+        "notes_empty",
+        "Widest empty stretch between notes' changes (decades).",
+        0,
+        9,
+        lambda p: _empty(p.note_sizes),
+    ),
+    Feature("codes_still", "Share of codes that hardly changed.", 0, 1, lambda p: _still(p.code_sizes)),
+    Feature(
+        "codes_gap", "How clearly codes fall into changed and unchanged.", 0, 30, lambda p: _gap(p.code_sizes)
+    ),
+    Feature(
+        "codes_uneven", "How unequally codes change (decades).", 0, 4, lambda p: _logs(p.code_sizes).std()
+    ),
+    Feature(
+        "cell_tail",
+        "How unequally a note's codes change (kurtosis, log10).",
+        0,
+        3,
+        lambda p: _log10(_least("tail")(p), 1),
+    ),
+    Feature("link", "Correlation of codes with themselves in standard errors (asinh).", -8, 20, _link),
+    Feature(
+        "own_row", "Share of other notes farther away than the same note in the other run.", 0, 1, _own_row
+    ),
+    Feature(
+        "structure", "Whether codes go together in one run as in the other (correlation).", -1, 1, _structure
+    ),
+    Feature(
+        "readable",
+        "Share of one run that the other run's codes predict together (the smaller way).",
+        0,
+        1,
+        lambda p: _readable(p)[0],
+    ),
+    Feature("readable_most", "The same, the larger way.", 0, 1, lambda p: _readable(p)[1]),
+    Feature("first_direction", "Share of the change along its main direction.", 0, 1, _first_direction),
+    Feature("note_shift", "Share of the change that is one number a note.", -1, 1, _note_shift),
+    Feature("grows", "Whether logits far from their mean change more (rank correlation).", -1, 1, _grows),
+    Feature("grid", "Values lie on BF16's grid (2), on FP16's (1), on none (0), in either run.", 0, 2, _grid),
+    Feature(
+        "tokens_known", "Whether note lengths are known.", 0, 1, lambda p: float(p.token_counts is not None)
+    ),
+    Feature(
+        "longer",
+        "Share of the notes' unequal change that one length explains, longer ones changing.",
+        0,
+        1,
+        lambda p: p.lengths[0],
+    ),
+    Feature("shorter", "The same, shorter ones changing.", 0, 1, lambda p: p.lengths[1]),
+    Feature(
+        "length_rank",
+        "Rank correlation of a note's change with its length.",
+        -1,
+        1,
+        lambda p: 0.0 if p.token_counts is None else spearman(p.token_counts, p.note_sizes),
+    ),
+)
+NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
+
+
+def _quantiles(sizes: np.ndarray, high: float, low: float) -> float:
+    logs = np.quantile(_logs(sizes), (high, low))
+    return float(logs[0] - logs[1])

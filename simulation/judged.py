@@ -1,0 +1,142 @@
+"""The corpus as rows to learn from and to be judged by, and how well a model does on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from shifamind_core.diagnosis.evidence.features import FEATURES, NAMES
+
+# Causes that no exact matcher explains, in the order of the model.
+CAUSES = (
+    "numerics", "dropout_active", "input_changed", "max_length", "padding", "few_documents_changed", "few_codes_changed",
+    "calibration_shift", "weights_changed", "head_not_loaded", "encoder_not_loaded", "different_documents",
+)  # fmt: skip
+LENGTH_FEATURES = ("tokens_known", "longer", "shorter", "length_rank")
+# Faults that leave less than rounding does on the same model: without digests nobody can tell.
+MAY_BE_ROUNDING = (
+    "dropout_active",
+    "weights_changed",
+    "input_changed",
+    "calibration_shift",
+    "padding",
+    "max_length",
+)
+DROWNED = 0.15  # decades: where noise of one's own size is added, the sum is 1.4 times as loud
+BINS = 10
+
+
+def read(path: str) -> pd.DataFrame:
+    """The corpus, from Parquet or from the text that a machine without it wrote."""
+    return pd.read_parquet(path) if path.endswith(".parquet") else pd.read_csv(path, keep_default_na=False)
+
+
+def judged_rows(corpus: pd.DataFrame) -> pd.DataFrame:
+    """Every case as it looks with note lengths and as it looks without, with what may be said of it.
+
+    Adds `right` (names that are right), `truth` (the one that was planted), `limit` (log10 of the largest rounding on the
+    same model) and `within` (smaller than that, or drowned by the rounding that came on top: nothing in the logits need
+    tell it from rounding).
+    """
+    rounding = corpus[
+        (corpus["cause"] == "numerics")
+        & (corpus["part"] == "whole")
+        & ~corpus["fault"].str.contains(" against ")
+    ]
+    limits = rounding[rounding["level"] != ""].groupby("model")["size"].max()
+    known = corpus[corpus["tokens_known"] == 1].assign(truth=lambda t: t["cause"])
+    unknown = corpus.assign(truth=corpus["alone"], **dict.fromkeys(LENGTH_FEATURES, 0.0))
+    rows = pd.concat([known, unknown], ignore_index=True)
+    rows["limit"] = rows["model"].map(limits)
+    smaller = rows["truth"].isin(MAY_BE_ROUNDING) & (rows["size"] <= rows["limit"])
+    drowned = (
+        (rows["truth"] != "numerics")
+        & (rows["nuisance"] != "")
+        & (rows["loudest"] <= rows["floor"] + DROWNED)
+    )
+    rows["within"] = smaller | drowned
+    rows["right"] = [
+        {truth, *filter(None, twins.split(","))}
+        for truth, twins in zip(rows["truth"], rows["twins"], strict=True)
+    ]
+    return rows
+
+
+def matrix(rows: pd.DataFrame) -> np.ndarray:
+    """Features [rows, features]."""
+    return rows[list(NAMES)].to_numpy(float)
+
+
+def weights(rows: pd.DataFrame) -> np.ndarray:
+    """So that every cause counts alike, and within a cause every model."""
+    own = rows.groupby(["truth", "model"])["size"].transform("size")
+    models = rows.groupby("truth")["model"].transform("nunique")
+    found = 1 / (own * models)
+    return (found / found.mean()).to_numpy(float)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well probabilities did: shares of rows, each cause counting alike, and each row counting alike."""
+
+    rows: int
+    first: float
+    first_by_row: float
+    among_three: float
+    calibration_error: float
+    numerics_for_another: int
+    of_others: int
+    another_for_numerics: int
+    of_numerics: int
+
+
+def score(rows: pd.DataFrame, probabilities: np.ndarray, causes: Sequence[str] = CAUSES) -> Score:
+    """First, among three, calibration (binned by the first's probability), and the two errors that must not be."""
+    order = np.argsort(-probabilities, axis=1)
+    names = np.array(causes)[order]
+    right = rows["right"].to_numpy()
+    first = np.array([name in good for name, good in zip(names[:, 0], right, strict=True)])
+    three = np.array([bool(good & set(best[:3])) for best, good in zip(names, right, strict=True)])
+    weight = weights(rows)
+    numeric = (rows["truth"] == "numerics").to_numpy()
+    called = names[:, 0] == "numerics"
+    return Score(
+        rows=len(rows),
+        first=float(np.average(first, weights=weight)),
+        first_by_row=float(first.mean()),
+        among_three=float(np.average(three, weights=weight)),
+        calibration_error=calibration_error(probabilities.max(axis=1), first, weight),
+        numerics_for_another=int((called & ~first).sum()),
+        of_others=int((~numeric).sum()),
+        another_for_numerics=int((numeric & ~first).sum()),
+        of_numerics=int(numeric.sum()),
+    )
+
+
+def reliability(
+    confidence: np.ndarray, right: np.ndarray, weight: np.ndarray, bins: int = BINS
+) -> list[tuple[float, float, float]]:
+    """(mean probability, share right, share of the weight) a bin of equal width."""
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    found = []
+    for number in range(bins):
+        inside = which == number
+        if inside.any():
+            own = weight[inside]
+            found.append(
+                (
+                    float(np.average(confidence[inside], weights=own)),
+                    float(np.average(right[inside], weights=own)),
+                    float(own.sum() / weight.sum()),
+                )
+            )
+    return found
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray, weight: np.ndarray) -> float:
+    """Expected calibration error: mean distance between probability and share right."""
+    return sum(share * abs(said - was) for said, was, share in reliability(confidence, right, weight))
+
+
+RANGES = {feature.name: (feature.low, feature.high) for feature in FEATURES}

@@ -1,0 +1,134 @@
+"""The cause model: splines as scikit-learn has them, a softmax that adds up, priors as log-odds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.preprocessing import SplineTransformer
+
+from shifamind_core.diagnosis.classifier.cause_model import Basis, CauseModel, load, read
+from shifamind_core.diagnosis.evidence.features import NAMES
+from simulation import fit
+from simulation.judged import CAUSES, judged_rows, matrix
+
+
+@given(
+    st.lists(st.floats(-5, 5).map(lambda x: round(x, 2)), min_size=2, max_size=6, unique=True),
+    st.integers(1, 3),
+    st.integers(0, 1000),
+)
+def test_splines_are_those_of_scikit_learn(knots: list[float], degree: int, seed: int) -> None:
+    ordered = np.sort(np.array(knots))
+    x = np.concatenate([np.random.default_rng(seed).normal(0, 5, 60), ordered])
+    theirs = SplineTransformer(
+        knots=ordered[:, None], degree=degree, extrapolation="constant", include_bias=False
+    ).fit(x[:, None])
+    ours = Basis("size", ordered, degree, -1, 1)
+    np.testing.assert_allclose(ours.values(x), theirs.transform(x[:, None]), atol=1e-12)
+
+
+def corpus(seed: int = 0, models: int = 12, cases: int = 30) -> pd.DataFrame:
+    """A corpus in which the size tells rounding from dropout from other weights."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for model in range(models):
+        for cause, size, lawful in (
+            ("numerics", -3, 0),
+            ("dropout_active", -1, 0),
+            ("weights_changed", -1, 2),
+        ):
+            for case in range(cases):
+                features = dict.fromkeys(NAMES, 0.0) | {"tokens_known": 1.0}
+                features |= {"size": size + rng.normal(0, 0.3), "lawful": lawful + rng.normal(0, 0.3)}
+                rows.append(
+                    {
+                        "model": f"m{model}", "family": "a", "held_out": model == 0, "recorded": False,
+                        "architecture": "bert", "fault": f"case {case}", "strength": 0.0, "cause": cause, "alone": cause,
+                        "twins": "", "level": "bf16" if cause == "numerics" else "", "nuisance": "",
+                        "floor": -9.0, "loudest": size, "part": "whole", "changed": 1.0,
+                        **features,
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[fit.Fitted, CauseModel, pd.DataFrame]:
+    folder = tmp_path_factory.mktemp("model")
+    table = corpus()
+    rows = fit.learned_from(judged_rows(table))
+    found = fit.fit(rows, 1.0)
+    found = fit.Fitted(found.splines, found.regression, 1.3)
+    path = folder / "corpus.csv"
+    table.to_csv(path)
+    (folder / "model.json").write_text(json.dumps(fit.written(found, rows, table, path, 1.0)))
+    return found, read(folder / "model.json"), rows
+
+
+def test_the_product_gives_the_probabilities_of_the_fit(
+    fitted: tuple[fit.Fitted, CauseModel, pd.DataFrame],
+) -> None:
+    theirs, ours, rows = fitted
+    expected = theirs.probabilities(matrix(rows.head(50)))
+    for row, shares in zip(rows.head(50).to_dict("records"), expected, strict=True):
+        found = ours.judge({name: row[name] for name in NAMES}).probabilities
+        np.testing.assert_allclose([found[cause] for cause in CAUSES], shares, atol=2e-3)
+
+
+def test_a_cause_that_was_planted_is_found_in_a_model_that_was_not_seen(
+    fitted: tuple[fit.Fitted, CauseModel, pd.DataFrame],
+) -> None:
+    _, model, _ = fitted
+    unseen = corpus(seed=5, models=1)
+    named = [model.judge({name: row[name] for name in NAMES}).cause for row in unseen.to_dict("records")]
+    assert np.mean(np.array(named) == unseen["cause"]) > 0.95
+
+
+@given(st.floats(-3, 3), st.sampled_from(CAUSES))
+def test_a_prior_adds_to_the_log_odds(amount: float, cause: str) -> None:
+    model = load()
+    features = {basis.name: (basis.low + basis.high) / 2 for basis in model.bases}
+    before, after = model.judge(features).probabilities, model.judge(features, {cause: amount}).probabilities
+    odds = [np.log(shares[cause]) - np.log1p(-shares[cause]) for shares in (before, after)]
+    assert odds[1] - odds[0] == pytest.approx(amount, abs=1e-4)
+    assert sum(after.values()) == pytest.approx(1)
+
+
+def test_features_beyond_what_the_fit_saw_are_named() -> None:
+    model = load()
+    features = {basis.name: (basis.low + basis.high) / 2 for basis in model.bases}
+    assert model.judge(features).outside == ()
+    assert model.judge(features | {"size": model.bases[3].high + 1}).outside == ("size",)
+
+
+def test_the_shipped_model_reads_every_feature_and_knows_every_cause() -> None:
+    model = load()
+    assert tuple(basis.name for basis in model.bases) == NAMES
+    assert model.causes == CAUSES
+    assert model.coefficients.shape == (len(CAUSES), sum(len(b.knots) + b.degree - 2 for b in model.bases))
+
+
+def test_sizes_of_rounding_are_counted_by_model() -> None:
+    model = load()
+    sizes = model.sizes(["bf16"])
+    assert len(sizes) > 10 and min(sizes) > 0
+    assert len(model.sizes(["fp32", "bf16"])) >= len(sizes) and max(model.sizes(["fp32"])) < max(sizes)
+
+
+def test_what_cannot_be_told_from_rounding_takes_no_part_in_the_fit() -> None:
+    table = corpus()
+    table.loc[table["cause"] == "dropout_active", "size"] = -6.0
+    learned = fit.learned_from(judged_rows(table))
+    assert set(learned["truth"]) == {"numerics", "weights_changed"}
+    assert not learned["held_out"].any()
+
+
+def test_gpu_evidence_gives_sizes_with_their_source() -> None:
+    found = fit.evidence_rounding()
+    assert {item["level"] for item in found} == {"fp32", "tf32", "fp16", "bf16"}
+    assert max(item["size"] for item in found if item["level"] == "fp32") > 1e-6
+    assert all(Path(item["source"].split(",")[0]).exists() for item in found)
