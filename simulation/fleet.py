@@ -442,8 +442,8 @@ def plans() -> list[Plan]:
         "cls_fusion", "concept_attention", "bert", "concept_attention", "cls_fusion", "distilbert", "bert", "roberta",
     )  # fmt: skip
     code_counts = (50, 20, 50, 8, 100, 50, 5, 30, 200, 50, 12, 50)
-    note_counts = (1000, 2000, 500, 3000, 1200, 200, 1000, 2500, 100, 1500, 300, 800)
-    steps = (400, 150, 800, 40, 1500, 250, 600, 1000)
+    note_counts = (1000, 1500, 500, 2000, 1200, 200, 1000, 1500, 100, 1500, 300, 800)
+    steps = (250, 100, 400, 40, 700, 150, 300, 500)
     for index in range(40):
         architecture = architectures[index % len(architectures)]
         heads = int(rng.choice([2, 4, 8]))
@@ -460,13 +460,13 @@ def plans() -> list[Plan]:
                 layers=layers,
                 heads=heads,
                 vocabulary=int(rng.choice([600, 2000, 6000])),
-                max_length=int(rng.choice([48, 64, 96, 128, 192])),
+                max_length=int(rng.choice([48, 64, 96, 128])),
                 codes=code_counts[index % len(code_counts)],
                 notes=note_counts[(5 * index) % len(note_counts)],
                 prevalence=float(rng.choice([0.1, 0.25, 0.5])),
                 length=float(rng.choice([0.5, 0.75, 1.1, 1.6])),
                 steps=steps[(3 * index) % len(steps)],
-                pretraining=int(rng.choice([0, 0, 300, 800])),
+                pretraining=int(rng.choice([0, 0, 100, 250])),
                 rate=float(rng.choice([3e-4, 1e-3, 2e-3])),
                 dropout=float(rng.choice([0.1, 0.1, 0.2])),
                 seen=index % 4 == 3,
