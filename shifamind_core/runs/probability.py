@@ -60,7 +60,7 @@ def is_stand_in(extreme: float, from_probabilities: bool = False) -> bool:
     from_probabilities : bool
         The file held probabilities: `logits_of` made the logits.
 
-    >>> [is_stand_in(logit) for logit in (-103.27893, 16.11809, -13.815511, 4.2)]
+    >>> [is_stand_in(logit) for logit in (-103.27893, 16.118095, -13.815511, 4.2)]
     [True, True, True, False]
     """
     wanted = OF_LOGITS_OF if from_probabilities else STAND_INS
