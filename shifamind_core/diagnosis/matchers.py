@@ -8,6 +8,7 @@ from shifamind_core.diagnosis.exact.labels import different_labels
 from shifamind_core.diagnosis.exact.metric_definition import metric_definition
 from shifamind_core.diagnosis.exact.order import order_of_rows_and_columns
 from shifamind_core.diagnosis.exact.output_scale import sigmoids
+from shifamind_core.diagnosis.exact.rounded_weights import rounded_weights
 from shifamind_core.diagnosis.exact.rows import different_codes, which_documents
 from shifamind_core.diagnosis.exact.score_map import score_map
 from shifamind_core.diagnosis.exact.stored_precision import stored_precision
@@ -29,6 +30,8 @@ MATCHERS: tuple[Matcher, ...] = (
     score_map,
     different_labels,
     metric_definition,
+    # Manifests that prove rounding of the weights.
+    rounded_weights,
     # What alone changed.
     few_codes_changed,
     some_documents_changed,

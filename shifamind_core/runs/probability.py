@@ -60,7 +60,7 @@ def is_stand_in(extreme: float, from_probabilities: bool = False) -> bool:
     from_probabilities : bool
         The file held probabilities: `logits_of` made the logits.
 
-    >>> [is_stand_in(logit) for logit in (-103.27893, 16.11809, -13.815511, 4.2)]
+    >>> [is_stand_in(logit) for logit in (-103.27893, 16.118095, -13.815511, 4.2)]
     [True, True, True, False]
     """
     wanted = OF_LOGITS_OF if from_probabilities else STAND_INS
@@ -72,13 +72,17 @@ def stand_ins(logits: np.ndarray, from_probabilities: bool = False) -> np.ndarra
     found = np.zeros(logits.shape, bool)
     finite = logits[np.isfinite(logits)]
     for extreme in (finite.min(), finite.max()) if finite.size else ():
-        if is_stand_in(float(extreme), from_probabilities) and not _on_grid(finite, float(extreme)):
+        known = is_stand_in(float(extreme), True)
+        clipped = (
+            not from_probabilities and is_stand_in(float(extreme)) and not _on_grid(finite, float(extreme))
+        )
+        if known or clipped:
             found |= logits == extreme
     return found
 
 
 def _on_grid(logits: np.ndarray, extreme: float) -> bool:
-    """Whether the next value is twice as far from 0 or 1: then probabilities go in steps of ε, and this one is genuine."""
+    """Whether the next value is twice as far from 0 or 1: then probabilities have as many decimals as ε, which is one of them."""
     others = -np.abs(logits[(logits != extreme) & (np.sign(logits) == np.sign(extreme))].astype(np.float64))
     if not len(others):
         return False

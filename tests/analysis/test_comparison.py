@@ -1,3 +1,4 @@
+import io
 import json
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from shifamind_core.analysis.thresholds import evaluate
 from shifamind_core.arrays import probabilities
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
+from shifamind_core.runs.uploads import read_upload
 from tests.support import strategies
 
 
@@ -120,3 +122,24 @@ def test_a_threshold_that_is_no_probability_is_refused():
     run = Run(np.zeros((1, 1)))
     with pytest.raises(ShifamindError, match=r"2\.0 is no probability"):
         compare(run, run, 2.0)
+
+
+def test_stand_ins_for_a_stored_0_or_1_are_left_out_of_the_differences_and_said():
+    logits = np.random.default_rng(0).normal(0, 12, (200, 6)).astype(np.float32)
+    reference = Run(logits)
+    candidate = read_upload("saved.npz", npz(probabilities=probabilities(logits)))
+    saturated = (probabilities(logits) == 1) | (candidate.logits == candidate.logits.max())
+    found = compare(candidate, reference)
+    assert found.stand_in_cells == saturated.sum() > 0 and found.stand_ins == (saturated.sum(), 0)
+    assert found.difference.cells == logits.size - saturated.sum()
+    assert found.per_code["stand_in_cells"].sum() == found.stand_in_cells
+    document = comparison_json(found)
+    assert document["stand_ins"] == {"candidate": saturated.sum(), "reference": 0, "cells": saturated.sum()}
+    assert any("stored probability of 0 or 1" in remark for remark in document["remarks"])
+    assert document["decisions_flipped"] == 0
+
+
+def npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()

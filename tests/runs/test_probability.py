@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from shifamind_core.analysis.thresholds import CLEAN_GRID, SEED_GRID
 from shifamind_core.arrays import probabilities as sigmoid
-from shifamind_core.runs.probability import BLOCK, THRESHOLDS, logits_of
+from shifamind_core.runs.probability import BLOCK, THRESHOLDS, logits_of, stand_ins
 from tests.support.strategies import probability_values
 
 OTHER_GRID = np.arange(0.05, 0.61, 0.01)
@@ -98,3 +98,27 @@ def test_blocks_and_ties_do_not_show():
 def test_nan_stays_nan():
     logits, _ = logits_of(np.array([[np.nan, 0.5]], np.float32))
     assert np.isnan(logits[0, 0]) and logits[0, 1] == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("epsilon", [None, 1e-7, 1e-4, 1e-12])
+def test_clipped_probabilities_are_seen_as_such(dtype, epsilon):
+    probability = np.random.default_rng(0).uniform(0.01, 0.99, (50, 4)).astype(dtype)
+    probability[0, :2], probability[1, :2] = 0, 1
+    ends = np.zeros(probability.shape, bool)
+    ends[:2, :2] = True
+    if epsilon is None:
+        assert (stand_ins(logits_of(probability)[0], True) == ends).all()
+    else:
+        inside = np.clip(probability.astype(np.float64), epsilon, 1 - epsilon)
+        assert (stand_ins(logit(inside).astype(np.float32)) == ends).all()
+
+
+def test_plain_extremes_stand_for_themselves():
+    logits = np.random.default_rng(0).normal(0, 3, (500, 8)).astype(np.float32)
+    assert not stand_ins(logits).any()
+    rounded = np.round(expit(logits.astype(np.float64)), 4)  # 0.0001 is one of its values, and no ε
+    rounded[rounded < 1e-4] = 1e-4
+    rounded[0, :2] = 1e-4, 2e-4
+    assert not (stand_ins(logit(rounded.clip(1e-4, 0.9987))) & (rounded == 1e-4)).any()
+    assert not stand_ins(np.full((2, 2), np.nan, np.float32)).any()

@@ -224,7 +224,4 @@ def _finding(found: Squashed, before: Pair, after: Pair, share: float) -> Findin
     return judged(found.cause, share, told, share, meaning=meaning, evidence=evidence, view=view)
 
 
-PERCENT_MEANING = (
-    "The {side} holds probabilities in percent, 0 to 100, where the other run holds logits: the model is the same, and a "
-    "threshold of 0.5 on such scores means nothing."
-)
+PERCENT_MEANING = "The {side} holds probabilities in percent, 0 to 100: the model is the same, and a threshold of 0.5 on such scores means nothing."

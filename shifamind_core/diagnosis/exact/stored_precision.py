@@ -14,8 +14,9 @@ from shifamind_core.diagnosis.findings import Finding, confirmed, judged
 from shifamind_core.diagnosis.views import EvidenceTable
 from shifamind_core.runs.probability import is_stand_in
 
-# Half precision may also be the arithmetic's. BF16 autocast on an H200 left 23 % of the demo's logits other than the rounded
-# FP32 ones; noise a hundredth of a step wide leaves 1 %, and no arithmetic errs by so little of its own last place.
+# Half precision may also be the arithmetic's. BF16 and FP16 arithmetic left 23 to 30 % of the demo's logits other than the
+# rounded FP32 ones (BF16 autocast on an H200; autocast and weights of both formats on a CPU); noise a hundredth of a step
+# wide leaves 1 %.
 OTHER_THAN_ROUNDED = 0.01
 Mode = Literal["nearest", "cut off", "down"]
 MODES: tuple[Mode, ...] = ("nearest", "cut off", "down")
