@@ -124,7 +124,7 @@ def _diagnose(spec: specs.DiagnoseSpec, host: Host) -> Result:
     from shifamind_core.analysis.rungs import read_ladder
     from shifamind_core.diagnosis.diagnose import diagnose
 
-    ladder = read_ladder(Path(spec.ladder)).rungs if spec.ladder else None
+    ladder = read_ladder(Path(spec.ladder)) if spec.ladder else None
     reported = None
     if spec.reported:
         from shifamind_core.replay.reported import parse_reported

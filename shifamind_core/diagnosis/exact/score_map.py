@@ -61,8 +61,9 @@ class Interval:
 
     @property
     def width(self) -> Matrix:
-        """Half of what is open."""
-        return (self.upper - self.lower) / 2
+        """Half of what is open; infinite where a bound is."""
+        known = np.isfinite(self.lower) & np.isfinite(self.upper)
+        return np.subtract(self.upper, self.lower, out=np.full(self.middle.shape, np.inf), where=known) / 2
 
 
 @dataclass(frozen=True)
