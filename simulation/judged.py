@@ -23,6 +23,9 @@ MAY_BE_ROUNDING = (
     "padding",
     "max_length",
 )
+# A model whose logits vary less over notes than FP16 rounds (log10 of rounding over spread) tells notes apart in no half
+# precision: training collapsed, and nothing is left for a fault to change.
+COLLAPSED = 0.0
 DROWNED = 0.15  # decades: where noise of one's own size is added, the sum is 1.4 times as loud
 BINS = 10
 
@@ -32,6 +35,12 @@ def read(path: str) -> pd.DataFrame:
     return pd.read_parquet(path) if path.endswith(".parquet") else pd.read_csv(path, keep_default_na=False)
 
 
+def collapsed(corpus: pd.DataFrame) -> list[str]:
+    """Models whose training left logits that hardly depend on the note: they take no part, held out or not."""
+    rounded = corpus[(corpus["fault"] == "fp16 autocast") & (corpus["part"] == "whole")]
+    return sorted(rounded[rounded["size"] >= COLLAPSED]["model"].unique())
+
+
 def judged_rows(corpus: pd.DataFrame) -> pd.DataFrame:
     """Every case as it looks with note lengths and as it looks without, with what may be said of it.
 
@@ -39,6 +48,7 @@ def judged_rows(corpus: pd.DataFrame) -> pd.DataFrame:
     same model) and `within` (smaller than that, or drowned by the rounding that came on top: nothing in the logits need
     tell it from rounding).
     """
+    corpus = corpus[~corpus["model"].isin(collapsed(corpus))]
     rounding = corpus[
         (corpus["cause"] == "numerics")
         & (corpus["part"] == "whole")
