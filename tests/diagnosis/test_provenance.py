@@ -78,9 +78,7 @@ def test_another_gpu_is_never_a_cause(seed: int) -> None:
         assert [(f.cause, f.score) for f in with_gpu.findings] == [
             (f.cause, f.score) for f in without.findings
         ]
-        assert all(h.verdict == "ruled_out" for h in with_gpu.hypotheses if h.name != "tensor_cores") or (
-            with_gpu.cause == "identical"
-        )
+        assert "confirmed" not in {h.verdict for h in with_gpu.hypotheses}
 
 
 def test_no_rule_blames_a_gpu_for_more_than_rounding() -> None:
@@ -97,20 +95,18 @@ def test_a_casing_that_differs_narrows_other_input() -> None:
     assert diagnosis.findings[1].cause == "input_changed"
 
 
-def test_a_casing_that_differs_without_a_trace_is_ruled_out() -> None:
+def test_a_casing_that_differs_without_a_trace_is_no_finding() -> None:
     diagnosis = diagnose(replace(REFERENCE, manifest=changed("tokenization", lowercase=False)), REFERENCE)
     assert diagnosis.cause == "identical"
-    casing = diagnosis.finding("tokenizer_casing")
-    assert casing is not None and casing.status == "ruled_out"
+    assert diagnosis.finding("tokenizer_casing") is None
 
 
 def test_a_version_that_keeps_case_is_named_where_casing_is_not_recorded() -> None:
     unknown = replace(BASE, tokenization=replace(BASE.tokenization, lowercase=None))
     newer = replace(unknown, environment=replace(BASE.environment, transformers="5.0.0"))
     candidate = replace(REFERENCE, logits=other_input(), manifest=newer)
-    diagnosis = diagnose(candidate, replace(REFERENCE, manifest=unknown))
-    assert diagnosis.cause == "tokenizer_casing"
-    assert diagnosis.findings[0].evidence["hazard"] == "vocabulary_only_keeps_case"
+    casing = diagnose(candidate, replace(REFERENCE, manifest=unknown)).finding("tokenizer_casing")
+    assert casing is not None and "5.0.0 and 4.57.6" in casing.meaning
     both = diagnose(candidate, replace(REFERENCE, manifest=newer))
     assert both.finding("tokenizer_casing") is None
 
@@ -148,25 +144,15 @@ def test_equal_token_digests_rule_out_other_input() -> None:
         assert finding is not None and finding.status == "ruled_out"
 
 
-def test_token_digests_that_differ_where_logits_do_make_other_input_likely() -> None:
+def test_token_digests_that_differ_exactly_where_logits_do_show_other_input() -> None:
     digests = np.arange(600, dtype=np.int64)
     logits = other_input(0.6)
     moved = (logits != REFERENCE.logits).any(axis=1)
     candidate = replace(REFERENCE, logits=logits, token_digests=np.where(moved, -digests - 1, digests))
-    finding = diagnose(candidate, replace(REFERENCE, token_digests=digests)).findings[0]
-    assert finding.cause == "input_changed"
-    assert finding.score > 0.9
-    assert finding.evidence["agree"] == 1.0
+    assert diagnose(candidate, replace(REFERENCE, token_digests=digests)).cause == "input_changed"
 
 
-def test_hypotheses_are_ruled_out_with_a_number() -> None:
-    diagnosis = diagnose(replace(REFERENCE, logits=other_input()), REFERENCE)
+def test_values_rounded_to_bf16_after_they_were_computed_are_how_the_file_was_saved() -> None:
+    diagnosis = diagnose(replace(REFERENCE, logits=planted.to_bf16(REFERENCE.logits)), REFERENCE)
+    assert (diagnosis.cause, diagnosis.findings[0].status) == ("stored_precision", "confirmed")
     assert {hypothesis.verdict for hypothesis in diagnosis.hypotheses} == {"ruled_out"}
-    assert all("times that" in hypothesis.explanation for hypothesis in diagnosis.hypotheses)
-
-
-def test_rounding_to_bf16_confirms_tensor_cores_and_nothing_else() -> None:
-    candidate = replace(REFERENCE, logits=planted.to_bf16(REFERENCE.logits))
-    verdicts = {h.name: h.verdict for h in diagnose(candidate, REFERENCE).hypotheses}
-    assert verdicts.pop("tensor_cores") == "confirmed"
-    assert set(verdicts.values()) == {"ruled_out"}

@@ -289,7 +289,8 @@ def _fit(form: Form, target: Interval, source: Interval) -> Fit | None:
     slack = STANDARD_ERRORS * lever + arithmetic * (np.abs(y) + np.abs(slope * x) + np.abs(offset))
     ends = slope * source.lower + offset, slope * source.upper + offset
     low, high = np.minimum(*ends) - slack, np.maximum(*ends) + slack
-    width = np.where(finite, target.width + (high - low) / 2, np.inf)
+    open_ = np.subtract(high, low, out=np.zeros(low.shape), where=finite) / 2
+    width = np.where(finite, target.width + open_, np.inf)
     return Fit(slope, offset, (low > target.upper) | (high < target.lower), width)
 
 
