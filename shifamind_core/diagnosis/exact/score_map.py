@@ -329,7 +329,8 @@ def _keeps_order(group: Group, target: Interval | None, source: Interval | None,
     for sign in (1, -1):
         low, high = (sorted_(lower), sorted_(upper)) if sign > 0 else (-sorted_(upper), -sorted_(lower))
         reached = np.maximum.accumulate(low, axis=across)
-        if (reached > high + STEPS * UNIT32 * np.abs(high)).any():
+        slack = STEPS * UNIT32 * np.abs(np.where(np.isfinite(high), high, 0.0))
+        if (reached > high + slack).any():
             continue
         y = sign * sorted_(target.middle)
         return sign if not sure or _would_break(sorted_(x), y, high - low, across) else 0
