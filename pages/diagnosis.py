@@ -49,7 +49,7 @@ if diagnosis is not None and question.whole is not None:
         show_provenance(*question.whole, diagnosis.provenance)
 if diagnosis is not None or question.targets:
     st.subheader("Is it the GPU? Five hypotheses")
-    show_hypotheses(hypotheses_of(diagnosis, try_proof(question, ladder)))
+    show_hypotheses(hypotheses_of(question.candidate, diagnosis, try_proof(question, ladder)))
 if diagnosis is not None and question.whole is not None:
     st.header("What the gap is made of")
     with told():

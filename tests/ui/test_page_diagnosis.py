@@ -14,6 +14,7 @@ from shifamind_core.analysis.alignment import align
 from shifamind_core.analysis.comparison import compare
 from shifamind_core.analysis.flip_bound import flip_bound
 from shifamind_core.analysis.gap_split import split_gap
+from shifamind_core.diagnosis.causes import CAUSES
 from shifamind_core.diagnosis.claims import SEED_CLAIMS
 from shifamind_core.diagnosis.diagnose import diagnose
 from shifamind_core.report.csv_text import csv_text
@@ -117,7 +118,7 @@ def test_runs_without_labels_are_still_diagnosed(dashboard: Dashboard) -> None:
     app = dashboard.open("diagnosis")
     assert not app.exception
     assert "has no labels" in text(app)
-    assert any("score" in one.label for one in app.expander)
+    assert any("badge" in one.label for one in app.expander)
 
 
 def test_runs_with_nothing_in_common_are_a_finding(dashboard: Dashboard) -> None:
@@ -257,10 +258,12 @@ def test_a_model_that_no_manifest_names_is_not_guessed(filled: Dashboard) -> Non
 def test_findings_stand_in_order_and_only_the_open_one_is_drawn(filled: Dashboard) -> None:
     app = filled.open("diagnosis")
     held = [f for f in diagnose(small_run(), reference()).findings if f.status != "ruled_out"]
-    labels = [one.label for one in app.expander if "score" in one.label]
+    labels = [one.label for one in app.expander if "badge" in one.label and "other causes" not in one.label]
     assert len(labels) == len(held)
-    assert all(f"{finding.score:.2f}" in label for finding, label in zip(held, labels, strict=True))
-    assert text(app).count("To confirm:") == 1
+    for finding, label in zip(held, labels, strict=True):
+        assert CAUSES[finding.cause].title in label
+        assert (f"{finding.probability:.0%}" in label) == (finding.status != "confirmed")
+    assert text(app).count("What to do:") == 1
 
 
 def test_a_ruled_out_cause_can_be_opened_to_its_evidence(filled: Dashboard) -> None:

@@ -6,17 +6,21 @@ import streamlit as st
 
 from shifamind_core.diagnosis.claims import judge_by_bound
 from shifamind_core.diagnosis.diagnose import Diagnosis
+from shifamind_core.diagnosis.evidence.levels import level_of_manifest
 from shifamind_core.diagnosis.hypotheses import Hypothesis
 from shifamind_core.diagnosis.proof import Proof
+from shifamind_core.runs.run import Run
 from shifamind_core.ui.diagnosis.findings import status_badge
 from shifamind_core.ui.text import safe_text
 
 
-def hypotheses_of(diagnosis: Diagnosis | None, proof: Proof | None) -> tuple[Hypothesis, ...]:
+def hypotheses_of(
+    candidate: Run, diagnosis: Diagnosis | None, proof: Proof | None
+) -> tuple[Hypothesis, ...]:
     """From the logits of both runs where they are known, else from the flip bound alone."""
     if diagnosis is not None:
         return diagnosis.hypotheses
-    return () if proof is None else judge_by_bound(proof)
+    return () if proof is None else judge_by_bound(proof, level_of_manifest(candidate.manifest))
 
 
 def show_hypotheses(hypotheses: Sequence[Hypothesis]) -> None:
