@@ -216,3 +216,29 @@ def test_probabilities_of_fp32_are_the_same_scores() -> None:
     twin = of_probabilities(REFERENCE, expit(REFERENCE.logits))
     assert twin.manifest.logits_from_probabilities == marked.logits_from_probabilities
     assert start(Evidence.of(twin, REFERENCE)).explained
+
+
+@given(seed=st.integers(0, 10**6), documents=st.integers(1, 12), codes=st.integers(1, 4))
+def test_no_scores_are_too_odd_to_be_looked_at(seed: int, documents: int, codes: int) -> None:
+    """Warnings are errors: constants, ends, single cells, NaN, scores beyond FP32, files of probabilities."""
+    rng = np.random.default_rng(seed)
+
+    def odd() -> Run:
+        values = rng.standard_normal((documents, codes)) * rng.choice([1e-3, 1.0, 20.0, 1e30])
+        kind = rng.integers(0, 8)
+        if kind == 0:
+            values[:] = rng.choice([0.0, 3.0, np.nan])
+        if kind == 1:
+            values.flat[0] = rng.choice([np.inf, -np.inf, np.nan])
+        if kind == 2:
+            values = np.round(values, rng.integers(0, 3))
+        if kind == 3:
+            values = expit(values)
+        if kind == 4:
+            values = (values > 0).astype(np.float64)
+        run = Run(values)
+        return of_probabilities(run, np.round(expit(values), 3)) if kind == 5 else run
+
+    for pair in ((odd(), odd()), [run := odd(), replace(run, logits=1.3 * run.logits + 1)]):
+        examination = examined(*pair)
+        assert all(finding.to_json()["score"] >= 0 for finding in examination.findings)

@@ -18,6 +18,7 @@ from shifamind_core.runs.probability import FAR, NEAR, is_stand_in
 
 # Bits of evidence from which an accident is excluded: one in 2³⁰, a billion.
 SURE = 30.0
+TINY = float(np.finfo(np.float64).tiny)
 UNIT32, UNIT64 = 2.0**-24, 2.0**-53  # unit roundoff, IEEE 754
 # What a sigmoid, an exponential or a product may err beside its last rounding, in unit roundoffs: NumPy and torch keep
 # FP32 elementary functions within 4 units in the last place (NumPy's own tests allow 4).
@@ -71,7 +72,7 @@ class Format:
             return np.full(values.shape, 10.0**-self.places)
         size = np.abs(values)
         if self.kind == "digits":
-            exponent = np.floor(np.log10(size, where=size > 0, out=np.full(size.shape, -np.inf)) + 1e-12)
+            exponent = np.floor(np.log10(np.maximum(size, self.smallest)) + 1e-12)
             return 10.0 ** (exponent - self.places + 1)
         bits, lowest = BINARY[self.kind]
         exponent = np.frexp(size)[1] - 1
@@ -157,7 +158,7 @@ class Stored:
         if self.scale == "logits":
             return values - off, values + off
         with np.errstate(divide="ignore"):
-            return logit(np.maximum(values - off, 0.0)), logit(np.minimum(values + off, 1.0))
+            return logit(np.clip(values - off, 0.0, 1 - UNIT64)), logit(np.clip(values + off, TINY, 1.0))
 
 
 def unit_roundoff(values: np.ndarray) -> float:
@@ -262,7 +263,7 @@ def _on_grid(form: Format, values: np.ndarray, slack: np.ndarray, sure: bool = F
     unit = np.maximum(form.unit(values), 1e-300)
     window = 2 * np.maximum(slack, UNIT64 * np.abs(values)) / unit
     _, first = np.unique(np.rint(values / unit) * unit, return_index=True)
-    return float(-np.log2(np.minimum(window[first], 1.0)).sum()) >= SURE
+    return float(-np.log2(np.clip(window[first], TINY, 1.0)).sum()) >= SURE
 
 
 def sampled(values: np.ndarray) -> np.ndarray:
@@ -278,4 +279,4 @@ def _end(logits: Matrix, end: float, form: Format, from_probabilities: bool) -> 
     if repeated < 1:
         return None
     alike = float(form.unit(np.array([end]))[0]) / max(float(logits.std()), 1e-300)
-    return end if repeated * -np.log2(min(alike, 1.0)) >= SURE else None
+    return end if repeated * -np.log2(np.clip(alike, TINY, 1.0)) >= SURE else None

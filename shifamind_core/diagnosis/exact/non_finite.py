@@ -122,7 +122,7 @@ def _listed(kinds: dict[str, int]) -> str:
 def _stored_ends(runs: tuple[Run, Run], broken: tuple[Cells, Cells]) -> str:
     """A sentence, if the infinite scores of one run are where the other's are the most extreme of all: logits of 0 and 1."""
     for own, other in ((0, 1), (1, 0)):
-        if not broken[own].any() or broken[other].any() or np.isnan(runs[own].logits).any():
+        if not 0 < broken[own].mean() < 1 or broken[other].any() or np.isnan(runs[own].logits).any():
             continue
         low, high = np.isneginf(runs[own].logits), np.isposinf(runs[own].logits)
         rest, theirs = ~broken[own], runs[other].logits

@@ -61,9 +61,11 @@ class Interval:
 
     @property
     def width(self) -> Matrix:
-        """Half of what is open; infinite where a bound is."""
-        known = np.isfinite(self.lower) & np.isfinite(self.upper)
-        return np.subtract(self.upper, self.lower, out=np.full(self.middle.shape, np.inf), where=known) / 2
+        """Half of what is open."""
+        finite = np.isfinite(self.lower) & np.isfinite(self.upper)
+        return np.where(
+            finite, np.subtract(self.upper, self.lower, where=finite, out=np.zeros(finite.shape)) / 2, np.inf
+        )
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,7 @@ def _affine(form: Form, target: Interval, source: Interval) -> tuple[np.ndarray,
     Parameters of every code or note are taken only where most scores would be missed without them.
     """
     fit = _fit(form, target, source)
-    if fit is None or fit.missed.any() or _bits(form, target.middle, fit.width) < SURE:
+    if fit is None or fit.missed.any() or not _bits(form, target.middle, fit.width) >= SURE:
         return None
     for simpler in SIMPLER[form]:
         less = _fit(simpler, target, source)
@@ -261,6 +263,9 @@ def _affine(form: Form, target: Interval, source: Interval) -> tuple[np.ndarray,
     return fit.slope, fit.offset
 
 
+@np.errstate(
+    over="ignore", invalid="ignore"
+)  # scores whose squares leave FP64 are open throughout, and show nothing
 def _fit(form: Form, target: Interval, source: Interval) -> Fit | None:
     axis = AXIS[form.group]
     x, y = source.middle, target.middle
@@ -272,7 +277,9 @@ def _fit(form: Form, target: Interval, source: Interval) -> Fit | None:
     others = np.where(finite, source.width, 1.0) + arithmetic * np.abs(x)
     slope = np.ones((1, 1))
     for _ in range(2):  # the weights depend on the slope
-        weight = finite / (own + np.abs(slope) * others) ** 2
+        widths = own + np.abs(slope) * others
+        narrowest = float(widths.min())
+        weight = finite * (narrowest / widths) ** 2
         total = np.maximum(weight.sum(axis, keepdims=True), 1e-300)
         mean_x = (weight * x).sum(axis, keepdims=True) / total
         mean_y = (weight * y).sum(axis, keepdims=True) / total
@@ -285,12 +292,12 @@ def _fit(form: Form, target: Interval, source: Interval) -> Fit | None:
     if not np.isfinite(slope).all() or (slope == 0).any():
         return None
     offset = mean_y - slope * mean_x
-    lever = np.sqrt((1 / total + centred**2 / np.where(variance > 0, variance, np.inf)) / 3)
+    # Of errors that are uniform within those widths.
+    lever = narrowest * np.sqrt((1 / total + centred**2 / np.where(variance > 0, variance, np.inf)) / 3)
     slack = STANDARD_ERRORS * lever + arithmetic * (np.abs(y) + np.abs(slope * x) + np.abs(offset))
     ends = slope * source.lower + offset, slope * source.upper + offset
     low, high = np.minimum(*ends) - slack, np.maximum(*ends) + slack
-    open_ = np.subtract(high, low, out=np.zeros(low.shape), where=finite) / 2
-    width = np.where(finite, target.width + open_, np.inf)
+    width = np.where(finite, own + np.abs(slope) * others + slack, np.inf)
     return Fit(slope, offset, (low > target.upper) | (high < target.lower), width)
 
 
@@ -303,8 +310,10 @@ def _bits(form: Form, y: Matrix, width: Matrix) -> float:
     finite = np.isfinite(width)
     low = np.where(finite, y, np.inf).min(axis, keepdims=True)
     high = np.where(finite, y, -np.inf).max(axis, keepdims=True)
-    extent = np.where(high > low, high - low, 1e-300)
-    bits = -np.log2(np.clip(2 * width / extent, 1e-300, 1.0), where=finite, out=np.zeros(y.shape))
+    varies = high > low
+    extent = np.where(varies, high - low, 1.0)
+    window = np.where(finite & varies, 2 * np.where(finite, width, 1.0) / extent, 1.0)
+    bits = -np.log2(np.clip(window, 1e-300, 1.0))
     counted = np.maximum(finite.sum(axis, keepdims=True), 1)
     free = np.minimum((1 if form.one_slope else 2) / counted, 1.0)
     return float((bits.sum(axis, keepdims=True) * (1 - free)).sum())
@@ -329,8 +338,7 @@ def _keeps_order(group: Group, target: Interval | None, source: Interval | None,
     for sign in (1, -1):
         low, high = (sorted_(lower), sorted_(upper)) if sign > 0 else (-sorted_(upper), -sorted_(lower))
         reached = np.maximum.accumulate(low, axis=across)
-        slack = STEPS * UNIT32 * np.abs(np.where(np.isfinite(high), high, 0.0))
-        if (reached > high + slack).any():
+        if (reached > high + STEPS * UNIT32 * np.abs(sorted_(target.middle))).any():
             continue
         y = sign * sorted_(target.middle)
         return sign if not sure or _would_break(sorted_(x), y, high - low, across) else 0
