@@ -1,25 +1,40 @@
 """The whole diagnosis on pairs of held-out models: `python -m simulation.evaluate DIR`.
 
 Reads the `pairs-N.npz` that `simulation.corpus` wrote, makes runs of them, and asks the product's own `diagnose`: from
-logits alone, with note lengths, and with all that manifests and digests tell. Prints a table and every case that is wrong.
+logits alone, with note lengths, with a ladder measured on the model, and with all that manifests and digests tell; the
+last also with other trust in what manifests say. Writes `end_to_end.json`, from which `simulation.fit` takes its table.
 """
 
 import argparse
+import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import pandas as pd
 
+from shifamind_core.analysis.rungs import Ladder, Rung
+from shifamind_core.diagnosis import matchers
+from shifamind_core.diagnosis.classifier.cause_model import FILE
 from shifamind_core.diagnosis.diagnose import diagnose
+from shifamind_core.diagnosis.evidence import narrower, prior
 from shifamind_core.precision.environment import Environment
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.manifest import CheckpointRecord, Manifest, PolicyRecord, TokenizationRecord
 from shifamind_core.runs.run import Run
+from simulation.judged import calibration_error, judged_rows, read
 
-KNOWN = ("logits alone", "logits and lengths", "manifests")
+KNOWN = ("logits alone", "logits and lengths", "logits and a ladder", "manifests")
+TRUSTS = (10, 1000)  # beside the product's own
+RUNGS = {"fp64": "fp32", "tf32": "tf32", "fp16 autocast": "fp16-autocast", "bf16 autocast": "bf16-autocast"}
+RESULT = Path(__file__).with_name("end_to_end.json")
+CORPUS = Path(__file__).with_name("corpus.parquet")
 # The name that manifests allow, by the field in which the runs differ.
 NARROWER = {
     "tokenization.lowercase": {"tokenizer_casing"},
@@ -34,6 +49,7 @@ JOINED = {
     "max_length": {"max_length", "truncation_side"},
     "padding": {"padding", "attention_mask_ignored"},
 }
+KEY = ("model", "fault", "strength", "nuisance", "level", "tokens_known")
 POLICY_OF = {"fp32": "fp32", "tf32": "tf32", "fp16": "fp16-autocast", "bf16": "bf16-autocast"}
 
 
@@ -46,11 +62,11 @@ class Pair:
     candidate: Run
     reference: Run
 
-    def known(self, what: str) -> "Pair":
-        """With no more than that."""
+    def known(self, what: str) -> tuple[Run, Run]:
+        """The two runs with no more than that."""
         if what == "manifests":
-            return self
-        runs = [
+            return self.candidate, self.reference
+        first, second = (
             replace(
                 run,
                 manifest=Manifest(),
@@ -59,13 +75,12 @@ class Pair:
                 token_counts=run.token_counts if what == "logits and lengths" else None,
             )
             for run in (self.candidate, self.reference)
-        ]
-        return replace(self, candidate=runs[0], reference=runs[1])
+        )
+        return first, second
 
-    def right(self, what: str) -> set[str]:
-        """Names that may stand first."""
-        cause = self.case["alone" if what == "logits alone" else "cause"]
-        names = {cause, *filter(None, self.case["twins"].split(","))}
+    def right(self, what: str, told: frozenset[str]) -> set[str]:
+        """Names that may stand first: those that the corpus calls right, and the narrower ones that manifests allow."""
+        names = set(told)
         if what == "manifests":
             for name, _ in self.case["fields"]:
                 names |= NARROWER.get(name, set())
@@ -140,44 +155,126 @@ def _with_fields(manifest: Manifest, case: Mapping[str, Any]) -> Manifest:
     return manifest
 
 
+def ladder_of(model: str, corpus: pd.DataFrame, reference: Run, exact: Mapping[str, np.ndarray]) -> Ladder:
+    """What a ladder on this model measures: from the kept logits, or from the sizes in the corpus."""
+    plain = corpus[(corpus["model"] == model) & (corpus["part"] == "whole") & (corpus["cause"] == "numerics")]
+    spread = float(np.sqrt((reference.logits.std(axis=0) ** 2).mean()))
+    rungs = []
+    for fault, policy in RUNGS.items():
+        size = plain.loc[plain["fault"] == fault, "size"]
+        if fault in exact:
+            error = np.abs(exact[fault] - reference.logits)
+            rms, most = float(np.sqrt((error**2).mean())), float(error.max())
+            rungs.append(Rung(policy, rms=rms, max_abs=most))
+        elif len(size):
+            rungs.append(Rung(policy, rms=float(10 ** size.iloc[0] * spread)))
+    return Ladder(tuple(rungs), len(reference.logits), model, "simulated", {})
+
+
+@contextmanager
+def trusting(once_in: int) -> Iterator[None]:
+    """Manifests are taken to be wrong once in so many times."""
+    share = 1 / once_in
+    with (
+        patch.object(prior, "TRUST", math.log(once_in)),
+        patch.object(narrower, "KEPT", share),
+        patch.object(matchers, "TRUSTED", 1 - share),
+    ):
+        yield
+
+
+def asked(pair: Pair, what: str, right: set[str], ladder: Ladder | None = None) -> dict[str, Any]:
+    """What `diagnose` says of one pair, held against what is right."""
+    findings = diagnose(*pair.known(what), ladder=ladder).findings
+    ranked = [finding for finding in findings if finding.score > 0]
+    names = [finding.cause for finding in ranked]
+    level = next((finding.evidence.get("level") for finding in ranked if finding.cause == "numerics"), None)
+    return {
+        "model": pair.model,
+        "fault": pair.case["fault"],
+        "nuisance": pair.case["nuisance"],
+        "strength": pair.case["strength"],
+        "first": names[0] in right,
+        "three": bool(right & set(names[:3])),
+        "ruled_out": right <= {finding.cause for finding in findings if finding.status == "ruled_out"},
+        "numerics_first": names[0] == "numerics" and "numerics" not in right,
+        "precision": pair.case["cause"] == "numerics",
+        "unknown": any(finding.cause == "unknown" for finding in findings),
+        "probability": round(float(ranked[0].probability), 4),
+        "said": names[:3],
+        "right": sorted(right),
+        "level": pair.case["level"],
+        "level_said": level,
+    }
+
+
 def main() -> None:
     """Diagnose every pair at every level of knowledge."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--every", type=int, default=1, help="only every so many-th pair")
+    parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
-    found: dict[str, list[dict[str, Any]]] = {what: [] for what in KNOWN}
-    for pair in list(pairs(options.folder))[:: options.every]:
+    corpus = read(str(CORPUS))
+    every = list(pairs(options.folder))
+    exact: dict[str, dict[str, np.ndarray]] = {}
+    for pair in every:
+        if pair.case["fault"] in RUNGS and not pair.case["recorded"]:
+            exact.setdefault(pair.model, {})[pair.case["fault"]] = pair.candidate.logits
+    rows = judged_rows(corpus)
+    rows = rows[(rows["part"] == "whole") & rows["held_out"]]
+    keys = list(zip(*(rows[name] for name in KEY), strict=True))
+    told = dict(zip(keys, rows.to_dict("records"), strict=True))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for pair in every[:: options.every]:
+        key = tuple(pair.case[name] for name in KEY[:-1])
+        alone, known = told.get((*key, 0.0)), told.get((*key, 1.0))
+        if alone is None or alone["drowned"]:
+            continue  # of a model whose training collapsed, or as much rounding as fault
+        ladder = ladder_of(pair.model, corpus, pair.reference, exact.get(pair.model, {}))
         for what in KNOWN:
-            seen, right = pair.known(what), pair.right(what)
-            findings = diagnose(seen.candidate, seen.reference).findings
-            ranked = [finding.cause for finding in findings if finding.score > 0]
-            out = {finding.cause for finding in findings if finding.status == "ruled_out"}
-            case = pair.case
-            row = {
-                "first": ranked[0] in right,
-                "three": bool(right & set(ranked[:3])),
-                "ruled_out": bool(right <= out),
-                "drowned": bool(case["nuisance"]) and case["loudest"] <= case["floor"] + 0.15,
-                "numerics": ranked[0] == "numerics" and "numerics" not in right,
-                "told": f"{pair.model}: {case['fault']} ({case['nuisance']}), {case['strength']:g}, {10 ** case['loudest']:.2g}: "
-                f"{', '.join(ranked[:3])}; right {', '.join(sorted(right))}",
-            }
-            found[what].append(row)
-    for what, rows in found.items():
-        told = [row for row in rows if not row["drowned"]]
-        print(
-            f"{what}: {len(told)} cases, first {_share(told, 'first')}, among three {_share(told, 'three')}, "
-            f"numerics for another {sum(r['numerics'] for r in told)}, truth ruled out {sum(r['ruled_out'] for r in rows)}"
-        )
-    for what, rows in found.items():
-        for row in rows:
-            if not row["first"]:
-                print(f"  {what}; {row['told']}")
+            row = alone if what in ("logits alone", "logits and a ladder") else known or alone
+            right = pair.right(what, row["right"])
+            answer = asked(pair, what, right, ladder if what == "logits and a ladder" else None)
+            found.setdefault(what, []).append({**answer, "smaller": bool(row["smaller"])})
+            for once_in in TRUSTS if what == "manifests" else ():
+                with trusting(once_in):
+                    answer = asked(pair, what, right)
+                name = f"manifests, wrong once in {once_in}"
+                found.setdefault(name, []).append({**answer, "smaller": bool(row["smaller"])})
+    result = {
+        "cause_model": hashlib.sha256(FILE.read_bytes()).hexdigest(),
+        "tables": {what: summary(rows) for what, rows in found.items()},
+        "wrong": {
+            what: [row for row in rows if not row["first"] or row["ruled_out"]]
+            for what, rows in found.items()
+        },
+    }
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["tables"], indent=1))
 
 
-def _share(rows: list[dict[str, Any]], key: str) -> str:
-    return f"{np.mean([row[key] for row in rows]):.1%}"
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts and shares; what can look like rounding from logits alone is counted beside the rest."""
+    own = [row for row in rows if not row["smaller"]]
+    told = [row for row in own if row["precision"] and row["level_said"] and row["first"]]
+    shares, right = np.array([row["probability"] for row in own]), np.array([row["first"] for row in own])
+    return {
+        "cases": len(own),
+        "first": float(np.mean(right)),
+        "among_three": float(np.mean([row["three"] for row in own])),
+        "calibration_error": calibration_error(shares, right, np.ones(len(own))),
+        "numerics_for_another": sum(row["numerics_first"] for row in own),
+        "of_others": sum(not row["precision"] for row in own),
+        "another_for_numerics": sum(row["precision"] and not row["first"] for row in own),
+        "of_numerics": sum(row["precision"] for row in own),
+        "ruled_out": sum(row["ruled_out"] for row in rows),
+        "unknown": sum(row["unknown"] for row in own),
+        "level_right": sum(row["level"] == row["level_said"] for row in told),
+        "of_levels": len(told),
+        "smaller": len(rows) - len(own),
+        "smaller_first": float(np.mean([row["first"] for row in rows if row["smaller"]] or [0.0])),
+    }
 
 
 if __name__ == "__main__":

@@ -26,12 +26,15 @@ from transformers import (
 )
 
 from shifamind_core.model.architectures import ClsFusion, ConceptAttention
+from shifamind_core.precision.emulate import Emulation
 from simulation.notes import CLS, MASK, PAD, SEP, Notes, Sample, World, write
 
 Architecture = Literal["cls_fusion", "concept_attention", "bert", "distilbert", "roberta"]
 State = Mapping[str, Tensor]
 CONCEPTS = 24
 BATCH = 256  # notes at a time on a GPU
+SLOWER = (1.0, 0.3, 0.1)  # shares of the learning rate, until training does not collapse
+TELLING = 0.7  # rounding to BF16 over the spread of the logits
 TRAINED_AT_ONCE = {"cpu": 32, "cuda": 128}  # notes a step
 
 
@@ -67,7 +70,7 @@ class Plan:
     pretraining: int = 0
     rate: float = 1e-3
     sharpness: float = 1.0
-    spread: float | None = None  # standard deviation of the logits that an untrained head is scaled to
+    spread: float = 0.5  # standard deviation of the logits that the head is scaled to before training
     dropout: float = 0.1
     seen: bool = False
     frozen: bool = False
@@ -230,11 +233,20 @@ def make(plan: Plan, device: torch.device, pretrained: Path | None = None, small
 
             return recased(notes, plan.vocabulary, share, seed)
 
-    model = built(plan, config)
-    if plan.encoder is not None:
-        encoder_of(model).load_state_dict(start.state, strict=False)
-    model.to(device)
-    subject = Subject(plan, model, sample, training, others, forms, {}, special, device)
+    for rate in plan.rate * np.array(SLOWER):
+        model = built(plan, config)
+        if plan.encoder is not None:
+            encoder_of(model).load_state_dict(start.state, strict=False)
+        tried = replace(plan, rate=float(rate))
+        subject = Subject(tried, model.to(device), sample, training, others, forms, {}, special, device)
+        subject = _trained(subject)
+        if _tells_notes_apart(subject):
+            break
+    return subject
+
+
+def _trained(subject: Subject) -> Subject:
+    plan, model = subject.plan, subject.model
     _sharpen(subject)
     if plan.pretraining:
         pretrain(subject, plan.pretraining, plan.rate)
@@ -242,9 +254,21 @@ def make(plan: Plan, device: torch.device, pretrained: Path | None = None, small
     _fit_scale(subject)
     subject.snapshots["before"] = state_of(model)
     subject.snapshots.update(
-        fine_tuned(subject, model, training, plan.steps, plan.rate, plan.number, keep=(0.5, 0.8, 0.95))
+        fine_tuned(
+            subject, model, subject.training, plan.steps, plan.rate, plan.number, keep=(0.5, 0.8, 0.95)
+        )
     )
     return replace(subject, model=model.eval().requires_grad_(False))
+
+
+def _tells_notes_apart(subject: Subject) -> bool:
+    """Do logits differ more from note to note than BF16 rounds them? Where training collapsed they do not."""
+    few = subject.sample.notes.select(np.arange(min(256, len(subject.sample.notes))))
+    logits = forward(subject, notes=few)
+    with Emulation("bfloat16"):
+        rounded = forward(subject, notes=few)
+    size = ((rounded - logits) / np.maximum(logits.std(axis=0), 1e-12)) ** 2
+    return bool(np.sqrt(size.mean()) < TELLING)
 
 
 def _small(plan: Plan) -> Plan:
@@ -266,8 +290,12 @@ def _written(plan: Plan) -> tuple[Sample, Sample, Sample]:
 
 
 def _sharpen(subject: Subject) -> None:
-    """Factors on query and key weights, and embeddings of unit size: attention that a rounded score can turn."""
-    if subject.plan.sharpness == 1:
+    """Weights and embeddings of unit gain, and factors on query and key weights: attention that a rounded score can turn.
+
+    The library's own start (0.02 whatever the width) lets a narrow encoder give every note nearly the same vector, from
+    which training does not recover.
+    """
+    if subject.plan.encoder is not None:
         return
     for name, weight in encoder_of(subject.model).named_parameters():
         if weight.ndim < 2:
@@ -283,9 +311,8 @@ def _sharpen(subject: Subject) -> None:
 def _fit_scale(subject: Subject) -> None:
     """Scale the head so that logits spread as asked for, code by code alike."""
     plan = subject.plan
-    if plan.spread is None:
-        return
     few = subject.sample.notes.select(np.arange(min(64, len(subject.sample.notes))))
+    subject.model.eval()
     found = float(forward(subject, notes=few).std(axis=0).mean())
     layer = subject.model.get_submodule(HEADS[plan.architecture])
     layer.weight.data *= plan.spread / max(found, 1e-12)  # type: ignore[union-attr,operator]

@@ -1,12 +1,13 @@
 """The corpus as rows to learn from and to be judged by, and how well a model does on them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from shifamind_core.diagnosis.evidence.features import FEATURES, NAMES
+from shifamind_core.diagnosis.evidence.features import NAMES
 
 # Causes that no exact matcher explains, in the order of the model.
 CAUSES = (
@@ -14,19 +15,27 @@ CAUSES = (
     "calibration_shift", "weights_changed", "head_not_loaded", "encoder_not_loaded", "different_documents",
 )  # fmt: skip
 LENGTH_FEATURES = ("tokens_known", "longer", "shorter", "length_rank")
-# Faults that leave less than rounding does on the same model: without digests nobody can tell.
+# Faults that act on every score: where they leave less than rounding does on the same model, they can look like it.
 MAY_BE_ROUNDING = (
-    "dropout_active",
-    "weights_changed",
-    "input_changed",
-    "calibration_shift",
-    "padding",
-    "max_length",
-)
-# A model whose logits vary less over notes than FP16 rounds (log10 of rounding over spread) tells notes apart in no half
-# precision: training collapsed, and nothing is left for a fault to change.
+    "dropout_active", "weights_changed", "input_changed", "calibration_shift", "padding", "max_length",
+)  # fmt: skip
+# Log10 of rounding over the spread of the logits. A model whose logits BF16 moves further than notes do tells notes apart in
+# no half precision: training collapsed, and nothing is left for a fault to change.
 COLLAPSED = 0.0
 DROWNED = 0.15  # decades: where noise of one's own size is added, the sum is 1.4 times as loud
+UNLINKED = float(
+    np.arcsinh(3)
+)  # of `link`: codes correlate with themselves by less than three standard errors
+UNREADABLE = 0.05  # of `readable_most`: neither run tells anything of the other
+UNRELATED = {
+    "different_documents",
+    "input_changed",
+    "dropout_active",
+}  # twins where no note is linked with itself
+UNREAD = {
+    "weights_changed",
+    "encoder_not_loaded",
+}  # twins where, besides, nothing can be read off the other run
 BINS = 10
 
 
@@ -36,17 +45,20 @@ def read(path: str) -> pd.DataFrame:
 
 
 def collapsed(corpus: pd.DataFrame) -> list[str]:
-    """Models whose training left logits that hardly depend on the note: they take no part, held out or not."""
-    rounded = corpus[(corpus["fault"] == "fp16 autocast") & (corpus["part"] == "whole")]
-    return sorted(rounded[rounded["size"] >= COLLAPSED]["model"].unique())
+    """Models whose logits hardly depend on the note: they take no part, held out or not."""
+    whole = corpus[corpus["part"] == "whole"]
+    half = whole[whole["fault"].isin(["bf16 autocast", "bf16 weights", "fp16 autocast"])]
+    bf16 = half[half["level"] == "bf16"].groupby("model")["size"].min()
+    fp16 = half[half["level"] == "fp16"].groupby("model")["size"].min()
+    return sorted({*bf16[bf16 >= COLLAPSED].index, *fp16[fp16 >= COLLAPSED].index})
 
 
 def judged_rows(corpus: pd.DataFrame) -> pd.DataFrame:
     """Every case as it looks with note lengths and as it looks without, with what may be said of it.
 
     Adds `right` (names that are right), `truth` (the one that was planted), `limit` (log10 of the largest rounding on the
-    same model) and `within` (smaller than that, or drowned by the rounding that came on top: nothing in the logits need
-    tell it from rounding).
+    same model), `smaller` (than that, though it acts on every score) and `drowned` (the rounding that came on top is as
+    loud as the fault, so that rounding is as right a name).
     """
     corpus = corpus[~corpus["model"].isin(collapsed(corpus))]
     rounding = corpus[
@@ -59,23 +71,31 @@ def judged_rows(corpus: pd.DataFrame) -> pd.DataFrame:
     unknown = corpus.assign(truth=corpus["alone"], **dict.fromkeys(LENGTH_FEATURES, 0.0))
     rows = pd.concat([known, unknown], ignore_index=True)
     rows["limit"] = rows["model"].map(limits)
-    smaller = rows["truth"].isin(MAY_BE_ROUNDING) & (rows["size"] <= rows["limit"])
-    drowned = (
+    rows["smaller"] = rows["truth"].isin(MAY_BE_ROUNDING) & (rows["size"] <= rows["limit"])
+    rows["drowned"] = (
         (rows["truth"] != "numerics")
         & (rows["nuisance"] != "")
         & (rows["loudest"] <= rows["floor"] + DROWNED)
     )
-    rows["within"] = smaller | drowned
-    rows["right"] = [
-        {truth, *filter(None, twins.split(","))}
-        for truth, twins in zip(rows["truth"], rows["twins"], strict=True)
-    ]
+    rows["right"] = [_right_names(row) for row in rows.to_dict("records")]
     return rows
 
 
-def matrix(rows: pd.DataFrame) -> np.ndarray:
+def _right_names(row: Mapping[str, Any]) -> frozenset[str]:
+    names = {row["truth"], *filter(None, row["twins"].split(","))}
+    if row["drowned"]:
+        names.add("numerics")
+    if row["link"] < UNLINKED:
+        if row["truth"] in UNRELATED:
+            names |= UNRELATED
+        elif row["truth"] in UNREAD and row["readable_most"] < UNREADABLE:
+            names |= UNREAD
+    return frozenset(names)
+
+
+def matrix(rows: pd.DataFrame, names: Sequence[str] = NAMES) -> np.ndarray:
     """Features [rows, features]."""
-    return rows[list(NAMES)].to_numpy(float)
+    return rows[list(names)].to_numpy(float)
 
 
 def weights(rows: pd.DataFrame) -> np.ndarray:
@@ -147,6 +167,3 @@ def reliability(
 def calibration_error(confidence: np.ndarray, right: np.ndarray, weight: np.ndarray) -> float:
     """Expected calibration error: mean distance between probability and share right."""
     return sum(share * abs(said - was) for said, was, share in reliability(confidence, right, weight))
-
-
-RANGES = {feature.name: (feature.low, feature.high) for feature in FEATURES}

@@ -21,10 +21,10 @@ def judge_rest(examination: Examination) -> Examination:
         return examination
     evidence, logits = examination.evidence, examination.logits
     model = load()
-    features = measure(logits.candidate, logits.reference, logits.token_counts)
+    features = measure(logits.candidate, logits.reference, logits.token_counts, model.names)
     prior = prior_log_odds(evidence)
     reach = Reach.of(evidence, model.sizes)
-    prior["numerics"] = prior.get("numerics", 0.0) + reach.log_odds(logits)
+    prior["numerics"] = prior.get("numerics", 0.0) + reach.log_odds(logits, model.beyond_ladder)
     judgement = model.judge(features, prior)
     examination = examination.noted(*excluded_by_digests(evidence))
     if judgement.outside:

@@ -26,6 +26,7 @@ class Basis:
     knots : strictly increasing; beyond the first and the last the functions stay as they are there
     degree : of the pieces
     low, high : range of the feature in fitting
+    clipped : beyond that range nothing else begins: a value there counts as the range's end, not as outside
     """
 
     name: str
@@ -33,6 +34,11 @@ class Basis:
     degree: int
     low: float
     high: float
+    clipped: bool = False
+
+    def outside(self, value: float) -> bool:
+        """Is the value beyond what the fit had seen?"""
+        return not (self.clipped or self.low <= value <= self.high)
 
     def values(self, x: Float64[np.ndarray, " rows"]) -> Float64[np.ndarray, "rows functions"]:
         """All functions but the last, which follows from the others: they add up to 1."""
@@ -90,6 +96,8 @@ class CauseModel:
     bases : one a feature
     coefficients, intercepts : [causes, functions of all features], [causes]
     temperature : by which scores are divided, so that probabilities are shares of right answers
+    ladder : [2, knots], log10 of a difference over what a ladder on the same model measured, and the log-odds that it adds
+        to rounding; straight lines between
     rounding : sizes of rounding measured on the fleet and on GPUs, for "as large in k of n measured models"
     digest : SHA-256 of the corpus that it was fitted to
     """
@@ -99,8 +107,14 @@ class CauseModel:
     coefficients: Float64[np.ndarray, "causes functions"]
     intercepts: Float64[np.ndarray, " causes"]
     temperature: float
+    ladder: Float64[np.ndarray, "2 knots"]
     rounding: tuple[MeasuredRounding, ...]
     digest: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features that it reads."""
+        return tuple(basis.name for basis in self.bases)
 
     def scores(self, features: Mapping[str, float]) -> Float64[np.ndarray, " causes"]:
         """Log-odds up to a constant."""
@@ -123,8 +137,12 @@ class CauseModel:
         shares = np.exp(scores - scores.max())
         shares /= shares.sum()
         ranked = sorted(zip(self.causes, shares.tolist(), strict=True), key=lambda item: -item[1])
-        outside = [basis.name for basis in self.bases if not basis.low <= features[basis.name] <= basis.high]
+        outside = [basis.name for basis in self.bases if basis.outside(features[basis.name])]
         return Judgement(dict(ranked), tuple(outside))
+
+    def beyond_ladder(self, beyond: float) -> float:
+        """Log-odds of rounding, of a difference that is 10^`beyond` times what the ladder says two runs can be apart."""
+        return float(np.interp(beyond, *self.ladder))
 
     def sizes(self, levels: Sequence[str]) -> list[float]:
         """How far rounding at any of these levels moved logits at most, one number a measured model."""
@@ -147,12 +165,16 @@ def read(path: Path) -> CauseModel:
     return CauseModel(
         causes=tuple(content["causes"]),
         bases=tuple(
-            Basis(item["name"], np.array(item["knots"], float), item["degree"], item["low"], item["high"])
+            Basis(
+                **{name: item[name] for name in ("name", "degree", "low", "high", "clipped")},
+                knots=np.array(item["knots"], float),
+            )
             for item in content["bases"]
         ),
         coefficients=np.array(content["coefficients"], float),
         intercepts=np.array(content["intercepts"], float),
         temperature=content["temperature"],
+        ladder=np.array([content["ladder"]["beyond"], content["ladder"]["log_odds"]], float),
         rounding=tuple(MeasuredRounding(**item) for item in content["rounding"]),
         digest=content["corpus"]["sha256"],
     )

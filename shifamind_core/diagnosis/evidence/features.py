@@ -6,7 +6,7 @@ source and the other the target, both ways are tried: noise in one run can be "p
 from the clean one, so that the smaller of the two is what the difference has to say.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -37,9 +37,12 @@ class Feature:
 
 
 def measure(
-    candidate: Matrix, reference: Matrix, token_counts: Int[np.ndarray, " documents"] | None = None
+    candidate: Matrix,
+    reference: Matrix,
+    token_counts: Int[np.ndarray, " documents"] | None = None,
+    names: Collection[str] | None = None,
 ) -> dict[str, float]:
-    """All features of two aligned runs: row by row the same note, column by column the same code.
+    """Features of two aligned runs: row by row the same note, column by column the same code.
 
     Parameters
     ----------
@@ -47,6 +50,8 @@ def measure(
         Finite logits.
     token_counts : int [documents], optional
         Tokens a note has before truncation. `tokens_known` is 0 without them, and what needs them is 0.
+    names : collection of str, optional
+        Of the features that are wanted; all by default.
 
     Returns
     -------
@@ -56,6 +61,8 @@ def measure(
     measured = _Measured(candidate, reference, token_counts)
     found = {}
     for feature in FEATURES:
+        if names is not None and feature.name not in names:
+            continue
         value = float(feature.of(measured))
         found[feature.name] = (
             min(max(value, feature.low), feature.high) if np.isfinite(value) else feature.low

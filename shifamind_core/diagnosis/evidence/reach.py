@@ -1,7 +1,7 @@
 """How far rounding reaches: measured on this very model by its ladder, or on the models measured before."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shifamind_core.analysis.rungs import Ladder
@@ -15,7 +15,6 @@ from shifamind_core.diagnosis.evidence.levels import (
     level_of_manifest,
     level_of_policy,
 )
-from shifamind_core.diagnosis.evidence.prior import TRUST
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,16 @@ class Reach:
         """On how many other models rounding was this large, relative to the spread of their logits."""
         return sum(other >= size for other in self.others)
 
-    def log_odds(self, logits: Pair) -> float:
-        """Added to the cause model's log-odds of rounding."""
-        if self.rms is not None:
-            return 0.0 if logits.rms <= self.rms else -TRUST
+    def log_odds(self, logits: Pair, beyond_ladder: Callable[[float], float]) -> float:
+        """Added to the cause model's log-odds of rounding.
+
+        Parameters
+        ----------
+        beyond_ladder : callable
+            Fitted log-odds by how far (log10) a difference lies beyond what a ladder measured (`CauseModel.beyond_ladder`).
+        """
+        if self.rms:
+            return beyond_ladder(math.log10(logits.rms / self.rms))
         if self.allowed is None:
             return 0.0  # the cause model knows the sizes of all levels
         return math.log((self.reached(logits.size) + 1) / (len(self.others) + 1))  # Laplace's rule
