@@ -1,5 +1,6 @@
 """The model card, docs/cause-model.md: what the cause model learned from, and how it does where it never looked."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -318,19 +319,19 @@ def _levels(
         (corpus["cause"] == "numerics") & (corpus["part"] == "whole") & (corpus["held_out"] | corpus["recorded"])
         & ~corpus["fault"].str.contains(" against |stored|by way of") & ~corpus["model"].isin(collapsed(corpus))
     ]  # fmt: skip
-    said = [
-        next((level for level, middle in middles.items() if middle >= 10**size), None) for size in own["size"]
-    ]
+    nearest = [min(middles, key=lambda level: abs(math.log10(middles[level]) - size)) for size in own["size"]]
+    said = [{2: "bf16", 1: "fp16"}.get(grid, level) for grid, level in zip(own["grid"], nearest, strict=True)]
     lines = [
-        "From its size alone, by the finest level whose rounding was as large on half of the models measured before: "
-        f"{np.mean(np.array(said) == own['level'].to_numpy()):.0%} of {len(own)} held-out and recorded cases of rounding get their own level.",
+        "From logits alone, by the grid that all values lie on, or else by the level whose typical rounding is nearest in size: "
+        f"{np.mean(np.array(said) == own['level'].to_numpy()):.0%} of {len(own)} held-out and recorded cases of rounding get their own "
+        f"level ({np.mean(np.array(nearest) == own['level'].to_numpy()):.0%} by size alone).",
         "",
         "| level | cases | right | said |",
         "|---|---|---|---|",
     ]
     for level in LEVELS:
         mask = (own["level"] == level).to_numpy()
-        names = Counter(name or "none" for name, inside in zip(said, mask, strict=True) if inside)
+        names = Counter(name for name, inside in zip(said, mask, strict=True) if inside)
         told = ", ".join(f"{name} {count}" for name, count in names.most_common())
         lines.append(f"| {level} | {mask.sum()} | {names[level]} | {told} |")
     if end_to_end:

@@ -41,8 +41,8 @@ KEPT_BACK = 5  # every so many-th model gives the temperature
 USELESS = 0.005  # log-loss that may be lost for fewer features
 LEAST_FEATURES = 18
 CLIPPED = ("notes", "codes")  # more of them make the other features more exact, and are nothing new
-LADDER_KNOTS = (-2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0)  # log10 of a difference over what the ladder measured
-LADDER_RIDGE = 1e-3  # keeps log-odds finite where no case lies
+LADDER_KNOTS = (-2.0, -1.0, -0.5, 0.0, 0.15, 0.5, 1.0)  # log10 of a difference over what the ladder measured
+LADDER_RIDGE = 1e-4  # keeps log-odds finite where no case lies
 
 
 @dataclass(frozen=True, eq=False)
