@@ -267,11 +267,7 @@ def _calibration(rows: pd.DataFrame, found: np.ndarray) -> list[str]:
 def _outside(held: pd.DataFrame, found: np.ndarray, content: Mapping[str, Any]) -> list[str]:
     bases = content["bases"]
     beyond = np.stack(
-        [
-            ~held[base["name"]].between(base["low"], base["high"]).to_numpy() & ~base["clipped"]
-            for base in bases
-        ],
-        axis=1,
+        [~held[base["name"]].between(base["low"], base["high"]).to_numpy() for base in bases], axis=1
     )
     told = ~(held["smaller"] | held["drowned"]).to_numpy()
     outside, right = beyond.any(axis=1), _right(held, found)
@@ -284,12 +280,12 @@ def _outside(held: pd.DataFrame, found: np.ndarray, content: Mapping[str, Any]) 
         f"{right[told & mask].mean():.1%} of {(told & mask).sum():,}" if (told & mask).any() else "none of 0"
         for mask in (outside, ~outside)
     ]
-    clipped = ", ".join(f"`{base['name']}`" for base in bases if base["clipped"])
     return [
         f"Beyond the range that the fit saw, `diagnose` says `unknown` and calls nothing likely. First right outside: {shares[0]}; "
         f"inside: {shares[1]} held-out and recorded rows. By feature: {', '.join(names) or 'none'}.",
         "",
-        f"Not counted, as their splines stay where they are at the end of the range and beyond it nothing else begins: {clipped}.",
+        "Open ends, beyond which nothing else begins: more notes or codes, notes linked more surely, and differences smaller than "
+        "any rounding that was seen.",
     ]
 
 
