@@ -246,6 +246,7 @@ def main() -> None:
                 name = f"manifests, wrong once in {once_in}"
                 found.setdefault(name, []).append({**answer, "smaller": bool(row["smaller"])})
     result = {
+        "every": options.every,
         "cause_model": hashlib.sha256(FILE.read_bytes()).hexdigest(),
         "tables": {what: summary(rows) for what, rows in found.items()},
         "wrong": {

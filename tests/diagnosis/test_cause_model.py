@@ -52,7 +52,7 @@ def corpus(seed: int = 0, models: int = 12, cases: int = 30) -> pd.DataFrame:
                         "model": f"m{model}", "family": "a", "held_out": model == 0, "recorded": False,
                         "architecture": "bert", "fault": f"case {case}", "strength": 0.0, "cause": cause, "alone": cause,
                         "twins": "", "level": "bf16" if cause == "numerics" else "", "nuisance": "",
-                        "floor": -9.0, "loudest": size, "part": "whole", "changed": 1.0,
+                        "floor": -9.0, "loudest": float(size), "part": "whole", "changed": 1.0,
                         **features,
                     }
                 )  # fmt: skip
