@@ -1,5 +1,6 @@
 """The model card, docs/cause-model.md: what the cause model learned from, and how it does where it never looked."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -228,7 +229,9 @@ def _end_to_end(found: Mapping[str, Any] | None, content: Mapping[str, Any]) -> 
     if not found:
         return ["Not measured: run `python -m simulation.evaluate DIR`."]
     lines = [
-        "The product's own `diagnose` on pairs of held-out models, exact matchers and all; 300 notes and up to 20 codes. "
+        "The product's own `diagnose` on "
+        + ("every pair" if found["every"] == 1 else f"every {found['every']}th pair")
+        + " of held-out models, exact matchers and all; 300 notes and up to 20 codes. "
         "How often a manifest is wrong is assumed, not fitted (once in a hundred): the last rows assume otherwise.",
         "",
         "| known | cases | first | among three | calibration error | `numerics` for another | another for `numerics` "
@@ -266,11 +269,7 @@ def _calibration(rows: pd.DataFrame, found: np.ndarray) -> list[str]:
 def _outside(held: pd.DataFrame, found: np.ndarray, content: Mapping[str, Any]) -> list[str]:
     bases = content["bases"]
     beyond = np.stack(
-        [
-            ~held[base["name"]].between(base["low"], base["high"]).to_numpy() & ~base["clipped"]
-            for base in bases
-        ],
-        axis=1,
+        [~held[base["name"]].between(base["low"], base["high"]).to_numpy() for base in bases], axis=1
     )
     told = ~(held["smaller"] | held["drowned"]).to_numpy()
     outside, right = beyond.any(axis=1), _right(held, found)
@@ -283,12 +282,12 @@ def _outside(held: pd.DataFrame, found: np.ndarray, content: Mapping[str, Any]) 
         f"{right[told & mask].mean():.1%} of {(told & mask).sum():,}" if (told & mask).any() else "none of 0"
         for mask in (outside, ~outside)
     ]
-    clipped = ", ".join(f"`{base['name']}`" for base in bases if base["clipped"])
     return [
         f"Beyond the range that the fit saw, `diagnose` says `unknown` and calls nothing likely. First right outside: {shares[0]}; "
         f"inside: {shares[1]} held-out and recorded rows. By feature: {', '.join(names) or 'none'}.",
         "",
-        f"Not counted, as their splines stay where they are at the end of the range and beyond it nothing else begins: {clipped}.",
+        "Open ends, beyond which nothing else begins: more notes or codes, notes linked more surely, and differences smaller than "
+        "any rounding that was seen.",
     ]
 
 
@@ -318,19 +317,19 @@ def _levels(
         (corpus["cause"] == "numerics") & (corpus["part"] == "whole") & (corpus["held_out"] | corpus["recorded"])
         & ~corpus["fault"].str.contains(" against |stored|by way of") & ~corpus["model"].isin(collapsed(corpus))
     ]  # fmt: skip
-    said = [
-        next((level for level, middle in middles.items() if middle >= 10**size), None) for size in own["size"]
-    ]
+    nearest = [min(middles, key=lambda level: abs(math.log10(middles[level]) - size)) for size in own["size"]]
+    said = [{2: "bf16", 1: "fp16"}.get(grid, level) for grid, level in zip(own["grid"], nearest, strict=True)]
     lines = [
-        "From its size alone, by the finest level whose rounding was as large on half of the models measured before: "
-        f"{np.mean(np.array(said) == own['level'].to_numpy()):.0%} of {len(own)} held-out and recorded cases of rounding get their own level.",
+        "From logits alone, by the grid that all values lie on, or else by the level whose typical rounding is nearest in size: "
+        f"{np.mean(np.array(said) == own['level'].to_numpy()):.0%} of {len(own)} held-out and recorded cases of rounding get their own "
+        f"level ({np.mean(np.array(nearest) == own['level'].to_numpy()):.0%} by size alone).",
         "",
         "| level | cases | right | said |",
         "|---|---|---|---|",
     ]
     for level in LEVELS:
         mask = (own["level"] == level).to_numpy()
-        names = Counter(name or "none" for name, inside in zip(said, mask, strict=True) if inside)
+        names = Counter(name for name, inside in zip(said, mask, strict=True) if inside)
         told = ", ".join(f"{name} {count}" for name, count in names.most_common())
         lines.append(f"| {level} | {mask.sum()} | {names[level]} | {told} |")
     if end_to_end:

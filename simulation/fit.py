@@ -40,9 +40,11 @@ KNOTS, DEGREE, FOLDS = 5, 2, 4
 KEPT_BACK = 5  # every so many-th model gives the temperature
 USELESS = 0.005  # log-loss that may be lost for fewer features
 LEAST_FEATURES = 18
-CLIPPED = ("notes", "codes")  # more of them make the other features more exact, and are nothing new
-LADDER_KNOTS = (-2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0)  # log10 of a difference over what the ladder measured
-LADDER_RIDGE = 1e-3  # keeps log-odds finite where no case lies
+# Ends beyond which nothing else begins, so that nothing is unknown there: more notes or codes make the other features more
+# exact, and notes more surely linked; what is smaller than the smallest rounding that was seen is rounding still.
+OPEN_ENDS = {"notes": "high", "codes": "high", "link": "high", "size": "low"}
+LADDER_KNOTS = (-2.0, -1.0, -0.5, 0.0, 0.15, 0.5, 1.0)  # log10 of a difference over what the ladder measured
+LADDER_RIDGE = 1e-4  # keeps log-odds finite where no case lies
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,18 +301,17 @@ def written(
     intercepts = np.full(len(CAUSES), -30.0)  # a cause that was never planted
     where = [CAUSES.index(cause) for cause in fitted.regression.classes_]
     every[where], intercepts[where] = fitted.regression.coef_, fitted.regression.intercept_
-    meanings = {feature.name: feature.meaning for feature in FEATURES}
+    known = {feature.name: feature for feature in FEATURES}
     return {
         "causes": list(CAUSES),
         "bases": [
             {
                 "name": name,
-                "meaning": meanings[name],
+                "meaning": known[name].meaning,
                 "knots": [float(f"{knot:.6g}") for knot in knots],
                 "degree": degree,
-                "low": float(values[:, i].min()),
-                "high": float(values[:, i].max()),
-                "clipped": name in CLIPPED,
+                "low": float(values[:, i].min() if OPEN_ENDS.get(name) != "low" else known[name].low),
+                "high": float(values[:, i].max() if OPEN_ENDS.get(name) != "high" else known[name].high),
             }
             for i, (name, knots, degree) in enumerate(
                 zip(fitted.names, fitted.splines.knots, fitted.splines.degrees, strict=True)

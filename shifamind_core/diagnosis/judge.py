@@ -1,5 +1,7 @@
 """What no matcher explains, judged by the cause model: features → probabilities → findings."""
 
+from collections.abc import Mapping
+
 from shifamind_core.diagnosis.classifier.cause_model import CauseModel, Judgement, load
 from shifamind_core.diagnosis.evidence.aligned_logits import Pair
 from shifamind_core.diagnosis.evidence.features import measure
@@ -21,7 +23,7 @@ def judge_rest(examination: Examination) -> Examination:
         return examination
     evidence, logits = examination.evidence, examination.logits
     model = load()
-    features = measure(logits.candidate, logits.reference, logits.token_counts, model.names)
+    features = measure(logits.candidate, logits.reference, logits.token_counts, {*model.names, "grid"})
     prior = prior_log_odds(evidence)
     reach = Reach.of(evidence, model.sizes)
     prior["numerics"] = prior.get("numerics", 0.0) + reach.log_odds(logits, model.beyond_ladder)
@@ -32,12 +34,21 @@ def judge_rest(examination: Examination) -> Examination:
     named = narrowed(judgement.probabilities, evidence)
     listed = [part for place, part in enumerate(named) if part.probability >= LISTED or place < AT_LEAST]
     return examination.noted(
-        *(_finding(part, judgement, examination, model, reach) for part in listed if part.probability > 0)
+        *(
+            _finding(part, judgement, features, examination, model, reach)
+            for part in listed
+            if part.probability > 0
+        )
     )
 
 
 def _finding(
-    part: Named, judgement: Judgement, examination: Examination, model: CauseModel, reach: Reach
+    part: Named,
+    judgement: Judgement,
+    features: Mapping[str, float],
+    examination: Examination,
+    model: CauseModel,
+    reach: Reach,
 ) -> Finding:
     logits = examination.logits
     # Outside what the model was fitted on its probabilities are not calibrated: nothing is then called likely.
@@ -45,7 +56,9 @@ def _finding(
     numbers = f"{part.numbers} {_size(logits)} The cause model gives it {part.probability:.1%}.".strip()
     evidence: dict[str, object] = {"probability": part.probability, "size": logits.size, "rms": logits.rms}
     if part.cause == "numerics":
-        level = level_of_difference(examination.evidence, logits.rms, logits.size, model.sizes)
+        level = level_of_difference(
+            examination.evidence, logits.rms, logits.size, features["grid"], model.sizes
+        )
         numbers = f"{numbers} {reach.told(logits)}"
         evidence |= {"level": level, "limit": reach.rms, "limit_measured": reach.measured}
     return judged(

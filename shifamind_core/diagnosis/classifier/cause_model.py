@@ -25,8 +25,7 @@ class Basis:
     name : of the feature
     knots : strictly increasing; beyond the first and the last the functions stay as they are there
     degree : of the pieces
-    low, high : range of the feature in fitting
-    clipped : beyond that range nothing else begins: a value there counts as the range's end, not as outside
+    low, high : range of the feature in fitting, widened to the feature's own where beyond it nothing else begins
     """
 
     name: str
@@ -34,11 +33,6 @@ class Basis:
     degree: int
     low: float
     high: float
-    clipped: bool = False
-
-    def outside(self, value: float) -> bool:
-        """Is the value beyond what the fit had seen?"""
-        return not (self.clipped or self.low <= value <= self.high)
 
     def values(self, x: Float64[np.ndarray, " rows"]) -> Float64[np.ndarray, "rows functions"]:
         """All functions but the last, which follows from the others: they add up to 1."""
@@ -137,7 +131,7 @@ class CauseModel:
         shares = np.exp(scores - scores.max())
         shares /= shares.sum()
         ranked = sorted(zip(self.causes, shares.tolist(), strict=True), key=lambda item: -item[1])
-        outside = [basis.name for basis in self.bases if basis.outside(features[basis.name])]
+        outside = [basis.name for basis in self.bases if not basis.low <= features[basis.name] <= basis.high]
         return Judgement(dict(ranked), tuple(outside))
 
     def beyond_ladder(self, beyond: float) -> float:
@@ -165,10 +159,7 @@ def read(path: Path) -> CauseModel:
     return CauseModel(
         causes=tuple(content["causes"]),
         bases=tuple(
-            Basis(
-                **{name: item[name] for name in ("name", "degree", "low", "high", "clipped")},
-                knots=np.array(item["knots"], float),
-            )
+            Basis(item["name"], np.array(item["knots"], float), item["degree"], item["low"], item["high"])
             for item in content["bases"]
         ),
         coefficients=np.array(content["coefficients"], float),

@@ -1,6 +1,8 @@
 """Precision levels: which arithmetic a policy, a manifest or the size of a difference speaks of."""
 
+import math
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Literal, TypeAlias
 
 from shifamind_core.diagnosis.evidence.evidence import Evidence
@@ -45,16 +47,21 @@ def coarser(one: Level, other: Level) -> Level:
     return one if LEVELS.index(one) >= LEVELS.index(other) else other
 
 
-def level_of_difference(evidence: Evidence, rms: float, size: float, others: Sizes) -> Level | None:
-    """The level that rounding of this size speaks of; `None` where no level was ever seen to reach it.
+def level_of_difference(
+    evidence: Evidence, rms: float, size: float, grid: float, others: Sizes
+) -> Level | None:
+    """The level that rounding of this size speaks of; `None` where nothing was ever measured.
 
-    What both manifests vouch for, where they do. Else the finest level that reaches this size: measured on this model
-    by its ladder, or on at least half of the models measured before.
+    What both manifests vouch for, where they do. Else what the values themselves show: all of them on BF16's grid, or on
+    FP16's. Else the level whose rounding is nearest in size: as its ladder measured it on this model, or on the typical model
+    measured before. docs/cause-model.md says how often that is right.
 
     Parameters
     ----------
     rms, size : float
         Root mean square of the difference in logits, and relative to the spread of the logits.
+    grid : float
+        Feature of the same name: 2 on BF16's grid, 1 on FP16's, else 0.
     others : Sizes
         Relative sizes of a level's rounding on models measured before.
     """
@@ -62,12 +69,14 @@ def level_of_difference(evidence: Evidence, rms: float, size: float, others: Siz
     mine, theirs = level_of_manifest(candidate.manifest), level_of_manifest(reference.manifest)
     if mine is not None and theirs is not None:
         return coarser(mine, theirs)
+    if grid:
+        return "bf16" if grid == 2 else "fp16"
     rungs = evidence.ladder.rungs if evidence.ladder else ()
+    apart: dict[Level, float] = {}
     for level in LEVELS:
-        measured = [
-            rung.rms for rung in rungs if rung.rms is not None and level_of_policy(rung.policy) == level
-        ]
-        sizes = sorted(others([level]))
-        if max(measured) >= rms if measured else bool(sizes) and sizes[len(sizes) // 2] >= size:
-            return level
-    return None
+        measured = [rung.rms for rung in rungs if rung.rms and level_of_policy(rung.policy) == level]
+        before = others([level])
+        typical, observed = (max(measured), rms) if measured else (median(before) if before else 0.0, size)
+        if typical and observed:
+            apart[level] = abs(math.log(observed / typical))
+    return min(apart, key=lambda level: apart[level]) if apart else None
