@@ -225,6 +225,8 @@ def _meet(one: Stored, other: Stored) -> Bool[np.ndarray, "documents codes"]:
 
 def _cut_off(stored: list[Stored], left_open: np.ndarray | None) -> ScoreMap | None:
     """One run's scores are the other's, those beyond an end set to it."""
+    if all(end is None for one in stored for end in (one.lowest, one.highest)):
+        return None
     meet = _meet(*stored) if left_open is None else _meet(*stored) | left_open
     for place, side in enumerate(SIDES):
         own, other = stored[place].logits, stored[1 - place].logits
