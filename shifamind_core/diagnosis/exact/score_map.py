@@ -185,8 +185,8 @@ def _in_order(views: Sequence[_Sides]) -> ScoreMap | None:
         sign = 0
         for view in views:
             ends = view.interval(place, IDENTITY), view.interval(1 - place, IDENTITY)
-            # That small noise would break the order shows only in all scores together.
-            sign = _keeps_order(group, *ends, sure=view is views[-1])
+            # That small noise would break the order shows only in many scores together.
+            sign = _keeps_order(group, *ends, sure=view is not views[0])
             if not sign:
                 break
         if sign:
@@ -423,6 +423,10 @@ def _name_of_run(
         functions in ((LOG, LOG_SIGMOID), (LOG_SIGMOID, LOG_SIGMOID), (LOG_SIGMOID, LOG), (LOG, LOG))
         and no_offset
     ):
+        if is_one and target.function is not source.function:
+            if source.function is LOG_SIGMOID:
+                return "sigmoid", "the sigmoid of every score"
+            return "logit", "the logit of every score"
         return "power", f"the probability to the power of {a:.6g}"
     if functions == (LOG, IDENTITY) and is_one and no_offset:
         return "odds", "the exponential of every score (the odds)"
