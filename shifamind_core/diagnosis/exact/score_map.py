@@ -185,8 +185,8 @@ def _in_order(views: Sequence[_Sides]) -> ScoreMap | None:
         sign = 0
         for view in views:
             ends = view.interval(place, IDENTITY), view.interval(1 - place, IDENTITY)
-            # That small noise would break the order shows only in all scores together.
-            sign = _keeps_order(group, *ends, sure=view is views[-1])
+            # That small noise would break the order shows only in many scores together.
+            sign = _keeps_order(group, *ends, sure=view is not views[0])
             if not sign:
                 break
         if sign:
@@ -225,6 +225,8 @@ def _meet(one: Stored, other: Stored) -> Bool[np.ndarray, "documents codes"]:
 
 def _cut_off(stored: list[Stored], left_open: np.ndarray | None) -> ScoreMap | None:
     """One run's scores are the other's, those beyond an end set to it."""
+    if all(end is None for one in stored for end in (one.lowest, one.highest)):
+        return None
     meet = _meet(*stored) if left_open is None else _meet(*stored) | left_open
     for place, side in enumerate(SIDES):
         own, other = stored[place].logits, stored[1 - place].logits
@@ -421,6 +423,10 @@ def _name_of_run(
         functions in ((LOG, LOG_SIGMOID), (LOG_SIGMOID, LOG_SIGMOID), (LOG_SIGMOID, LOG), (LOG, LOG))
         and no_offset
     ):
+        if is_one and target.function is not source.function:
+            if source.function is LOG_SIGMOID:
+                return "sigmoid", "the sigmoid of every score"
+            return "logit", "the logit of every score"
         return "power", f"the probability to the power of {a:.6g}"
     if functions == (LOG, IDENTITY) and is_one and no_offset:
         return "odds", "the exponential of every score (the odds)"
