@@ -15,9 +15,9 @@ BENCHMARKS := kernel flip_bound emulation planted_faults replay_proof
 
 help:
 	@echo "make run    the dashboard, on the built-in demo or on RUN_DIR=… (BASE_MODEL=… PORT=…)"
-	@echo "make test   all tests"
+	@echo "make test   tests"
 	@echo "make check  format, lint, types"
-	@echo "make bench  benchmarks"
+	@echo "make bench  benchmarks and slow tests"
 
 run: $(VENV)/.installed
 	@$(if $(RUN_DIR),SHIFAMIND_RUN_DIR='$(RUN_DIR)') $(if $(BASE_MODEL),SHIFAMIND_BASE_MODEL='$(BASE_MODEL)') \
@@ -33,6 +33,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
