@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from shifamind_core.analysis.fingerprint import fingerprint
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import PolicyRefused, ShifamindError
 from shifamind_core.inference.pipeline import Outcome, Pipeline, Setting
@@ -81,6 +82,7 @@ def predict_summary(outcome: Outcome) -> dict[str, Any]:
         "cached": outcome.cached,
         "non_finite": run.non_finite,
         "run_digest": run.digest,
+        "fingerprint": fingerprint(run),
         "cache_key": run.manifest.cache_key,
         "remarks": list(run.manifest.notes),
     }

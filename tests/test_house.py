@@ -28,6 +28,7 @@ TORCH_ROOMS = (
     "model",
     "inference",
     "precision.apply",
+    "precision.bitwise",
     "precision.emulate",
     "precision.observe",
     "experiments",

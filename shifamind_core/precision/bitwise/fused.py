@@ -1,3 +1,4 @@
+# pyright: reportIndexIssue=false, reportMissingImports=false
 """The operations of `operations` in few passes over a GPU's memory, by Triton; the same bits, which tests hold them to.
 
 Traps of Triton, and what is done about them: it contracts a·b + c into one rounding (`enable_fp_fusion=False`); a Python float
@@ -6,8 +7,8 @@ its maximum may drop a NaN (maxima are taken of bits, where NaN is the largest);
 """
 
 import torch
-import triton  # pyright: ignore[reportMissingImports]
-import triton.language as tl  # pyright: ignore[reportMissingImports]
+import triton
+import triton.language as tl
 from torch import Tensor
 
 from shifamind_core.precision.bitwise import elementary, int8, operations
@@ -214,7 +215,7 @@ class Fused:
 
     def dense(self, x: Tensor, layer: Dense, function: Function | None = None) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        if function not in FUNCTIONS:
+        if function is not None and function not in FUNCTIONS:
             return operations.elementwise(function, self.dense(x, layer))
         out = torch.empty(len(flat), len(layer.unit), dtype=torch.float32, device=x.device)
         products, units, in_bytes = self._products(flat, layer)

@@ -42,15 +42,15 @@ def slices(inner: int) -> Iterator[tuple[slice, slice]]:
 
 
 def fits(rows: int, inner: int, columns: int) -> bool:
-    """Whether `torch._int_mm` takes such a product on CUDA."""
-    return rows > 16 and inner % 8 == 0 and columns % 8 == 0
+    """Whether `torch._int_mm` takes such a product on CUDA; slices must begin at a multiple of 16 bytes."""
+    return rows > 16 and inner % 16 == 0 and columns % 8 == 0
 
 
 def partial_sums(left: Tensor, right: Tensor) -> Tensor:
     """All D_s, int32 [7, rows, columns], of bytes [rows, 4 inner] and backward bytes [columns, 4 inner]."""
     sums = torch.empty(SUMS, len(left), len(right), dtype=torch.int32, device=left.device)
     for s, (mine, theirs) in enumerate(slices(left.shape[1] // DIGITS)):
-        torch._int_mm(left[:, mine], right[:, theirs].t(), out=sums[s])
+        torch._int_mm(left[:, mine], right[:, theirs].t(), out=sums[s])  # pyright: ignore[reportPrivateImportUsage]
     return sums
 
 

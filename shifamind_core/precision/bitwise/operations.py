@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from shifamind_core.precision.bitwise import elementary
 from shifamind_core.precision.bitwise.exact_products import (
     BITS,
-    Fixed,
     exact_product,
     exact_sum,
     fixed,
@@ -144,10 +143,10 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, he
     step = max(1, block // (2 * heads * queries * key.shape[1]))
     for notes in blocks(batch, 1, step):
         allowed = None if mask is None else mask[notes, None, None, :]
-        split = (
+        q, k, v = (
             x[notes].unflatten(-1, (heads, hidden // heads)).transpose(1, 2) for x in (query, key, value)
         )
-        mixed = _attend(*split, allowed)
+        mixed = _attend(q, k, v, allowed)
         out[notes] = mixed.transpose(1, 2).flatten(2)
     return out
 
