@@ -7,6 +7,7 @@ all of them. `--only PART …` runs some of them.
 
 import argparse
 import copy
+import importlib
 import json
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from shifamind_core.precision.policy import POLICIES
 from shifamind_core.records import to_json
 from simulation.bitwise_cases import base_case, recorded, sha256, small_cases, weights_of
 
+int_mm: Any = torch._int_mm  # pyright: ignore[reportPrivateImportUsage]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SECONDS = 330  # no part starts later than this
 BATCH = 16
@@ -53,6 +55,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.child:
         sys.exit(run_parts(options.only, options.out))
+    for name in options.only:
+        (options.out / f"{name}.json").unlink(missing_ok=True)
     started, remaining = time.perf_counter(), list(options.only)
     while remaining:
         left = options.seconds - (time.perf_counter() - started)
@@ -88,6 +92,7 @@ def run_parts(names: list[str], out: Path) -> int:
         file = out / f"{name}.json"
         file.write_text(json.dumps({"error": "did not end"}))
         print(f"{name} …", flush=True)
+        found: dict[str, Any]
         try:
             found = PARTS[name]()
         except Exception:  # noqa: BLE001 — recorded whole; what else there is to measure goes on
@@ -100,10 +105,20 @@ def run_parts(names: list[str], out: Path) -> int:
     return 0
 
 
-def fused_kernels() -> dict[str, Kernels]:
-    """Both fused implementations."""
-    from shifamind_core.precision.bitwise.fused import Fused
+def attempted(call: Callable[[], Any]) -> Any:
+    """What it gives, or the end of what it raises: one path that fails must not hide the others."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 — recorded
+        return f"{type(error).__name__}: {str(error)[-1500:]}"
 
+
+def fused_kernels() -> dict[str, Kernels]:
+    """Both fused implementations; none where Triton is not to be had, which `environment` records."""
+    try:
+        from shifamind_core.precision.bitwise.fused import Fused
+    except ImportError:
+        return {}
     return {name: Fused(GPU, name == "int8").kernels() for name in ("fp64", "int8")}
 
 
@@ -123,7 +138,9 @@ def environment() -> dict[str, Any]:
         "machine": to_json(observe_environment(GPU)),
         "threads": torch.get_num_threads(),
         "choice_seconds": seconds,
-        "chosen": kernels_for(GPU).name,
+        "chosen": attempted(lambda: kernels_for(GPU).name),
+        "triton": attempted(lambda: importlib.import_module("triton").__version__),
+        "fused": sorted(fused_kernels()),
     }
 
 
@@ -162,18 +179,21 @@ def products() -> dict[str, Any]:
         for function in (None, elementary.gelu, elementary.sigmoid, elementary.tanh, elementary.relu):
             wanted = operations.dense(left, Dense.of(layer, CPU), function)
             for name, kernels in {"plain": PLAIN, **paths}.items():
-                got = kernels.dense(left.to(GPU), Dense.of(layer, GPU), function)
-                key = f"dense {name}"
-                count[key] = count.get(key, 0) + differing(wanted, got)
+                count[f"dense {name} {function.__name__ if function else ''}"] = attempted(
+                    lambda k=kernels, f=function, w=wanted, x=left, y=layer: differing(
+                        w, k.dense(x.to(GPU), Dense.of(y, GPU), f)
+                    )
+                )
         norm = nn.LayerNorm(160)
         norm.weight.data, norm.bias.data = hostile_floats(160, 8, 300)[:, 6:].T.contiguous()
         residual = hostile_floats(136, 160, 400 + seed)
         wanted = operations.dense_and_normalize(left, Dense.of(layer, CPU), residual, Norm.of(norm, CPU))
         for name, kernels in {"plain": PLAIN, **paths}.items():
-            got = kernels.dense_and_normalize(
-                left.to(GPU), Dense.of(layer, GPU), residual.to(GPU), Norm.of(norm, GPU)
+            count[f"normalize {name}"] = attempted(
+                lambda k=kernels, w=wanted, x=left, y=layer, r=residual, n=norm: differing(
+                    w, k.dense_and_normalize(x.to(GPU), Dense.of(y, GPU), r.to(GPU), Norm.of(n, GPU))
+                )
             )
-            count[f"normalize {name}"] = differing(wanted, got)
         found["differing"][str(inner)] = count
     return found
 
@@ -198,8 +218,11 @@ def functions() -> dict[str, Any]:
         wanted = operations.attention(query, key, value, masked, 4)
         for name, kernels in {"plain": PLAIN, **fused_kernels()}.items():
             there = None if masked is None else masked.to(GPU)
-            got = kernels.attention(query.to(GPU), key.to(GPU), value.to(GPU), there, 4)
-            found[f"attention {name}, {'masked' if masked is not None else 'whole'}"] = differing(wanted, got)
+            found[f"attention {name}, {'masked' if masked is not None else 'whole'}"] = attempted(
+                lambda k=kernels, w=wanted, t=there: differing(
+                    w, k.attention(query.to(GPU), key.to(GPU), value.to(GPU), t, 4)
+                )
+            )
     return found
 
 
@@ -217,8 +240,8 @@ def digests() -> dict[str, Any]:
         }
         for name, kernels in {"plain": PLAIN, **fused_kernels()}.items():
             for batch in (16, 5, 1):
-                entry[f"gpu {name}, batch {batch}"] = (
-                    sha256(made.logits(GPU, batch, kernels)) == expected["logits"]
+                entry[f"gpu {name}, batch {batch}"] = attempted(
+                    lambda m=made, b=batch, k=kernels, e=expected: sha256(m.logits(GPU, b, k)) == e["logits"]
                 )
         found[made.name] = entry
     return found
@@ -262,17 +285,27 @@ def speed() -> dict[str, Any]:
             *((n, k, 128) for n, k in fused_kernels().items()),
             ("plain", PLAIN, 32),
         ):
-            run = BitwiseModel(model, GPU, kernels)
-            found[name], logits[name] = rate(
-                lambda i, m, run=run: run(i, m)["logits"], ids[: min(notes, 64)], mask, notes
-            )
+
+            def measured(kernels: Kernels = kernels, notes: int = notes) -> tuple[Any, Tensor]:
+                run = BitwiseModel(model, GPU, kernels)
+                return rate(lambda i, m: run(i, m)["logits"], ids[: min(notes, 64)], mask, notes)
+
+            result = attempted(measured)
+            if isinstance(result, str):
+                found[name] = {"error": result}
+            else:
+                found[name], logits[name] = result
             print(name, found[name], flush=True)
-            del run
-    for name in ("int8", "plain"):
-        notes = len(logits[name])
-        found[f"{name} differs from fp64 in"] = differing(logits["fp64"][:notes], logits[name])
-    found["fp32 error against bitwise"] = float((logits["fp32"] - logits["fp64"]).abs().max())
-    found["sha256 of 16 notes"] = sha256(logits["fp64"][:16].contiguous())
+    reference = logits.get("fp64", logits["plain"])
+    for name, values in logits.items():
+        shared = min(len(values), len(reference))
+        found[f"{name}: logits that differ of {values[:shared].numel()}"] = differing(
+            reference[:shared], values[:shared]
+        )
+    found["largest difference of fp32 from bitwise"] = float(
+        (logits["fp32"][: len(reference)] - reference).abs().max()
+    )
+    found["sha256 of 16 notes"] = sha256(reference[:16])
     return found
 
 
@@ -337,7 +370,7 @@ def pieces() -> dict[str, Any]:
             "fp64 in halves": 1e3 * best_of(lambda a=left, b=halved: a @ b.t(), GPU),
             "int8, seven sums": 1e3 * best_of(lambda a=bytes_left, b=bytes_right: int8.partial_sums(a, b), GPU),
             "int8, one product of 4 inner": 1e3
-            * best_of(lambda a=bytes_left, b=bytes_right: torch._int_mm(a, b.t()), GPU),
+            * best_of(lambda a=bytes_left, b=bytes_right: int_mm(a, b.t()), GPU),
             "fp32": 1e3 * best_of(lambda a=single, b=single_right: a @ b.t(), GPU),
         }  # fmt: skip
     query, key = (torch.ones(192, n, 64, dtype=torch.float64, device=GPU) for n in (512, 1024))

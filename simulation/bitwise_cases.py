@@ -69,12 +69,11 @@ def pretrained_case() -> Case | None:
     encoder = packaged_encoder()
     if encoder is None:
         return None
-    made = case(
-        "pretrained cls_fusion", ClsFusion(BertConfig.from_pretrained(encoder), CODES, CONCEPTS), 5, 64
-    )
+    model = ClsFusion(BertConfig.from_pretrained(encoder), CODES, CONCEPTS)
+    made = case("pretrained cls_fusion", model, 5, 64)
     weights = load_file(encoder / "model.safetensors")
     weights.pop("embeddings.position_ids", None)
-    made.model.base_model.load_state_dict(weights, strict=True)
+    model.base_model.load_state_dict(weights, strict=True)
     return made
 
 
