@@ -62,18 +62,31 @@ class BitwiseModel:
         if reason:
             raise PolicyRefused(f"bitwise does not cover this model: {reason}.")
         self.device = device
-        self.encoder = Encoder(_encoder(model), device, _layers_used(model), run)
+        self.cls_alone = not isinstance(model, ConceptAttention)
+        self.encoder = Encoder(_encoder(model), device, _layers_used(model), self.cls_alone, run)
         self.head = HEADS[type(model)](model, device, run)
 
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Logits, and concept scores where the model has them, FP32; every NaN the same one."""
-        states = self.encoder(input_ids, attention_mask.bool(), token_type_ids)
+        """Logits, and concept scores where the model has them, FP32; every NaN the same one.
+
+        Positions that no note of the batch fills are cut off where the heads read [CLS] alone, which they do not move.
+        """
+        mask = attention_mask.bool()
+        kinds = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        width = _filled(mask) if self.cls_alone else mask.shape[1]
+        states = self.encoder(input_ids[:, :width], mask[:, :width], kinds[:, :width])
         return {
             name: torch.where(torch.isnan(value), torch.nan, value)
             for name, value in self.head(states).items()
         }
+
+
+def _filled(mask: Tensor) -> int:
+    """Positions up to the last one that a note fills; at least one."""
+    filled = mask.any(dim=0).nonzero()
+    return int(filled.max()) + 1 if len(filled) else 1
 
 
 def _layers_used(model: nn.Module) -> int:
@@ -86,9 +99,15 @@ def _layers_used(model: nn.Module) -> int:
 
 
 class Encoder:
-    """Embeddings and layers of a `BertModel`; the last four hidden states, FP32 [batch, tokens, hidden], last first."""
+    """Embeddings and layers of a `BertModel`; the last four hidden states, FP32 [batch, tokens, hidden], last first.
 
-    def __init__(self, model: BertModel, device: torch.device, layers: int, run: Kernels) -> None:
+    With `cls_alone` the last one is [batch, 1, hidden]: nothing reads its other positions.
+    """
+
+    def __init__(
+        self, model: BertModel, device: torch.device, layers: int, cls_alone: bool, run: Kernels
+    ) -> None:
+        self.cls_alone = cls_alone
         embeddings: Any = model.embeddings
         self.word, self.position, self.kind = (
             table.weight.detach().to(device)
@@ -101,11 +120,13 @@ class Encoder:
         self.norm = Norm.of(embeddings.LayerNorm, device)
         self.layers = [Layer(layer, model.config, device, run) for layer in model.encoder.layer[:layers]]
 
-    def __call__(self, ids: Tensor, mask: Tensor, kinds: Tensor | None) -> list[Tensor]:
-        kind = self.kind[torch.zeros_like(ids) if kinds is None else kinds]
-        states = [operations.embed(self.word[ids], kind, self.position[: ids.shape[1]], self.norm)]
+    def __call__(self, ids: Tensor, mask: Tensor, kinds: Tensor) -> list[Tensor]:
+        states = [
+            operations.embed(self.word[ids], self.kind[kinds], self.position[: ids.shape[1]], self.norm)
+        ]
         for layer in self.layers:
-            states = [layer(states[0], mask), *states[:3]]
+            last = self.cls_alone and layer is self.layers[-1]
+            states = [layer(states[0], mask, 1 if last else None), *states[:3]]
         return states
 
 
@@ -129,10 +150,12 @@ class Layer:
         self.widen, self.narrow = cut(layer.intermediate.dense), cut(layer.output.dense)
         self.norm = Norm.of(layer.output.LayerNorm, device)
 
-    def __call__(self, states: Tensor, mask: Tensor) -> Tensor:
-        query, key, value = (self.run.dense(states, part) for part in (self.query, self.key, self.value))
-        mixed = self.run.attention(query, key, value, mask, self.heads)
-        attended = self.run.dense_and_normalize(mixed, self.mix, states, self.mix_norm)
+    def __call__(self, states: Tensor, mask: Tensor, positions: int | None = None) -> Tensor:
+        """The states after this layer, of the first `positions` alone where it is given."""
+        key, value = (self.run.dense(states, part) for part in (self.key, self.value))
+        read = states[:, :positions]
+        mixed = self.run.attention(self.run.dense(read, self.query), key, value, mask, self.heads)
+        attended = self.run.dense_and_normalize(mixed, self.mix, read, self.mix_norm)
         wide = self.run.dense(attended, self.widen, self.activation)
         return self.run.dense_and_normalize(wide, self.narrow, attended, self.norm)
 

@@ -9,7 +9,7 @@ is within 0.501 units of its last place (the tests hold it to mpmath's values).
 import torch
 from torch import Tensor
 
-from shifamind_core.precision.bitwise.exact_products import power_of_two
+from shifamind_core.precision.bitwise.exact_products import BIAS, MANTISSA
 
 LOG2_E = 1.4426950408889634
 # 2^f for |f| ≤ 1/2, relative error 1.4e-14, highest power first (mpmath.chebyfit; the last one set to 1).
@@ -24,31 +24,34 @@ TAIL = (
     -0.31353315715020325, 0.4953056159426588, -0.6653825028835866, 0.7691930497499815,
 )  # fmt: skip
 TAIL_CENTRE, TAIL_END = 5.0, 16.0
+TO_WHOLE = 1.5 * 2.0**52  # adding it rounds to an integer, which its low bits then hold
 
 
 def polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
     """Horner's rule, highest power first: one rounding a multiplication, one an addition."""
-    value = torch.full_like(x, coefficients[0])
-    for coefficient in coefficients[1:]:
+    value = torch.mul(x, coefficients[0]).add_(coefficients[1])
+    for coefficient in coefficients[2:]:
         value.mul_(x).add_(coefficient)
     return value
 
 
 def exp(x: Tensor) -> Tensor:
     """e^x of FP64 for -700 ≤ x ≤ 700: 2^k times a polynomial of the rest."""
-    scaled = x * LOG2_E
-    whole = torch.round(scaled)
-    return polynomial(EXP2, scaled - whole) * power_of_two(whole.to(torch.int64))
+    rest = x * LOG2_E
+    whole = rest + TO_WHOLE
+    rest.sub_(whole - TO_WHOLE)
+    power = whole.view(torch.int64).add_(BIAS).__ilshift__(MANTISSA).view(torch.float64)
+    return polynomial(EXP2, rest).mul_(power)
 
 
 def gelu(x: Tensor) -> Tensor:
     """x Φ(x) of FP32 numbers, as FP64: max(x, 0) - u Φ(-u) with u = |x|, which cancels nowhere."""
     x = x.to(torch.float64)
-    u = x.abs().clamp(max=TAIL_END)  # beyond 16, u Φ(-u) is below FP32's smallest number
-    reciprocal = torch.ones_like(u) / (u + TAIL_CENTRE)
-    tail = polynomial(TAIL, (u - TAIL_CENTRE) * reciprocal) * reciprocal
-    tail = tail * exp(u * u * -0.5) * u  # u² is exact: u has 24 bits
-    return torch.clamp(x, min=0) - tail
+    u = x.abs().clamp_(max=TAIL_END)  # beyond 16, u Φ(-u) is below FP32's smallest number
+    reciprocal = x.new_ones(1) / (u + TAIL_CENTRE)
+    tail = polynomial(TAIL, (u - TAIL_CENTRE).mul_(reciprocal)).mul_(reciprocal)
+    tail.mul_(exp((u * u).mul_(-0.5))).mul_(u)  # u² is exact: u has 24 bits
+    return torch.clamp(x, min=0).sub_(tail)
 
 
 def relu(x: Tensor) -> Tensor:

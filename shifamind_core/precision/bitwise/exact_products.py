@@ -4,8 +4,9 @@ Rounding is what makes the order of a sum matter. So the operands are rounded be
 FP32 numbers becomes integers n, |n| ≤ 2^27, times a power of two of the row's own (`fixed`). The product of a row and a column
 is then **the exact sum of n·m, rounded once to FP64**, which is one number however it is computed. FP64 computes it in two
 halves, m = 2^14 h + l with |h|, |l| ≤ 2^13: every partial sum of n·h or n·l is an integer of at most
-8192 · 2^27 · 2^13 = 2^53, and such integers FP64 adds without rounding in any order, with or without FMA. Scaling by a power
-of two rounds nothing either, so the last addition, 2^14 Σn·h + Σn·l, is the one rounding. `int8` computes the same from bytes.
+8192 · 2^27 · 2^13 = 2^53, and such integers FP64 adds without rounding in any order, with or without FMA. Powers of two round
+nothing either, wherever they are multiplied in, so the last addition, Σn·2^14 h + Σn·l, is the one rounding. `int8` computes the
+same from bytes.
 
 A row's power of two looks at that row alone, so that no note depends on its company.
 """
@@ -32,6 +33,11 @@ class Fixed:
     numbers: Tensor
     unit: Tensor
 
+    @property
+    def values(self) -> Tensor:
+        """Numbers times units: what a product may read in their stead."""
+        return self.numbers * self.unit.unsqueeze(-1)
+
 
 def power_of_two(exponent: Tensor) -> Tensor:
     """2^exponent in FP64, for int64 exponents from -1022 to 1023, put together from bits."""
@@ -53,9 +59,9 @@ def fixed(x: Tensor) -> Fixed:
 
 
 def halves(numbers: Tensor) -> Tensor:
-    """Integers [..., rows, inner] in two: all high halves, then all low ones, [..., 2 rows, inner]."""
-    high = torch.round(numbers * 2.0**-HALF)
-    return torch.cat([high, numbers - high * 2.0**HALF], dim=-2)
+    """Integers [..., rows, inner] in two: all high halves, 2^14 h, then all low ones, l: [..., 2 rows, inner]."""
+    high = torch.round(numbers * 2.0**-HALF).mul_(2.0**HALF)
+    return torch.cat([high, numbers - high], dim=-2)
 
 
 def exact_product(numbers: Tensor, halved: Tensor) -> Tensor:
@@ -63,12 +69,13 @@ def exact_product(numbers: Tensor, halved: Tensor) -> Tensor:
     if numbers.shape[-1] > LONGEST:
         raise ValueError(f"inner length {numbers.shape[-1]} > {LONGEST}: partial sums could round")
     high, low = (numbers @ halved.transpose(-1, -2)).chunk(2, dim=-1)
-    return torch.add(low, high * 2.0**HALF).add_(0.0)  # and no negative zero
+    return torch.add(low, high).add_(0.0)  # and no negative zero
 
 
 def exact_sum(x: Tensor, dim: int = -1) -> Tensor:
     """The sum of FP64 numbers over `dim` (kept), each rounded to 40 bits below a power of two above the largest.
 
+    Where all are below 2^-1012, to multiples of 2^-1052: what is made of FP32 numbers is not so small.
     Adding and taking away 1.5 · 2^(52 + e - 40) rounds to a multiple of 2^(e - 40), wherever FP64 is IEEE's.
     """
     largest = x.abs().amax(dim, keepdim=True).view(torch.int64) & (2**63 - 1)

@@ -84,7 +84,7 @@ def _product(products, row, column, inside, columns, plane, BYTES: tl.constexpr)
         at = products + row * 2 * columns + column
         high = tl.load(at, mask=inside, other=0.0)
         low = tl.load(at + columns, mask=inside, other=0.0)
-        return (low + high * 16384.0) + 0.0
+        return (low + high) + 0.0
 
 
 @triton.jit
@@ -243,7 +243,8 @@ class Fused:
     def attention(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads: int) -> Tensor:
         out = torch.empty_like(query)
         step = max(1, (1 << 27) // (2 * heads * query.shape[1] * key.shape[1]))  # 1 GiB of products
-        for notes in operations.blocks(len(query), 1, step):
+        for start in range(0, len(query), step):
+            notes = slice(start, start + step)
             allowed = None if mask is None else mask[notes].contiguous()
             self._attend(query[notes], key[notes], value[notes], allowed, heads, out[notes])
         return out

@@ -7,6 +7,7 @@ Between operations tensors are FP32. Work goes in blocks that stay in a cache; n
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,11 @@ from shifamind_core.precision.bitwise.exact_products import (
     halves,
 )
 
-BLOCK = {"cpu": 1 << 20, "cuda": 1 << 26}  # numbers of a product's block
-PASS = {"cpu": 1 << 15, "cuda": 1 << 26}  # numbers that elementwise operations take at a time
+BLOCK = {"cpu": 1 << 20, "cuda": 1 << 26}  # numbers of a product's block, on a CPU for each thread
+PASS = {
+    "cpu": 1 << 15,
+    "cuda": 1 << 26,
+}  # numbers of an elementwise pass: on a CPU the least that torch gives a thread
 Function = Callable[[Tensor], Tensor]
 
 
@@ -32,6 +36,11 @@ class Dense:
     numbers: Tensor
     unit: Tensor
     bias: Tensor
+
+    @cached_property
+    def halved(self) -> Tensor:
+        """The weight as the plain path multiplies it: `halves` in their units, float64 [2 columns, inner]; made once."""
+        return halves(self.numbers.to(torch.float64)).mul_(self.unit.repeat(2)[:, None])
 
     @classmethod
     def of(cls, layer: nn.Linear, device: torch.device) -> "Dense":
@@ -57,9 +66,10 @@ class Norm:
         return cls(weight, bias, torch.tensor([layer.eps], dtype=torch.float64, device=device))
 
 
-def blocks(rows: int, width: int, numbers: int) -> Iterator[slice]:
-    """Slices of so many rows that a block of `width` columns has at most about `numbers` numbers."""
-    step = max(1, numbers // width)
+def blocks(rows: int, width: int, numbers: dict[str, int], device: torch.device) -> Iterator[slice]:
+    """Slices of so many rows that a block of `width` columns has at most about `numbers` numbers, on a CPU for each thread."""
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    step = max(1, threads * numbers[device.type] // width)
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
@@ -67,7 +77,7 @@ def elementwise(function: Function, x: Tensor) -> Tensor:
     """The function of every FP32 number, rounded to FP32, a piece at a time."""
     flat = x.reshape(-1)
     out = torch.empty_like(flat, dtype=torch.float32)
-    for piece in blocks(len(flat), 1, PASS[x.device.type]):
+    for piece in blocks(len(flat), 1, PASS, x.device):
         out[piece] = function(flat[piece])
     return out.view(x.shape)
 
@@ -77,14 +87,14 @@ def normalized(x: Tensor, norm: Norm) -> Tensor:
     count = torch.tensor(float(x.shape[-1]), dtype=torch.float64, device=x.device)
     centred = x - exact_sum(x) / count
     variance = exact_sum(centred * centred) / count
-    scaled = centred / torch.sqrt(variance + norm.epsilon)
-    return (scaled * norm.weight + norm.bias).to(torch.float32)
+    scaled = centred.div_(torch.sqrt(variance + norm.epsilon))
+    return scaled.mul_(norm.weight).add_(norm.bias).to(torch.float32)
 
 
 def add_and_normalize(x: Tensor, y: Tensor, norm: Norm) -> Tensor:
     """Layer norm of x + y, both [..., hidden], FP32 or FP64."""
     out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-    for rows in blocks(len(x), x[0].numel(), PASS[x.device.type]):
+    for rows in blocks(len(x), x[0].numel(), PASS, x.device):
         out[rows] = normalized(x[rows].to(torch.float64) + y[rows], norm)
     return out
 
@@ -96,11 +106,8 @@ def embed(word: Tensor, kind: Tensor, position: Tensor, norm: Norm) -> Tensor:
 
 def dense_blocks(x: Tensor, layer: Dense) -> Iterator[tuple[slice, Tensor]]:
     """x Wᵀ + bias of FP32 rows [rows, inner] in FP64 [rows, columns], block after block."""
-    halved = halves(layer.numbers.to(torch.float64))
-    for rows in blocks(len(x), len(halved), BLOCK[x.device.type]):
-        cut = fixed(x[rows])
-        product = exact_product(cut.numbers, halved).mul_(cut.unit[:, None]).mul_(layer.unit)
-        yield rows, product.add_(layer.bias)
+    for rows in blocks(len(x), len(layer.halved), BLOCK, x.device):
+        yield rows, exact_product(fixed(x[rows]).values, layer.halved).add_(layer.bias)
 
 
 def dense(x: Tensor, layer: Dense, function: Function | None = None) -> Tensor:
@@ -122,32 +129,26 @@ def dense_and_normalize(x: Tensor, layer: Dense, residual: Tensor, norm: Norm) -
     return out.view(residual.shape)
 
 
-def weigh(scores: Tensor, allowed: Tensor | None) -> Tensor:
-    """e^(score - largest) over FP64 [..., keys] as integers of 27 bits; 0, exactly, where `allowed` is not."""
-    if allowed is not None:
-        scores = torch.where(allowed, scores, -torch.inf)
-    below = (scores - scores.amax(-1, keepdim=True)).clamp(min=-40.0)  # e^-20 is 0 already
-    weights = torch.round(elementary.exp(below) * 2.0**BITS)
-    return weights if allowed is None else torch.where(allowed, weights, 0.0)
+def weigh(scores: Tensor) -> Tensor:
+    """e^(score - largest) over FP64 [..., keys] as integers of 27 bits."""
+    below = (scores - scores.amax(-1, keepdim=True)).clamp_(min=-40.0)  # e^-20 is 0 already
+    return elementary.exp(below).mul_(2.0**BITS).round_()
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads: int) -> Tensor:
     """Softmax attention of FP32 query [batch, queries, hidden] over key and value [batch, keys, hidden]; FP32.
 
     Weights are e^(score - largest) to 27 bits below one, so their sum is exact; it divides once, after the product with the
-    values. `mask` bool [batch, keys]: keys left out count exactly nothing, and their values do not decide the others' unit.
+    values. `mask` bool [batch, keys]: keys left out are not looked at. A note without a key is NaN.
     """
-    batch, queries, hidden = query.shape
     out = torch.empty_like(query)
-    block = BLOCK[query.device.type]
-    step = max(1, block // (2 * heads * queries * key.shape[1]))
-    for notes in blocks(batch, 1, step):
-        allowed = None if mask is None else mask[notes, None, None, :]
+    for note in range(len(query)):
+        seen = slice(None) if mask is None else mask[note]
         q, k, v = (
-            x[notes].unflatten(-1, (heads, hidden // heads)).transpose(1, 2) for x in (query, key, value)
+            x.unflatten(-1, (heads, -1)).transpose(0, 1)  # [heads, tokens, size]
+            for x in (query[note], key[note, seen], value[note, seen])
         )
-        mixed = _attend(q, k, v, allowed)
-        out[notes] = mixed.transpose(1, 2).flatten(2)
+        out[note] = _attend(q, k, v).transpose(0, 1).flatten(1) if k.shape[1] else torch.nan
     return out
 
 
@@ -156,30 +157,28 @@ def score_scale(size: int, device: torch.device) -> Tensor:
     return torch.tensor([1.0 / math.sqrt(size)], dtype=torch.float64, device=device)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
-    """One block: query [notes, heads, queries, size], key and value [notes, heads, keys, size]."""
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """One note: query [heads, queries, size], key and value [heads, keys, size]."""
     scale = score_scale(query.shape[-1], query.device)
-    if allowed is not None:
-        value = torch.where(allowed.transpose(-1, -2), value, 0.0)
-    columns = value.transpose(-1, -2)  # [notes, heads, size, keys]
-    q, k, v = fixed(query), fixed(key), fixed(columns)
-    halved_keys, halved_values = halves(k.numbers), halves(v.numbers)
+    keys, values = (
+        _in_halves(key),
+        _in_halves(value.transpose(-1, -2)),
+    )  # [heads, 2 keys, size], [heads, 2 size, keys]
     out = torch.empty_like(query)
-    for rows in blocks(query.shape[2], 2 * key[..., 0].numel(), BLOCK[query.device.type]):
-        scores = exact_product(q.numbers[..., rows, :], halved_keys)
-        scores = scores.mul_(q.unit[..., rows, None]).mul_(k.unit[..., None, :]).mul_(scale)
-        weights = _weigh_in_pieces(scores, allowed)
-        mixed = exact_product(weights, halved_values).mul_(v.unit[..., None, :])
-        out[..., rows, :] = mixed / weights.sum(-1, keepdim=True)  # integers below 2^40: exact in any order
+    for rows in blocks(query.shape[1], keys[..., 0].numel(), BLOCK, query.device):
+        weights = exact_product(fixed(query[:, rows]).values, keys).mul_(scale)
+        flat = weights.flatten(0, 1)
+        for piece in blocks(len(flat), flat.shape[-1], PASS, query.device):
+            flat[piece] = weigh(flat[piece])
+        total = weights.sum(-1, keepdim=True)  # integers below 2^40: exact in any order
+        out[:, rows] = exact_product(weights, values).div_(total)
     return out
 
 
-def _weigh_in_pieces(scores: Tensor, allowed: Tensor | None) -> Tensor:
-    for note, rows in enumerate(scores.flatten(1, 2)):  # [heads · queries, keys]
-        permitted = None if allowed is None else allowed[note, 0]
-        for piece in blocks(len(rows), rows.shape[-1], PASS[scores.device.type]):
-            rows[piece] = weigh(rows[piece], permitted)
-    return scores
+def _in_halves(x: Tensor) -> Tensor:
+    """`halves` of FP32 rows [..., rows, inner], in their units."""
+    cut = fixed(x)
+    return halves(cut.numbers).mul_(torch.cat([cut.unit, cut.unit], dim=-1).unsqueeze(-1))
 
 
 def mean_of_positions(x: Tensor) -> Tensor:
