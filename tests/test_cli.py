@@ -332,7 +332,11 @@ def test_a_job_is_asked_for_in_the_words_of_the_command_line():
     [
         (["layers", "--notes", 2, "--max-length", 32, "--against", "fp64"], {"layers", "first_divergence"}),
         (["probe", "--notes", 2], {"probes"}),
-        (["certify", "--limit", 3, "--referee-notes", 2, "--max-length", 32], {"epsilon", "at_risk"}),
+        (
+            ["certify", "--limit", 3, "--referee-notes", 2, "--max-length", 32],
+            {"epsilon", "at_risk", "fingerprint"},
+        ),
+        (["rounding", "--limit", 3, "--max-length", 32], {"decisions_flipped", "fingerprint", "explanation"}),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

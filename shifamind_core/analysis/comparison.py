@@ -11,6 +11,7 @@ from shifamind_core.analysis import scores
 from shifamind_core.analysis.alignment import AlignedRuns, align
 from shifamind_core.analysis.checks import code_names, required_labels
 from shifamind_core.analysis.counts import Counts, Decisions, check_thresholds, counts_of_decisions, decisions
+from shifamind_core.analysis.fingerprint import bitwise_verdict, fingerprint
 from shifamind_core.runs.run import Run
 
 Differences = Float64[np.ndarray, "documents codes"]
@@ -109,6 +110,7 @@ def compare(candidate: Run, reference: Run, threshold: float = 0.5) -> RunCompar
 def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparison:
     """`compare` for runs that are aligned already."""
     candidate, reference = aligned.candidate, aligned.reference
+    verdict = bitwise_verdict(candidate, reference)
     pair = (candidate.logits.astype(np.float64), reference.logits.astype(np.float64))
     finite = np.isfinite(pair[0]) & np.isfinite(pair[1])
     left_out = int(finite.size - np.count_nonzero(finite))
@@ -126,7 +128,9 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
         macro_f1=Pair(*(None if c is None else float(scores.macro_f1(c)[0]) for c in counts)),
         micro_f1=Pair(*(None if c is None else float(scores.micro_f1(c)[0]) for c in counts)),
         per_code=_per_code_table(aligned, pair, finite, gained, lost, counts),
-        remarks=aligned.remarks + _non_finite_remarks(aligned, left_out),
+        remarks=aligned.remarks
+        + _non_finite_remarks(aligned, left_out)
+        + (() if verdict is None else (verdict,)),
     )
 
 
@@ -148,6 +152,7 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
         "decisions_lost": comparison.decisions_lost,
         "macro_f1": _pair_json(comparison.macro_f1),
         "micro_f1": _pair_json(comparison.micro_f1),
+        "fingerprint": _fingerprints(comparison.aligned),
         "non_finite_cells": comparison.non_finite_cells,
         "label_conflicts": comparison.aligned.label_conflicts,
         "remarks": list(comparison.remarks),
@@ -238,6 +243,13 @@ def _per_code_table(
 
 def _column(values: list[float | None]) -> np.ndarray:
     return np.array(values, np.float64)  # None becomes NaN
+
+
+def _fingerprints(aligned: AlignedRuns) -> dict[str, str | bool | None]:
+    """Of the notes and codes that both runs have; whether they are `equal`, where both runs have one."""
+    ours, theirs = fingerprint(aligned.candidate), fingerprint(aligned.reference)
+    known = ours is not None and theirs is not None
+    return {"candidate": ours, "reference": theirs, "equal": ours == theirs if known else None}
 
 
 def _pair_json(pair: Pair) -> dict[str, float | None]:

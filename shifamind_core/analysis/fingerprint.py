@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -34,21 +32,10 @@ def fingerprint(run: Run) -> str | None:
     return content.hexdigest()
 
 
-@dataclass(frozen=True)
-class BitwiseVerdict:
-    """What two runs under `bitwise` say about GPUs: the matter is settled either way.
+def bitwise_verdict(candidate: Run, reference: Run) -> str | None:
+    """What two runs under `bitwise` say of their GPUs, in a sentence or two; `None` unless both manifests name that policy.
 
-    `equal` logits of `cells` compared; `different` of them differ in a bit.
-    """
-
-    verdict: Literal["equal", "not_the_gpu"]
-    different: int
-    cells: int
-    explanation: str
-
-
-def bitwise_verdict(candidate: Run, reference: Run) -> BitwiseVerdict | None:
-    """What equal or unequal bits prove, of two runs aligned note by note and code by code; `None` unless both are bitwise.
+    Equal or not, no GPU made a difference: where no machine can change a bit, unequal bits have another cause.
 
     Raises
     ------
@@ -60,18 +47,13 @@ def bitwise_verdict(candidate: Run, reference: Run) -> BitwiseVerdict | None:
     if candidate.logits.shape != reference.logits.shape:
         raise ValueError(f"shapes differ: {candidate.logits.shape} and {reference.logits.shape}")
     ours, theirs = (np.ascontiguousarray(run.logits).view(np.uint32) for run in (candidate, reference))
-    different = int((ours != theirs).sum())
-    if different == 0:
-        return BitwiseVerdict(
-            "equal",
-            0,
-            ours.size,
-            f"All {ours.size:,} logits are equal in every bit: the machines did the same.",
+    different = int(np.count_nonzero(ours != theirs))
+    if not different:
+        return (
+            f"Both runs are bitwise, and all {ours.size:,} logits are equal in every bit: "
+            "neither GPU, precision, libraries nor batch size changed anything."
         )
-    return BitwiseVerdict(
-        "not_the_gpu",
-        different,
-        ours.size,
-        f"{different:,} of {ours.size:,} logits differ, and under bitwise no GPU, precision, batch size or library kernel can "
-        "change one bit. Weights, tokens, padding, code or notes differ.",
+    return (
+        f"Both runs are bitwise, and {different:,} of {ours.size:,} logits differ. Under that policy no GPU, precision, library or "
+        "batch size can change a bit: weights, tokens, padding, notes or code differ."
     )
