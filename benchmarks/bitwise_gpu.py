@@ -7,6 +7,7 @@ all of them. `--only PART …` runs some of them.
 
 import argparse
 import copy
+import hashlib
 import importlib
 import json
 import subprocess
@@ -15,6 +16,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,20 +30,32 @@ from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.demo.writer import write_demo
 from shifamind_core.inference.bitwise_model import BitwiseModel
 from shifamind_core.inference.pipeline import Pipeline, Setting
+from shifamind_core.inference.predict import predict
+from shifamind_core.inference.tokenization import Tokenization
+from shifamind_core.model.checkpoint import weights_digest
 from shifamind_core.precision.apply import applied
 from shifamind_core.precision.bitwise import elementary, int8, operations
-from shifamind_core.precision.bitwise.choose import best_of, check_arithmetic, kernels_for, timed
+from shifamind_core.precision.bitwise.choose import check_arithmetic, kernels_for, timed
 from shifamind_core.precision.bitwise.exact_products import exact_product, fixed, halves
 from shifamind_core.precision.bitwise.operations import PLAIN, Dense, Kernels, Norm
 from shifamind_core.precision.observe import observe_environment
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.records import to_json
-from simulation.bitwise_cases import base_case, recorded, sha256, small_cases, weights_of
+from simulation.bitwise_cases import base_case, function_digests, recorded, sha256, small_cases, weights_of
+from simulation.reference_models import (
+    ARCHITECTURES,
+    CONDITIONINGS,
+    SMALL,
+    reference_input,
+    reference_model,
+    reference_notes,
+)
 
-int_mm: Any = torch._int_mm  # pyright: ignore[reportPrivateImportUsage]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SECONDS = 330  # no part starts later than this
 BATCH = 16
+SIDE_BY_SIDE = ("bitwise", "fp32", "tf32", "bf16-autocast")
+H200_LOGITS = Path(__file__).parents[1] / "tests" / "data" / "h200_logits.npz"
 
 
 def main() -> None:
@@ -336,50 +350,6 @@ def rate(
     }, logits
 
 
-def profile() -> dict[str, Any]:
-    """Where the time goes: kernels of one batch by each fused path, the longest first, in milliseconds."""
-    model, ids, mask = full_case()
-    ids, mask = ids[:BATCH].to(GPU), mask[:BATCH].to(GPU)
-    found: dict[str, Any] = {}
-    for name, kernels in fused_kernels().items():
-        run = BitwiseModel(model, GPU, kernels)
-        with torch.inference_mode():
-            run(ids, mask)
-            torch.cuda.synchronize()
-            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as traced:
-                run(ids, mask)
-                torch.cuda.synchronize()
-        rows = [
-            (event.key[:90], round(event.self_device_time_total / 1e3, 3), event.count)
-            for event in traced.key_averages()
-        ]
-        found[name] = sorted(rows, key=lambda row: -row[1])[:30]
-    return found
-
-
-def pieces() -> dict[str, Any]:
-    """Milliseconds of single products in the shapes of BERT-base, 16 notes of 512 tokens."""
-    found: dict[str, Any] = {}
-    for inner, columns in ((768, 768), (768, 2304), (768, 3072), (3072, 768)):
-        left = torch.ones(8192, inner, dtype=torch.float64, device=GPU)
-        right = torch.ones(columns, inner, dtype=torch.float64, device=GPU)
-        halved = halves(right)
-        bytes_left, bytes_right = int8.digits(left), int8.backwards(right)
-        single, single_right = left.float(), right.float()
-        found[f"{inner} x {columns}"] = {
-            "fp64 in halves": 1e3 * best_of(lambda a=left, b=halved: a @ b.t(), GPU),
-            "int8, seven sums": 1e3 * best_of(lambda a=bytes_left, b=bytes_right: int8.partial_sums(a, b), GPU),
-            "int8, one product of 4 inner": 1e3
-            * best_of(lambda a=bytes_left, b=bytes_right: int_mm(a, b.t()), GPU),
-            "fp32": 1e3 * best_of(lambda a=single, b=single_right: a @ b.t(), GPU),
-        }  # fmt: skip
-    query, key = (torch.ones(192, n, 64, dtype=torch.float64, device=GPU) for n in (512, 1024))
-    weights, value = torch.ones(192, 512, 512, dtype=torch.float64, device=GPU), key[:, :512]
-    found["scores, 192 heads"] = 1e3 * best_of(lambda: query @ key.transpose(1, 2), GPU)
-    found["mixing, 192 heads"] = 1e3 * best_of(lambda: weights @ value.repeat(1, 1, 2), GPU)
-    return found
-
-
 def cpu() -> dict[str, Any]:
     """Notes a second on this CPU, FP32 and bitwise, 512 tokens; and the GPU's logits of the same notes."""
     model, ids, mask = full_case()
@@ -404,11 +374,12 @@ def cpu() -> dict[str, Any]:
 def mutations() -> dict[str, Any]:
     """What must show: a library's exp, and a·b + c in one rounding, change the digest or the bits between machines."""
     made = next(small_cases())
-    expected = recorded()[made.name]["logits"]
-    found: dict[str, Any] = {}
+    wanted = recorded()["functions"]
+    found: dict[str, Any] = {"functions as recorded": function_digests(GPU) == wanted}
     with mock.patch.object(elementary, "exp", torch.exp):
+        changed = function_digests(GPU)
+        found["functions that a library's exp changes"] = [n for n in wanted if changed[n] != wanted[n]]
         one, other = made.logits(CPU), made.logits(GPU)
-    found["library exp: digest changes"] = sha256(one) != expected
     found["library exp: logits that differ between CPU and GPU"] = differing(one, other)
     from benchmarks.bitwise_kernels import evaluated
 
@@ -421,17 +392,84 @@ def mutations() -> dict[str, Any]:
     return found
 
 
+def many() -> dict[str, Any]:
+    """4,096 notes of different lengths, sharp attention: every path on the GPU alike, and the CPU on some of them."""
+    size, found = replace(SMALL, notes=4096), dict[str, Any]()
+    ids, mask = reference_notes(size)
+    for architecture in ARCHITECTURES:
+        model = reference_model(architecture, "ill", size)
+        logits: dict[str, Tensor] = {}
+        for name, kernels in {**fused_kernels(), "plain": PLAIN}.items():
+            logits[name] = in_batches(BitwiseModel(model, GPU, kernels), ids, mask, GPU, 64)
+        logits["cpu, 64 notes"] = in_batches(BitwiseModel(model, CPU), ids[:64], mask[:64], CPU, 7)
+        whole = logits["plain"]
+        found[architecture] = {
+            "logits": whole.numel(),
+            "spread": float(whole.std()),
+            "differing": {name: differing(whole[: len(other)], other) for name, other in logits.items()},
+            "sha256": sha256(whole),
+        }
+    return found
+
+
+def in_batches(run: BitwiseModel, ids: Tensor, mask: Tensor, device: torch.device, batch: int) -> Tensor:
+    """Logits on the CPU."""
+    with torch.inference_mode():
+        parts = zip(ids.split(batch), mask.split(batch), strict=True)
+        return torch.cat([run(i.to(device), m.to(device))["logits"].cpu() for i, m in parts])
+
+
+def side_by_side() -> dict[str, Any]:
+    """SHA-256 of the demo's logits under other policies, to hold two GPUs against each other."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "demo"
+        write_demo(folder)
+        pipeline = Pipeline(RunDirectory(folder))
+        for policy in SIDE_BY_SIDE:
+            for casing, lowercase in (("lower-cased", True), ("cased", False)):
+                setting = Setting(
+                    policy=POLICIES[policy], tokenization=Tokenization(lowercase), device="cuda"
+                )
+                run = pipeline.score("test", setting).run
+                found[f"demo, {casing}, {policy}"] = hashlib.sha256(run.logits.tobytes()).hexdigest()
+    return found
+
+
+def reference_models() -> dict[str, Any]:
+    """Small models from a seed, plain and ill-conditioned: SHA-256 under every policy, and how far from the H200's logits."""
+    found: dict[str, Any] = {}
+    kept = np.load(H200_LOGITS)
+    for architecture in ARCHITECTURES:
+        for conditioning in CONDITIONINGS:
+            model = reference_model(architecture, conditioning)
+            found[f"{architecture}.{conditioning}"] = {"weights": weights_digest(model.state_dict())}
+            for policy in (*SIDE_BY_SIDE, "fp64", "portable", "fp16-autocast", "fp16", "bf16"):
+                with applied(POLICIES[policy], GPU):
+                    logits = predict(model, reference_input(), POLICIES[policy], GPU, 64).logits[:64]
+                name = f"{architecture}.{conditioning}.{policy}"
+                stored = kept.get(name)
+                found[name] = {
+                    "sha256": hashlib.sha256(np.ascontiguousarray(logits).tobytes()).hexdigest(),
+                    "from the H200": None
+                    if stored is None
+                    else float(np.abs(logits.astype(float) - stored).max()),
+                }
+    return found
+
+
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "environment": environment,
     "digests": digests,
     "products": products,
     "functions": functions,
     "speed": speed,
-    "profile": profile,
-    "pieces": pieces,
     "mutations": mutations,
     "demo": demo,
     "cpu": cpu,
+    "many": many,
+    "side_by_side": side_by_side,
+    "reference_models": reference_models,
 }
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from simulation.pretrained import packaged_encoder
 
 RECORD = Path(__file__).with_name("bitwise_digests.json")
 CODES, CONCEPTS = 50, 113
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ def pretrained_case() -> Case | None:
     return made
 
 
-def function_digests() -> dict[str, str]:
+def function_digests(device: torch.device = CPU) -> dict[str, str]:
     """Of the elementary functions in FP64, before FP32 hides a contraction: 50,001 numbers from -20 to 20."""
-    x = torch.arange(-25_000, 25_001, dtype=torch.float32) / 1250.0
+    x = (torch.arange(-25_000, 25_001, dtype=torch.float32) / 1250.0).to(device)
     functions = {
         "exp": lambda: elementary.exp(x.to(torch.float64)),
         "gelu": lambda: elementary.gelu(x),
@@ -121,7 +122,7 @@ def fill(model: nn.Module) -> None:
 
 def sha256(tensor: Tensor) -> str:
     """Of the little-endian bytes."""
-    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(tensor.contiguous().cpu().numpy().tobytes()).hexdigest()
 
 
 def weights_of(model: nn.Module) -> str:
@@ -140,7 +141,7 @@ def recorded() -> dict[str, dict[str, str]]:
 def record() -> None:
     """Compute all cases on this CPU, and write what came out."""
     found = {
-        made.name: {"weights": weights_of(made.model), "logits": sha256(made.logits(torch.device("cpu")))}
+        made.name: {"weights": weights_of(made.model), "logits": sha256(made.logits(CPU))}
         for made in (*small_cases(), base_case(), pretrained_case())
         if made is not None
     }

@@ -1,6 +1,9 @@
 """The same bits on every machine: exactness against rational arithmetic, and digests that every machine must meet."""
 
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 from unittest import mock
 
 import mpmath
@@ -185,6 +188,19 @@ def test_functions_meet_their_digests_and_a_contraction_would_not():
     with mock.patch.object(elementary, "polynomial", contracted):
         assert function_digests()["exp"] != recorded()["functions"]["exp"]
         assert function_digests()["gelu"] != recorded()["functions"]["gelu"]
+
+
+def test_a_librarys_exp_changes_every_functions_digest():
+    with mock.patch.object(elementary, "exp", torch.exp):
+        changed = function_digests()
+    assert all(changed[name] != digest for name, digest in recorded()["functions"].items())
+
+
+def test_the_document_is_the_record():
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "benchmarks.bitwise_report"]
+    printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() and printed.strip() in (root / "docs" / "gpu-evidence.md").read_text()
 
 
 SMALL = {made.name: made for made in small_cases()}
