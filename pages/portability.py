@@ -6,6 +6,7 @@ from shifamind_core.ui.diagnosis.ladder import last_ladder
 from shifamind_core.ui.diagnosis.question import told
 from shifamind_core.ui.portability.certificate import PROMISES, show_certificate
 from shifamind_core.ui.portability.probes import show_probes
+from shifamind_core.ui.portability.rounding import show_rounding
 from shifamind_core.ui.session import state
 from shifamind_core.ui.widgets.workspace import show_workspace
 
@@ -17,6 +18,9 @@ st.caption(
 directory = show_workspace()
 workspace = state.current_workspace()
 splits = () if directory is None else directory.splits
+
+st.header("What this machine's rounding changes")
+show_rounding(workspace, splits, directory is not None)
 
 st.header("Certificate of the portable policy")
 with told():

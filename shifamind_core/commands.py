@@ -180,6 +180,12 @@ def _certify(spec: specs.CertifySpec, host: Host) -> Result:
     return run_certify(spec, host.cache, host.progress)
 
 
+def _rounding(spec: specs.RoundingSpec, host: Host) -> Result:
+    from shifamind_core.tasks import run_rounding
+
+    return run_rounding(spec, host.cache, host.progress)
+
+
 def _capture(spec: specs.NoSpec, host: Host) -> Result:
     from shifamind_core.runs.capture import snippet
 
@@ -247,6 +253,13 @@ _ALL = (
         "How many decisions could differ on another machine under `portable`.",
         specs.CertifySpec,
         _certify,
+        job=True,
+    ),
+    Command(
+        "rounding",
+        "What this machine's rounding changes: a split under `bitwise` and under another policy.",
+        specs.RoundingSpec,
+        _rounding,
         job=True,
     ),
     Command(

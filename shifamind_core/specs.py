@@ -153,6 +153,15 @@ class ProbeSpec(DeviceSpec):
 
 
 @dataclass(frozen=True)
+class RoundingSpec(NotesSpec):
+    """Notes under `bitwise` and under another policy on this machine; all of them without a limit."""
+
+    policy: str = option("default", ONE_OF)
+    limit: int | None = option(None, FIRST, metavar="N")
+    threshold: float = option(0.5, "on probability")
+
+
+@dataclass(frozen=True)
 class CertifySpec(NotesSpec):
     """The portable policy on a split, and FP64 on its first notes."""
 

@@ -5,12 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from shifamind_core.analysis.fingerprint import fingerprint
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import PolicyRefused, ShifamindError
 from shifamind_core.inference.pipeline import Outcome, Pipeline, Setting
 from shifamind_core.inference.tokenization import Progress, Tokenization
 from shifamind_core.precision.policy import POLICIES, PrecisionPolicy, policy_named
-from shifamind_core.specs import CertifySpec, LadderSpec, LayersSpec, PredictSpec, ProbeSpec, ScoreSpec
+from shifamind_core.specs import (
+    CertifySpec,
+    LadderSpec,
+    LayersSpec,
+    NotesSpec,
+    PredictSpec,
+    ProbeSpec,
+    RoundingSpec,
+    ScoreSpec,
+)
 
 Partial = Callable[[dict[str, Any]], None]
 LOWERCASE: dict[str, bool | None] = {"auto": None, "true": True, "false": False}
@@ -52,6 +62,7 @@ def predict_summary(outcome: Outcome) -> dict[str, Any]:
         "cached": outcome.cached,
         "non_finite": run.non_finite,
         "run_digest": run.digest,
+        "fingerprint": fingerprint(run),
         "cache_key": run.manifest.cache_key,
         "remarks": list(run.manifest.notes),
     }
@@ -166,22 +177,48 @@ def run_certify(spec: CertifySpec, cache: Path | None, progress: Progress | None
     if spec.referee_notes < 1:
         raise ShifamindError(f"FP64 was asked for on {spec.referee_notes} notes; at least 1 is needed.")
     check_threshold(spec.threshold)
-    portable, fp64 = (
-        Setting(
-            policy=POLICIES[name],
-            tokenization=Tokenization(LOWERCASE[spec.lowercase], spec.max_length),
-            device=spec.device,
-        )
-        for name in ("portable", "fp64")
-    )
+    portable, fp64, bitwise = (_fixed_setting(spec, name) for name in ("portable", "fp64", "bitwise"))
     pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
     run = pipeline.score(spec.split, portable, spec.limit, progress).run
     count = min(spec.referee_notes, run.documents)
     exact = pipeline.score(spec.split, fp64, count, progress).run
     found = certificate(run, run.logits[:count], exact.logits, spec.threshold)
     about = _measured_on(pipeline, spec.device)
+    try:
+        line = fingerprint(pipeline.score(spec.split, bitwise, count, progress).run)
+    except PolicyRefused:  # a model that bitwise does not cover can be certified all the same
+        line = None
     return (
         about
         | certificate_json(found)
-        | {"split": spec.split, "run_digest": run.digest, "documents": run.documents}
+        | {
+            "split": spec.split,
+            "run_digest": run.digest,
+            "documents": run.documents,
+            "fingerprint": line,
+            "fingerprint_notes": count,
+        }
+    )
+
+
+def run_rounding(spec: RoundingSpec, cache: Path | None, progress: Progress | None = None) -> dict[str, Any]:
+    """What this machine's rounding changes: the same notes under `bitwise` and under `spec.policy`."""
+    from shifamind_core.analysis.comparison import compare
+    from shifamind_core.analysis.rounding import rounding_json
+
+    pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
+    exact, usual = (
+        pipeline.score(spec.split, _fixed_setting(spec, name), spec.limit, progress).run
+        for name in ("bitwise", policy_named(spec.policy).name)
+    )
+    found = rounding_json(compare(usual, exact, spec.threshold))
+    about = _measured_on(pipeline, spec.device)
+    return about | found | {"split": spec.split, "policy": spec.policy}
+
+
+def _fixed_setting(spec: NotesSpec, policy: str) -> Setting:
+    return Setting(
+        policy=POLICIES[policy],
+        tokenization=Tokenization(LOWERCASE[spec.lowercase], spec.max_length),
+        device=spec.device,
     )

@@ -107,6 +107,28 @@ def test_evaluate_compare_and_bound_speak_the_contract(command, predicted):
     assert command("bound", test, "--target-macro-f1", 1.0).keys() == {"epsilon"}
 
 
+def test_bitwise_runs_have_a_fingerprint_that_other_batches_and_padding_do_not_move(command, predicted):
+    one, first = predicted("--policy", "bitwise", "--limit", 6, name="one.safetensors")
+    other, second = predicted("--policy", "bitwise", "--limit", 6, "--batch-size", 4, "--padding", "longest",
+                              name="other.safetensors")  # fmt: skip
+    fp32, third = predicted("--limit", 6, name="fp32.safetensors")
+    assert not second["cached"] and third["fingerprint"] is None
+    assert len(first["fingerprint"]) == 64 and first["fingerprint"] == second["fingerprint"]
+    same = command("compare", one, other)
+    assert same["fingerprint"] == {
+        "candidate": first["fingerprint"],
+        "reference": first["fingerprint"],
+        "equal": True,
+    }
+    assert any("equal in every bit" in remark for remark in same["remarks"])
+    recased, fourth = predicted(
+        "--policy", "bitwise", "--limit", 6, "--lowercase", "false", name="recased.safetensors"
+    )
+    assert fourth["fingerprint"] != first["fingerprint"]
+    assert any("no GPU" in remark for remark in command("compare", one, recased)["remarks"])
+    assert command("compare", one, fp32)["fingerprint"]["equal"] is None
+
+
 def test_diagnose_and_replay_find_the_casing(command, predicted, run_directory):
     test, _ = predicted("--max-length", "512", name="a.safetensors")
     cased, _ = predicted("--max-length", "512", "--lowercase", "false", name="b.safetensors")
@@ -332,7 +354,11 @@ def test_a_job_is_asked_for_in_the_words_of_the_command_line():
     [
         (["layers", "--notes", 2, "--max-length", 32, "--against", "fp64"], {"layers", "first_divergence"}),
         (["probe", "--notes", 2], {"probes"}),
-        (["certify", "--limit", 3, "--referee-notes", 2, "--max-length", 32], {"epsilon", "at_risk"}),
+        (
+            ["certify", "--limit", 3, "--referee-notes", 2, "--max-length", 32],
+            {"epsilon", "at_risk", "fingerprint"},
+        ),
+        (["rounding", "--limit", 3, "--max-length", 32], {"decisions_flipped", "fingerprint", "explanation"}),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -47,6 +47,7 @@ TORCH_ROOMS = (
     "model",
     "inference",
     "precision.apply",
+    "precision.bitwise",
     "precision.emulate",
     "precision.observe",
     "experiments",

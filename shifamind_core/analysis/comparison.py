@@ -11,6 +11,7 @@ from shifamind_core.analysis import scores
 from shifamind_core.analysis.alignment import AlignedRuns, align
 from shifamind_core.analysis.checks import code_names, required_labels
 from shifamind_core.analysis.counts import Counts, Decisions, check_thresholds, counts_of_decisions, decisions
+from shifamind_core.analysis.fingerprint import bitwise_verdict, fingerprint
 from shifamind_core.runs.probability import stand_ins
 from shifamind_core.runs.run import Run
 
@@ -116,6 +117,7 @@ def compare(candidate: Run, reference: Run, threshold: float = 0.5) -> RunCompar
 def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparison:
     """`compare` for runs that are aligned already."""
     candidate, reference = aligned.candidate, aligned.reference
+    verdict = bitwise_verdict(candidate, reference)
     pair = (candidate.logits.astype(np.float64), reference.logits.astype(np.float64))
     finite = np.isfinite(pair[0]) & np.isfinite(pair[1])
     left_out = int(finite.size - np.count_nonzero(finite))
@@ -142,7 +144,8 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
         per_code=_per_code_table(aligned, pair, finite, told, gained, lost, counts),
         remarks=aligned.remarks
         + _non_finite_remarks(aligned, left_out)
-        + _stand_in_remarks(standing_in, beyond),
+        + _stand_in_remarks(standing_in, beyond)
+        + (() if verdict is None else (verdict,)),
     )
 
 
@@ -164,6 +167,7 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
         "decisions_lost": comparison.decisions_lost,
         "macro_f1": _pair_json(comparison.macro_f1),
         "micro_f1": _pair_json(comparison.micro_f1),
+        "fingerprint": _fingerprints(comparison.aligned),
         "non_finite_cells": comparison.non_finite_cells,
         "stand_ins": {
             "candidate": comparison.stand_ins[0],
@@ -261,6 +265,13 @@ def _per_code_table(
 
 def _column(values: list[float | None]) -> np.ndarray:
     return np.array(values, np.float64)  # None becomes NaN
+
+
+def _fingerprints(aligned: AlignedRuns) -> dict[str, str | bool | None]:
+    """Of the notes and codes that both runs have; whether they are `equal`, where both runs have one."""
+    ours, theirs = fingerprint(aligned.candidate), fingerprint(aligned.reference)
+    known = ours is not None and theirs is not None
+    return {"candidate": ours, "reference": theirs, "equal": ours == theirs if known else None}
 
 
 def _pair_json(pair: Pair) -> dict[str, float | None]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from shifamind_core.analysis.fingerprint import bitwise_verdict
 from shifamind_core.diagnosis.causes import CAUSES
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.evidence.levels import Level, Sizes, level_of_manifest
@@ -126,6 +127,9 @@ def _excluded_at_once(
     """What excludes all five by equal bits, if anything does."""
     if not observed.largest:
         return "No score differs: the largest difference is 0."
+    bitwise = bitwise_verdict(*evidence.whole)
+    if bitwise is not None:
+        return bitwise
     if explained and findings and findings[0].status == "confirmed":
         title = CAUSES[findings[0].cause].title
         return f"{title}: that explains every score exactly, and leaves nothing for rounding to explain."

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shifamind_core.errors import PolicyRefused
 from shifamind_core.inference.predict import batch, cast
 from shifamind_core.inference.tokenization import ModelInput, Progress
 from shifamind_core.precision.apply import applied, autocast
@@ -97,6 +98,10 @@ def profile_layers(
     batch_size : int
         Notes whose activations are kept at once.
     """
+    if candidate.policy.bitwise or reference.policy.bitwise:
+        raise PolicyRefused(
+            "bitwise runs no modules, so it has no layers to compare. Choose fp64 as the referee."
+        )
     sides = [
         _Side(setting, cast(model(setting.attention), setting.policy, device), device)
         for setting in (candidate, reference)

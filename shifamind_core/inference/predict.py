@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from shifamind_core.errors import ShifamindError
+from shifamind_core.inference.bitwise_model import BitwiseModel
 from shifamind_core.inference.tokenization import ModelInput, Progress, check_positions
 from shifamind_core.precision.apply import TORCH_DTYPES, autocast
+from shifamind_core.precision.bitwise.choose import kernels_for
 from shifamind_core.precision.policy import PrecisionPolicy
 
 Forward = Callable[[Tensor, Tensor], dict[str, Tensor]]
@@ -58,15 +60,21 @@ def predict(
     Raises
     ------
     ShifamindError
-        Notes longer than the model's positions, or no memory for a single note.
+        Notes longer than the model's positions, or no memory for a single note; under `bitwise` also an operation
+        or a device that it does not cover (`PolicyRefused`).
     """
     _check_length(model, notes)
-    model = cast(model, policy, device)
     remarks: list[str] = []
+    if policy.bitwise:
+        kernels = kernels_for(device)
+        forward: Forward = BitwiseModel(model, device, kernels)
+        remarks.append(f"bitwise ran {kernels.name} kernels on {device.type}; which ones decides no bit.")
+    else:
+        forward = cast(model, policy, device)
     started = time.perf_counter()
     while True:
         try:
-            logits, concepts = _forward_all(model, notes, policy, device, batch_size, progress)
+            logits, concepts = _forward_all(forward, notes, policy, device, batch_size, progress)
             break
         except torch.OutOfMemoryError as error:
             if batch_size == 1:
@@ -84,7 +92,7 @@ def predict(
 
 
 def _forward_all(
-    model: nn.Module,
+    model: Forward,
     notes: ModelInput,
     policy: PrecisionPolicy,
     device: torch.device,

@@ -16,7 +16,8 @@ class PrecisionPolicy:
 
     `tf32` governs cuBLAS matrix products and cuDNN alike; `autocast` wraps the forward pass, with FP32
     weights; `weights` is the dtype the model is cast to. `emulate` rounds the inputs of matrix products
-    to that format on any device (see `precision.emulate`).
+    to that format on any device (see `precision.emulate`); `bitwise` runs the model in operations that
+    give the same bits on every machine (see `precision.bitwise`).
     """
 
     name: str
@@ -29,6 +30,7 @@ class PrecisionPolicy:
     math_attention: bool = False
     fixed_padding: bool = False
     emulate: Literal["tf32", "bfloat16", "float16"] | None = None
+    bitwise: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ POLICIES: dict[str, PrecisionPolicy] = {
             cudnn_benchmark=False,
             math_attention=True,
             fixed_padding=True,
+        ),
+        PrecisionPolicy(
+            "bitwise",
+            "The same bits on every machine: exact products, one rounding each; FP32 in and out.",
+            bitwise=True,
         ),
         PrecisionPolicy("emulated-tf32", "What TF32 tensor cores would do, predicted here.", emulate="tf32"),
         PrecisionPolicy("emulated-bf16", "What BF16 autocast would do, predicted here.", emulate="bfloat16"),

@@ -79,7 +79,8 @@ def interventions(scene: Scene) -> tuple[Intervention, ...]:
     listed += [
         _policy(name, policy.description)
         for name, policy in POLICIES.items()
-        if not refusal(policy, scene.device)
+        # `bitwise` errs less than FP32 and in a way of its own: no other run can have come of it unless it says so.
+        if not policy.bitwise and not refusal(policy, scene.device)
     ]
     return tuple(listed)
 

@@ -17,6 +17,7 @@ LAYER_COLUMNS = (
 )  # fmt: skip
 CERTIFICATE_COLUMNS = (
     "split", "documents", "threshold", "decisions", "at_risk", "measured_error", "measured_notes", "epsilon", "smallest_margin",
+    "fingerprint", "fingerprint_notes",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import pandas as pd
 
 import shifamind_core
+from shifamind_core.analysis.fingerprint import fingerprint
 from shifamind_core.precision.environment import Environment
 from shifamind_core.runs.manifest import CheckpointRecord, Manifest, TokenizationRecord
 from shifamind_core.runs.run import Run
@@ -11,7 +12,7 @@ from shifamind_core.runs.run import Run
 def provenance(run: Run) -> dict[str, object]:
     """Name, digest and the facts of the manifest that most often explain a gap; `None` is not known.
 
-    `lowercase` is the effective casing, not the one asked for.
+    `fingerprint` is known of runs under `bitwise` alone; `lowercase` is the effective casing, not the one asked for.
     """
     manifest: Manifest = run.manifest
     environment = manifest.environment or Environment()
@@ -20,6 +21,7 @@ def provenance(run: Run) -> dict[str, object]:
     return {
         "run": run.name,
         "run_digest": run.digest,
+        "fingerprint": fingerprint(run),
         "split": manifest.split,
         "policy": None if manifest.policy is None else manifest.policy.name,
         "device": environment.device,

@@ -60,6 +60,7 @@ class PolicyRecord:
     math_attention: bool | None = None
     fixed_padding: bool | None = None
     emulate: Literal["tf32", "bfloat16", "float16"] | None = None
+    bitwise: bool | None = None
 
     @classmethod
     def of(cls, policy: PrecisionPolicy) -> "PolicyRecord":

@@ -120,6 +120,7 @@ def test_provenance_names_run_digest_and_what_most_often_explains_a_gap() -> Non
     assert provenance(mine) == {
         "run": "mine",
         "run_digest": mine.digest,
+        "fingerprint": None,
         "split": "test",
         "policy": "fp32",
         "device": "cuda",

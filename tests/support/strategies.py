@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shifamind_core.analysis.thresholds import CLEAN_GRID, SEED_GRID
+from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import Run
 
+UNKNOWN = Manifest()
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 6))
 
 
@@ -59,7 +61,7 @@ def scored(draw):
 
 
 @st.composite
-def runs(draw, shape=None, labelled=True, dtype=np.float32):
+def runs(draw, shape=None, labelled=True, dtype=np.float32, manifest=UNKNOWN):
     """A run with logits, code names and distinct document ids in random order."""
     documents, codes = draw(SHAPES) if shape is None else shape
     logits = draw(hnp.arrays(dtype, (documents, codes), elements=logit_values))
@@ -68,6 +70,7 @@ def runs(draw, shape=None, labelled=True, dtype=np.float32):
         name=draw(st.sampled_from(["h100", "a100"])),
         codes=tuple(f"C{i}" for i in range(codes)),
         labels=draw(label_matrices((documents, codes))) if labelled else None,
+        manifest=manifest,
         document_ids=np.array(draw(st.permutations(range(documents))), np.int64) * 7 - 11,
     )
 

@@ -13,8 +13,8 @@ from shifamind_core.experiments.probes import PROBES
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.measurements import certificate_table, layers_table, probes_table
-from shifamind_core.specs import CertifySpec, LayersSpec, ProbeSpec
-from shifamind_core.tasks import run_certify, run_layers, run_probe
+from shifamind_core.specs import CertifySpec, LayersSpec, ProbeSpec, RoundingSpec
+from shifamind_core.tasks import run_certify, run_layers, run_probe, run_rounding
 from shifamind_core.ui.portability.probes import TITLES
 from simulation.builders import tiny_run_directory
 from tests.figures.test_figures_layers import NAMES, profile
@@ -44,6 +44,16 @@ def certificate(**more: Any) -> dict[str, Any]:
         "threshold": 0.5, "decisions": 240, "at_risk": 3, "measured_error": 2e-3, "measured_notes": 64, "epsilon": 4e-3,
         "smallest_margin": 1e-3, "macro_f1": [0.71, 0.74], "micro_f1": [0.7, 0.7], "explanation": "Three of 240 could differ.",
         "split": "test", "run_digest": small_run().digest, "documents": 60,
+    } | more  # fmt: skip
+
+
+def rounding(**more: Any) -> dict[str, Any]:
+    """The result of a `rounding` job."""
+    return ABOUT | {
+        "split": "test", "policy": "default", "documents": 64, "decisions": 3200, "decisions_flipped": 2, "threshold": 0.5,
+        "max_abs_difference": 4e-6, "macro_f1": {"candidate": 0.7, "reference": 0.7004, "gap": -0.0004},
+        "micro_f1": {"candidate": None, "reference": None, "gap": None}, "non_finite_cells": 0,
+        "fingerprint": "b3fa" * 16, "run_digests": ["0" * 64, "1" * 64], "explanation": "Two decisions changed.",
     } | more  # fmt: skip
 
 
@@ -170,7 +180,8 @@ def test_what_is_measured_so_far_is_drawn_while_the_rest_runs(filled: Dashboard)
 
 
 @pytest.mark.parametrize(
-    ("page", "kind"), [("layers", "layers"), ("portability", "probe"), ("portability", "certify")]
+    ("page", "kind"),
+    [("layers", "layers"), ("portability", "probe"), ("portability", "certify"), ("portability", "rounding")],
 )
 def test_a_failed_job_says_why(filled: Dashboard, page: str, kind: str) -> None:
     filled.add_job(kind, "failed", error="The checkpoint is damaged.")
@@ -180,13 +191,13 @@ def test_a_failed_job_says_why(filled: Dashboard, page: str, kind: str) -> None:
 # Portability
 
 
-def test_the_page_says_that_equal_bits_are_on_offer_from_nobody_and_where_that_is_written(
+def test_the_page_says_who_offers_equal_bits_and_where_it_is_written_that_libraries_do_not(
     dashboard: Dashboard,
 ) -> None:
     app = dashboard.open("portability")
     assert not app.exception
     (said,) = (one.value for one in app.markdown if "equal bits" in one.value)
-    assert "On offer from nobody" in said
+    assert "`bitwise` alone" in said and "on offer from nobody" in said
     for source in ("docs.nvidia.com/cuda/cublas", "notes/randomness", "notes/numerical_accuracy"):
         assert source in said
     assert button(app, "Certify").disabled and button(app, "Run the probes").disabled
@@ -200,6 +211,33 @@ def test_certificate_and_probes_are_started_as_the_worker_takes_them(filled: Das
     button(app, "Run the probes").click().run()
     (_, certify), (_, probe) = filled.submitted
     assert CertifySpec(**certify).referee_notes == 8 and ProbeSpec(**probe).notes == 8
+
+
+def test_the_gpu_is_taken_out_of_the_question_on_64_notes_unless_all_are_asked_for(filled: Dashboard) -> None:
+    app = filled.open("portability")
+    assert "Not run yet" in text(app)
+    button(app, "Take the GPU out of the question").click().run()
+    app = choose(app, "All")
+    button(app, "Take the GPU out of the question").click().run()
+    asked = [RoundingSpec(**spec) for kind, spec in filled.submitted if kind == "rounding"]
+    assert [(one.limit, one.policy, one.split) for one in asked] == [
+        (64, "default", "test"),
+        (None, "default", "test"),
+    ]
+
+
+def test_what_rounding_changed_is_shown_with_a_fingerprint_to_copy(filled: Dashboard) -> None:
+    filled.add_job("rounding", "done", result=rounding())
+    filled.add_job("certify", "done", result=certificate(fingerprint="c0de" * 16, fingerprint_notes=32))
+    app = filled.open("portability")
+    assert not app.exception
+    said = shown(app)
+    assert "Decisions changed 2 of 3,200" in said and "Macro F1 changed -0.0004" in said
+    assert "Micro F1 changed" not in said and "Largest difference 4.0e-06" in said
+    assert [one.value for one in app.code] == ["b3fa" * 16, "c0de" * 16]
+    assert "64 notes of the test split under default and bitwise" in said
+    filled.add_job("rounding", "done", result=rounding(fingerprint=None))
+    assert len(filled.open("portability").code) == 1
 
 
 def test_the_certificate_is_shown_with_its_counts_and_its_figure(filled: Dashboard) -> None:
@@ -260,6 +298,9 @@ def test_hostile_text_reaches_neither_markdown_nor_a_figure(filled: Dashboard) -
     hostile = [{"name": HOSTILE, "status": HOSTILE, "max_abs_difference": None, "message": HOSTILE}]
     filled.add_job("probe", "done", result=probes(probes=hostile, model=model))
     filled.add_job("certify", "done", result=certificate(explanation=HOSTILE, split=HOSTILE))
+    filled.add_job(
+        "rounding", "done", result=rounding(explanation=HOSTILE, split=HOSTILE, policy=HOSTILE, model=model)
+    )
     for page in ("layers", "portability"):
         app = filled.open(page)
         assert not app.exception
@@ -319,10 +360,12 @@ def test_the_worker_says_which_model_it_measured_and_what_was_refused(tmp_path, 
     monkeypatch.setattr("shifamind_core.experiments.probes.PROBES", {"strict_load": PROBES["strict_load"]})
     probed = run_probe(ProbeSpec(folder, device="cpu", notes=2), tmp_path, partial=json.dumps)
     certified = run_certify(CertifySpec(folder, device="cpu", max_length=32, referee_notes=2), tmp_path)
-    for result in (found, probed, certified):
+    rounded = run_rounding(RoundingSpec(folder, device="cpu", max_length=32, limit=2), tmp_path)
+    assert certified["fingerprint"] == rounded["fingerprint"] is not None, "two notes, both times"
+    for result in (found, probed, certified, rounded):
         assert result["model"] == found["model"] and result["device"] == "cpu"
     assert (
         found["model"]["architecture"] == "concept_attention" and len(found["model"]["weights_digest"]) == 64
     )
-    assert all(COMMANDS[name].job for name in ("layers", "probe", "certify"))
-    json.dumps([found, probed, certified], allow_nan=False)
+    assert all(COMMANDS[name].job for name in ("layers", "probe", "certify", "rounding"))
+    json.dumps([found, probed, certified, rounded], allow_nan=False)

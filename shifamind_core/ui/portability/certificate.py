@@ -13,7 +13,7 @@ from shifamind_core.report.measurements import certificate_table
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.session.state import Workspace
-from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.text import plain_text, safe_text
 from shifamind_core.ui.widgets.charts import show_figure
 from shifamind_core.ui.widgets.choices import CASINGS, KEEP
 from shifamind_core.ui.widgets.jobs import latest_job, show_failure, show_jobs
@@ -26,7 +26,8 @@ FP64 as this one was. How many are nearer is counted, not estimated, and so is t
 **Not promised.** The error is the largest one *measured* on these notes, not a bound on all notes; and nobody measured the other
 machine: certify there too, or compare the two runs. Of another checkpoint this says nothing.
 
-**On offer from nobody: equal bits on two kinds of GPU.** cuBLAS gives the same bits only for one toolkit version on GPUs of the
+**Equal bits on two kinds of GPU** come from `bitwise` alone, which rounds nothing that an order could change (above). From the
+usual libraries they are on offer from nobody: cuBLAS gives the same bits only for one toolkit version on GPUs of the
 same architecture and the same number of multiprocessors
 ([cuBLAS, Results reproducibility](https://docs.nvidia.com/cuda/cublas/index.html#results-reproducibility)); PyTorch guarantees
 neither equal results ([Reproducibility](https://docs.pytorch.org/docs/stable/notes/randomness.html)) nor equal bits
@@ -123,6 +124,9 @@ def _show_result(result: Mapping[str, Any], workspace: Workspace, ladder: Ladder
         f"{result['measured_notes']:,} of them under FP64",
         f"threshold {result['threshold']:g}",
     )
+    if result.get("fingerprint"):
+        st.caption(f"Fingerprint under `bitwise`, first {result['fingerprint_notes']:,} notes:")
+        st.code(plain_text(result["fingerprint"], 64), language=None)
     digest = str(result["run_digest"])[:8]
     st.download_button(
         "Certificate as CSV",

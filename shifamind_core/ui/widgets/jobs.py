@@ -18,6 +18,7 @@ TITLES = {
     "layers": "Layers of",
     "probe": "Probes on",
     "certify": "Certificate of",
+    "rounding": "What rounding changes on",
 }
 
 
