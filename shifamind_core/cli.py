@@ -206,7 +206,7 @@ def _predict(options: argparse.Namespace) -> dict[str, Any]:
     outcome = run_predict(spec, cache_folder(), _progress)
     if options.output:
         write_run_file(outcome.run, options.output)
-    for remark in outcome.run.manifest.notes:
+    for remark in (*outcome.run.manifest.notes, *outcome.remarks):
         _say(f"note: {remark}")
     return predict_summary(outcome)
 

@@ -82,7 +82,7 @@ def predict_summary(outcome: Outcome) -> dict[str, Any]:
         "non_finite": run.non_finite,
         "run_digest": run.digest,
         "cache_key": run.manifest.cache_key,
-        "remarks": list(run.manifest.notes),
+        "remarks": [*run.manifest.notes, *outcome.remarks],
     }
 
 
