@@ -3,8 +3,8 @@
 import streamlit as st
 from starlette.middleware import Middleware
 
-from shifamind_core.ui import launch
-from shifamind_core.ui.gate import Gate
+from shifamind_core.ui.site import launch
+from shifamind_core.ui.site.gate import Gate
 
 access = launch.access()
 

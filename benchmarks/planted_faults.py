@@ -22,8 +22,8 @@ from shifamind_core.demo import write_demo
 from shifamind_core.diagnosis.diagnose import diagnose
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import read_run_file
-from tests import planted, planted_models, subjects
-from tests.planted import Planted
+from simulation import planted, planted_models, subjects
+from simulation.planted import Planted
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "diagnosis.md"
 BEGIN, END = "<!-- planted faults: begin -->", "<!-- planted faults: end -->"

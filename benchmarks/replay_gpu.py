@@ -16,12 +16,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.gpu_evidence import DEVICE, environment, train
-from benchmarks.reference_models import Size
-from shifamind_core.diagnosis.replay.run import ReplaySpec, Setup
 from shifamind_core.inference.pipeline import Setting
 from shifamind_core.inference.tokenization import Tokenization
+from shifamind_core.replay.task import ReplaySpec, Setup
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import Run
+from simulation.reference_models import Size
 
 PLANTED = {
     "lowercase=false": Tokenization(lowercase=False),

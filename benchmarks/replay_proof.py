@@ -1,6 +1,6 @@
 """Does replay find what another pipeline did otherwise? `python -m benchmarks.replay_proof`.
 
-For either architecture, run directories of random weights, notes, labels and draws; faults planted by `tests.replay_oracle`,
+For either architecture, run directories of random weights, notes, labels and draws; faults planted by `simulation.replay_oracle`,
 which shares no line with the inference here; every one searched for among all interventions, from 64 notes: each
 alone, every two together, nothing, rounding, and changes that are not in the list. Prints a table and, with `--write`, keeps it
 in docs/diagnosis.md. `--pairs N` takes N pairs an architecture at random, since all of them take an hour on two cores.
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.replay_cases import (
+from simulation.replay_cases import (
     ARCHITECTURES,
     RIGHT,
     ROUNDING,

@@ -4,12 +4,12 @@ import streamlit as st
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.figures.codes import codes_figure
-from shifamind_core.ui import cached
-from shifamind_core.ui.charts import show_figure
-from shifamind_core.ui.tables import show_table
+from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.threshold import pick_threshold
-from shifamind_core.ui.widgets import load_run, pick_pair, show_error
+from shifamind_core.ui.widgets.charts import show_figure
+from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error
+from shifamind_core.ui.widgets.tables import show_table
+from shifamind_core.ui.widgets.threshold import pick_threshold
 
 COLUMNS = ("code", "title", "support", "f1_gap", "candidate_f1", "reference_f1", "candidate_precision",
            "reference_precision", "candidate_recall", "reference_recall")  # fmt: skip

@@ -2,19 +2,19 @@
 
 import streamlit as st
 
-from shifamind_core.ui import cached, state
-from shifamind_core.ui.diagnosis_question import ask_question, told
-from shifamind_core.ui.findings_panel import show_findings
-from shifamind_core.ui.gap_panel import show_gap_split
-from shifamind_core.ui.hypotheses_panel import hypotheses_of, show_hypotheses
-from shifamind_core.ui.ladder_panel import last_ladder, show_ladder
-from shifamind_core.ui.measured_on import can_run, show_model
-from shifamind_core.ui.proof_panel import show_proof, try_proof
-from shifamind_core.ui.provenance_panel import show_provenance
-from shifamind_core.ui.replay_panel import asked_about, last_replay, show_replay
-from shifamind_core.ui.seed_panel import show_decisive_pair
+from shifamind_core.ui.diagnosis.findings import show_findings
+from shifamind_core.ui.diagnosis.gap import show_gap_split
+from shifamind_core.ui.diagnosis.hypotheses import hypotheses_of, show_hypotheses
+from shifamind_core.ui.diagnosis.ladder import last_ladder, show_ladder
+from shifamind_core.ui.diagnosis.proof import show_proof, try_proof
+from shifamind_core.ui.diagnosis.provenance import show_provenance
+from shifamind_core.ui.diagnosis.question import ask_question, told
+from shifamind_core.ui.diagnosis.replay import asked_about, last_replay, show_replay
+from shifamind_core.ui.diagnosis.seed import show_decisive_pair
+from shifamind_core.ui.diagnosis.verdict import show_verdict
+from shifamind_core.ui.session import cached, state
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.verdict_panel import show_verdict
+from shifamind_core.ui.widgets.measured_on import can_run, show_model
 
 st.title("Diagnosis")
 workspace = state.current_workspace()

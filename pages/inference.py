@@ -6,13 +6,14 @@ import streamlit as st
 from shifamind_core import jobs
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.cache import RUN_FILE, RunCache
-from shifamind_core.ui import inspection, state
-from shifamind_core.ui.inference_form import ask_settings
-from shifamind_core.ui.job_panel import duration, latest_job, show_failure, show_jobs
-from shifamind_core.ui.offers import Offer
+from shifamind_core.ui.inference.form import ask_settings
+from shifamind_core.ui.session import state
+from shifamind_core.ui.session.offers import Offer
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.widgets import load_run, pick_run, runs_on_offer, show_error
-from shifamind_core.ui.workspace_header import show_workspace
+from shifamind_core.ui.widgets import inspection
+from shifamind_core.ui.widgets.jobs import duration, latest_job, show_failure, show_jobs
+from shifamind_core.ui.widgets.pick_runs import load_run, pick_run, runs_on_offer, show_error
+from shifamind_core.ui.widgets.workspace import show_workspace
 
 
 def show_last_result() -> None:

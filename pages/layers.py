@@ -3,18 +3,19 @@
 import streamlit as st
 
 from shifamind_core import jobs
-from shifamind_core.ui import inspection, state
-from shifamind_core.ui.job_panel import show_failure, show_jobs
-from shifamind_core.ui.layers_panel import (
+from shifamind_core.ui.layers.profiles import (
     ask_layers,
     finished_profiles,
     pick_profile,
     show_live,
     show_profile,
 )
-from shifamind_core.ui.navigation import page_path
+from shifamind_core.ui.session import state
+from shifamind_core.ui.site.navigation import page_path
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.workspace_header import show_workspace
+from shifamind_core.ui.widgets import inspection
+from shifamind_core.ui.widgets.jobs import show_failure, show_jobs
+from shifamind_core.ui.widgets.workspace import show_workspace
 
 st.title("Layers")
 st.caption(

@@ -5,14 +5,21 @@ import streamlit as st
 from shifamind_core import jobs
 from shifamind_core.analysis.comparison import Pair
 from shifamind_core.errors import ShifamindError
-from shifamind_core.ui import inspection, state
-from shifamind_core.ui.headline import Headline, headline_of
-from shifamind_core.ui.job_panel import show_failure, show_jobs
-from shifamind_core.ui.navigation import PAGES, page_path, present_pages
-from shifamind_core.ui.offers import references_on_offer
+from shifamind_core.ui.overview.headline import Headline, headline_of
+from shifamind_core.ui.session import state
+from shifamind_core.ui.session.offers import references_on_offer
+from shifamind_core.ui.site.navigation import PAGES, page_path, present_pages
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.widgets import load_run, pick_pair, runs_on_offer, show_error, upload_reference
-from shifamind_core.ui.workspace_header import show_workspace
+from shifamind_core.ui.widgets import inspection
+from shifamind_core.ui.widgets.jobs import show_failure, show_jobs
+from shifamind_core.ui.widgets.pick_runs import (
+    load_run,
+    pick_pair,
+    runs_on_offer,
+    show_error,
+    upload_reference,
+)
+from shifamind_core.ui.widgets.workspace import show_workspace
 
 
 def card(label: str, pair: Pair, help: str) -> None:

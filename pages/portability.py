@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from shifamind_core.ui import state
-from shifamind_core.ui.certificate_panel import PROMISES, show_certificate
-from shifamind_core.ui.diagnosis_question import told
-from shifamind_core.ui.ladder_panel import last_ladder
-from shifamind_core.ui.probes_panel import show_probes
-from shifamind_core.ui.workspace_header import show_workspace
+from shifamind_core.ui.diagnosis.ladder import last_ladder
+from shifamind_core.ui.diagnosis.question import told
+from shifamind_core.ui.portability.certificate import PROMISES, show_certificate
+from shifamind_core.ui.portability.probes import show_probes
+from shifamind_core.ui.session import state
+from shifamind_core.ui.widgets.workspace import show_workspace
 
 st.title("Portability")
 st.caption(

@@ -7,16 +7,16 @@ import streamlit as st
 from shifamind_core.errors import ShifamindError
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.files import Selection, csv_files, zipped
-from shifamind_core.ui import cached
-from shifamind_core.ui.certificate_panel import last_certificate
-from shifamind_core.ui.ladder_panel import last_ladder
-from shifamind_core.ui.layers_panel import last_layers
-from shifamind_core.ui.probes_panel import last_probes
-from shifamind_core.ui.replay_panel import asked_about, last_replay
-from shifamind_core.ui.state import current_workspace
+from shifamind_core.ui.diagnosis.ladder import last_ladder
+from shifamind_core.ui.diagnosis.replay import asked_about, last_replay
+from shifamind_core.ui.layers.profiles import last_layers
+from shifamind_core.ui.portability.certificate import last_certificate
+from shifamind_core.ui.portability.probes import last_probes
+from shifamind_core.ui.session import cached
+from shifamind_core.ui.session.state import current_workspace
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.validation import validation_of
-from shifamind_core.ui.widgets import load_run, pick_pair, show_error
+from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error
+from shifamind_core.ui.widgets.validation import validation_of
 
 CONTENTS: dict[str, str] = {
     "metrics": "Micro and macro F1 at 0.5, at the tuned threshold, and with the k most probable codes.",

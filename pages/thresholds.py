@@ -9,12 +9,12 @@ from shifamind_core.analysis.thresholds import GridName
 from shifamind_core.errors import ShifamindError
 from shifamind_core.figures.thresholds import threshold_lines, thresholds_figure
 from shifamind_core.report.tables import metrics_table
-from shifamind_core.ui import cached
-from shifamind_core.ui.charts import show_figure
-from shifamind_core.ui.tables import show_table
+from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.validation import validation_of
-from shifamind_core.ui.widgets import default_pair, load_run, pick_runs, runs_on_offer, show_error
+from shifamind_core.ui.widgets.charts import show_figure
+from shifamind_core.ui.widgets.pick_runs import default_pair, load_run, pick_runs, runs_on_offer, show_error
+from shifamind_core.ui.widgets.tables import show_table
+from shifamind_core.ui.widgets.validation import validation_of
 
 GRIDS: dict[GridName, str] = {"seed": "The seed's", "clean": "Exact decimals"}
 COLUMNS = ("run", "protocol", "threshold", "k", "micro_f1", "macro_f1", "macro_f1_of_means", "validation_micro_f1",

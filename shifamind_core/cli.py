@@ -245,7 +245,7 @@ def _diagnose(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _replay(options: argparse.Namespace) -> dict[str, Any]:
-    from shifamind_core.diagnosis.replay.run import ReplaySpec, replay
+    from shifamind_core.replay.task import ReplaySpec, replay
     from shifamind_core.settings import cache_folder
 
     for name in ("notes", "depth"):

@@ -155,7 +155,7 @@ def run_layers(
 def _measured_on(pipeline: Pipeline, device: str) -> dict[str, Any]:
     """Which model and which machine a measurement speaks of: it holds for no other."""
     from shifamind_core.precision.apply import resolve_device
-    from shifamind_core.precision.environment import observe_environment
+    from shifamind_core.precision.observe import observe_environment
 
     machine = observe_environment(resolve_device(device))
     record = pipeline.checkpoint.record
@@ -190,8 +190,8 @@ class ProbeSpec:
 def run_probe(
     spec: ProbeSpec, cache: Path | None, progress: Progress | None = None, partial: Partial | None = None
 ) -> dict[str, Any]:
-    """The probes of `diagnosis.probes` on a run directory."""
-    from shifamind_core.diagnosis.probes import Probe, probes_json, run_probes
+    """The probes of `experiments.probes` on a run directory."""
+    from shifamind_core.experiments.probes import Probe, probes_json, run_probes
 
     pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
     about = _measured_on(pipeline, spec.device)
@@ -262,7 +262,7 @@ def _inspect(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any
 
 
 def _ladder(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any]:
-    from shifamind_core.diagnosis.ladder import climb
+    from shifamind_core.experiments.ladder import climb
 
     asked = from_json(PredictSpec, spec, "spec")
     pipeline = open_pipeline(asked.run_directory, asked.base_model, cache)
@@ -272,7 +272,7 @@ def _ladder(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any]
 
 
 def _replay(spec: dict[str, Any], cache: Path, report: Report) -> dict[str, Any]:
-    from shifamind_core.diagnosis.replay.run import ReplaySpec, replay
+    from shifamind_core.replay.task import ReplaySpec, replay
     from shifamind_core.runs.cache import RunCache
 
     asked = from_json(ReplaySpec, spec, "spec")

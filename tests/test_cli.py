@@ -13,7 +13,7 @@ from shifamind_core.cli import main, parser
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import read_run_file, write_run_file
-from tests.builders import tiny_run_directory
+from simulation.builders import tiny_run_directory
 
 PROJECT = Path(__file__).resolve().parents[1]
 

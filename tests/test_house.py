@@ -10,9 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Who may import whom: a floor imports from lower floors only, a room from itself. A part of a room may stand on
-# another floor than the rest: `precision.environment` fills in a record of the manifest.
-PARTS = {"precision.environment": "model"}
+# Who may import whom: a floor imports from lower floors only, a room from itself.
 FLOORS: list[tuple[str, ...]] = [
     ("errors",),
     ("arrays", "records", "settings"),
@@ -20,7 +18,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("runs",),
     ("model",),
     ("analysis", "inference"),
-    ("diagnosis",),
+    ("diagnosis", "experiments", "replay"),
     ("figures", "report", "tasks"),
     ("jobs", "demo"),
     ("ui", "cli"),
@@ -31,8 +29,9 @@ TORCH_ROOMS = (
     "inference",
     "precision.apply",
     "precision.emulate",
-    "precision.environment",
-    "diagnosis",
+    "precision.observe",
+    "experiments",
+    "replay",
     "demo.train",
 )
 # Run as a process of its own, imported by nobody.
@@ -79,7 +78,6 @@ def lies_in(module: str, room: str) -> bool:
 
 
 def floor_of(module: str) -> int | None:
-    module = PARTS.get(module, module)
     return next(
         (floor for floor, rooms in enumerate(FLOORS) for room in rooms if lies_in(module, room)), None
     )
@@ -88,8 +86,8 @@ def floor_of(module: str) -> int | None:
 def breaches(module: str, imported: list[str]) -> list[str]:
     """Imports of `module` that break a rule, each as a sentence.
 
-    >>> breaches("analysis.counts", ["shifamind_core.runs.run", "shifamind_core.ui.state", "torch"])
-    ['analysis.counts imports ui.state, which stands above it', 'analysis.counts imports torch']
+    >>> breaches("analysis.counts", ["shifamind_core.runs.run", "shifamind_core.ui.session.state", "torch"])
+    ['analysis.counts imports ui.session.state, which stands above it', 'analysis.counts imports torch']
     """
     found = []
     for name in imported:
@@ -155,7 +153,7 @@ def test_light_rooms_load_neither_torch_nor_streamlit(module: str) -> None:
 
 
 def test_the_dashboard_never_loads_torch() -> None:
-    own = [name for name in modules() if lies_in(name, "ui") and name != "ui.router"]
+    own = [name for name in modules() if lies_in(name, "ui") and name != "ui.site.router"]
     used = {
         name
         for room in ("pages", "ui")

@@ -7,8 +7,8 @@ from typing import Literal
 
 from shifamind_core.analysis.bootstrap import score_intervals
 from shifamind_core.analysis.thresholds import Evaluation
+from shifamind_core.diagnosis.exact.stored_precision import level_of_policy
 from shifamind_core.diagnosis.hypotheses import KINDS, Hypothesis
-from shifamind_core.diagnosis.numerics import level_of_policy
 from shifamind_core.diagnosis.proof import Proof
 from shifamind_core.runs.run import Run
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from shifamind_core.diagnosis.evidence.aligned_logits import FLAT, Matrix, Pair, standard_scores
 from shifamind_core.diagnosis.findings import Cause
-from shifamind_core.diagnosis.pair import FLAT, Matrix, Pair, standard_scores
 
 NEAREST, NEAR_DIRECTIONS, ASKED = 8, 12, 600  # neighbours; directions they are near in; notes asked
 FEW_CODES = 15

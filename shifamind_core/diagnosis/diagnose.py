@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from shifamind_core.analysis.alignment import AlignedRuns, NothingInCommon, align
-from shifamind_core.diagnosis import order, undo
+from shifamind_core.diagnosis import undo
+from shifamind_core.diagnosis.evidence.manifests import Provenance, compare_manifests
+from shifamind_core.diagnosis.exact import order
+from shifamind_core.diagnosis.exact.labels import different_labels_finding, metric_finding
+from shifamind_core.diagnosis.exact.stored_precision import REACH, Rungs
+from shifamind_core.diagnosis.exact.subsets import InputLimits
 from shifamind_core.diagnosis.findings import CAUSES, Cause, Finding, json_value, most_likely_first, ruled_out
 from shifamind_core.diagnosis.hypotheses import Hypothesis, Observed, judge
-from shifamind_core.diagnosis.labels import different_labels_finding, metric_finding
-from shifamind_core.diagnosis.local import InputLimits
 from shifamind_core.diagnosis.narrow import compare_tokens, narrow, prior_odds
-from shifamind_core.diagnosis.numerics import REACH, Rungs
-from shifamind_core.diagnosis.provenance import Provenance, compare_manifests
 from shifamind_core.diagnosis.rest import CONFIRM, Known, examine_rest, sizes_table
 from shifamind_core.diagnosis.undo import State
 from shifamind_core.records import to_json

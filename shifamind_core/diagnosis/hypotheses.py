@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from shifamind_core.diagnosis.evidence.manifests import Provenance
+from shifamind_core.diagnosis.exact.stored_precision import REACH, Level, Rungs, reach
 from shifamind_core.diagnosis.findings import Finding
-from shifamind_core.diagnosis.numerics import REACH, Level, Rungs, reach
-from shifamind_core.diagnosis.provenance import Provenance
 
 Verdict = Literal["ruled_out", "possible", "confirmed"]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shifamind_core.diagnosis.evidence.manifests import Provenance
+from shifamind_core.diagnosis.exact.stored_precision import level_of_manifest
 from shifamind_core.diagnosis.findings import Cause, EvidenceTable, Finding, ruled_out
-from shifamind_core.diagnosis.numerics import level_of_manifest
-from shifamind_core.diagnosis.provenance import Provenance
 from shifamind_core.runs.run import Run
 
 # How much a differing field raises the odds of the cause it stands for.

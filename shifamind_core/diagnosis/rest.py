@@ -5,8 +5,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from shifamind_core.diagnosis import dense, local, scale
+from shifamind_core.diagnosis import dense
 from shifamind_core.diagnosis.dense import Shape
+from shifamind_core.diagnosis.evidence.aligned_logits import Pair
+from shifamind_core.diagnosis.exact import output_scale, subsets
+from shifamind_core.diagnosis.exact.stored_precision import Level, Rounding, Rungs, allowed_level, rounding
+from shifamind_core.diagnosis.exact.stored_precision import decimals as decimals_of
+from shifamind_core.diagnosis.exact.stored_precision import lattice as lattice_of
+from shifamind_core.diagnosis.exact.subsets import Changed, InputLimits
 from shifamind_core.diagnosis.findings import (
     Cause,
     EvidencePlot,
@@ -16,11 +22,6 @@ from shifamind_core.diagnosis.findings import (
     ruled_out,
     thinned,
 )
-from shifamind_core.diagnosis.local import Changed, InputLimits
-from shifamind_core.diagnosis.numerics import Level, Rounding, Rungs, allowed_level, rounding
-from shifamind_core.diagnosis.numerics import decimals as decimals_of
-from shifamind_core.diagnosis.numerics import lattice as lattice_of
-from shifamind_core.diagnosis.pair import Pair
 from shifamind_core.diagnosis.undo import State
 
 LEAST = 0.04  # probability below which a cause is ruled out
@@ -87,13 +88,13 @@ def examine_rest(state: State, known: Known) -> State:
     tiny = rounding(pair, known.lattices, known.written, known.ladder, known.allowed)
     if float(pair.note_size.max()) <= tiny.limit and tiny.level == "fp32":
         return state.noted(_rounding_finding(tiny, 0.99, state))
-    codes = local.changed_items(pair.code_size)
+    codes = subsets.changed_items(pair.code_size)
     if codes is not None and codes.share <= 0.5:
         return _some_codes(state, codes, known)
-    notes = local.changed_items(pair.note_size)
+    notes = subsets.changed_items(pair.note_size)
     if notes is not None:
         return _some_notes(state, notes, known)
-    shifted = local.shifted_codes(pair)
+    shifted = subsets.shifted_codes(pair)
     if shifted is not None and _rounding_sized(pair.select(codes=~shifted.changed), known):
         return _some_codes(state, shifted, known)
     return _everything(state, known)
@@ -109,7 +110,7 @@ def _some_codes(state: State, found: Changed, known: Known) -> State:
     pair = state.pair
     share = _share_of(pair, found.changed, axis=0)
     names = state.reference.codes or state.candidate.codes
-    finding = local.few_codes_finding(pair, found, names, state.left * share)
+    finding = subsets.few_codes_finding(pair, found, names, state.left * share)
     recalibrated = _recalibrated(pair.select(codes=found.changed), state.left * share)
     state = state.found(pair.select(codes=~found.changed), finding, share)
     return _look_again(state.noted(*recalibrated), known)
@@ -117,21 +118,21 @@ def _some_codes(state: State, found: Changed, known: Known) -> State:
 
 def _recalibrated(changed: Pair, share: float) -> list[Finding]:
     """Whether the codes that changed kept their ranking."""
-    found = scale.calibration(changed)
+    found = output_scale.calibration(changed)
     if found is None:
         return []
-    return [scale.calibration_finding(found, changed, share).changed(score=0.5 + 0.3 * share)]
+    return [output_scale.calibration_finding(found, changed, share).changed(score=0.5 + 0.3 * share)]
 
 
 def _some_notes(state: State, found: Changed, known: Known) -> State:
     pair = state.pair
     share = _share_of(pair, found.changed, axis=1)
-    pattern = local.length_pattern(pair, found)
-    findings = [local.few_documents_finding(pair, found, state.left * share)]
+    pattern = subsets.length_pattern(pair, found)
+    findings = [subsets.few_documents_finding(pair, found, state.left * share)]
     if pattern is not None:
         findings = [findings[0].changed(score=0.44, status="possible")]
-        findings += local.length_findings(pair, found, pattern, known.limits)
-    elif (padding := local.short_notes_only(pair, found)) is not None:
+        findings += subsets.length_findings(pair, found, pattern, known.limits)
+    elif (padding := subsets.short_notes_only(pair, found)) is not None:
         findings.append(padding)
     findings.append(_input_finding(found, pattern is not None))
     spared = f"{1 - found.share:.1%} of the notes did not change, and"

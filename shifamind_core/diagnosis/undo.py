@@ -5,13 +5,13 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from shifamind_core.diagnosis import order, scale
 from shifamind_core.diagnosis.dense import predictability
+from shifamind_core.diagnosis.evidence.aligned_logits import Matrix, Pair, explained_share
+from shifamind_core.diagnosis.exact import order, output_scale
+from shifamind_core.diagnosis.exact.labels import f1_at
+from shifamind_core.diagnosis.exact.stored_precision import within_fp32
+from shifamind_core.diagnosis.exact.subsets import changed_items
 from shifamind_core.diagnosis.findings import EvidencePlot, EvidenceTable, Finding, Series, ruled_out, thinned
-from shifamind_core.diagnosis.labels import f1_at
-from shifamind_core.diagnosis.local import changed_items
-from shifamind_core.diagnosis.numerics import within_fp32
-from shifamind_core.diagnosis.pair import Matrix, Pair, explained_share
 from shifamind_core.runs.run import Run
 
 # Without doubt in place; fewer rows in place are looked for elsewhere.
@@ -75,7 +75,7 @@ def start(candidate: Run, reference: Run) -> State:
 def _tolerance(candidate: Run, reference: Run, values: list[Matrix]) -> Matrix | None:
     """Logits made from stored probabilities are as sharp as those were."""
     parts = [
-        scale.probability_tolerance(matrix)
+        output_scale.probability_tolerance(matrix)
         for run, matrix in zip((candidate, reference), values, strict=True)
         if run.manifest.logits_from_probabilities
     ]
@@ -120,7 +120,7 @@ def undo_sigmoid(state: State) -> State:
     """Take the sigmoids off a run whose values all went through one."""
     pair = state.pair
     marked = tuple(bool(run.manifest.logits_from_probabilities) for run in (state.candidate, state.reference))
-    what = scale.squashed(pair.candidate, pair.reference, (marked[0], marked[1]))
+    what = output_scale.squashed(pair.candidate, pair.reference, (marked[0], marked[1]))
     if what is None:
         low, high = float(pair.candidate.min()), float(pair.candidate.max())
         reason = f"Logits of the candidate reach from {low:.3g} to {high:.3g}: no sigmoid was applied to them alone."
@@ -129,11 +129,11 @@ def undo_sigmoid(state: State) -> State:
             ruled_out("double_sigmoid", reason, lowest=low, highest=high),
         )
     values = pair.candidate if what.side == "candidate" else pair.reference
-    logits, tolerance = scale.unsquash(values, what.sigmoids)
+    logits, tolerance = output_scale.unsquash(values, what.sigmoids)
     after = pair.changed(**{what.side: logits}, tolerance=tolerance)
     share = explained_share(pair, after) if after.difference.any() else 1.0
     share = max(share, 0.5)
-    return state.found(after, scale.squashed_finding(what, pair, after, share), share)
+    return state.found(after, output_scale.squashed_finding(what, pair, after, share), share)
 
 
 def undo_calibration(state: State) -> State:
@@ -142,12 +142,12 @@ def undo_calibration(state: State) -> State:
     codes = changed_items(pair.code_size) if pair.size else None
     if pair.size < NEGLIGIBLE or (codes is not None and codes.share <= 0.5):
         return state  # nothing, or single codes: those are looked at one by one
-    found = scale.calibration(pair)
+    found = output_scale.calibration(pair)
     if found is None:
         return state
-    after = scale.apply_calibration(pair, found)
+    after = output_scale.apply_calibration(pair, found)
     share = 1 - found.left_over
-    finding = scale.calibration_finding(found, pair, state.left * share)
+    finding = output_scale.calibration_finding(found, pair, state.left * share)
     return _columns_before_calibration(state, after).found(after, finding, share)
 
 

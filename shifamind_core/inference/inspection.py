@@ -12,7 +12,7 @@ from shifamind_core.inference.pipeline import Pipeline
 from shifamind_core.inference.tokenization import NoteTokenizer, load_tokenizer
 from shifamind_core.model.inspect import checkpoint_checks
 from shifamind_core.precision.apply import observe_flags, refusal, resolve_device
-from shifamind_core.precision.environment import observe_environment
+from shifamind_core.precision.observe import observe_environment
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.records import to_json
 

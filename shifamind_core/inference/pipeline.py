@@ -26,11 +26,12 @@ from shifamind_core.inference.tokenization import (
 from shifamind_core.model.build import build_model, read_config
 from shifamind_core.model.checkpoint import Checkpoint, read_checkpoint
 from shifamind_core.precision.apply import applied, check_honoured, resolve_device
-from shifamind_core.precision.environment import observe_environment
+from shifamind_core.precision.environment import Environment
+from shifamind_core.precision.observe import observe_environment
 from shifamind_core.precision.policy import POLICIES, Attention, NumericFlags, PrecisionPolicy
 from shifamind_core.records import to_json
 from shifamind_core.runs.cache import RunCache
-from shifamind_core.runs.manifest import Environment, Manifest, PolicyRecord, digest_of
+from shifamind_core.runs.manifest import Manifest, PolicyRecord, digest_of
 from shifamind_core.runs.run import Run
 
 # What decides the logits of one note, of the libraries and machine. Times, paths and pandas do not.

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from shifamind_core.analysis.comparison import RunComparison, compare
+from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.analysis.thresholds import (
     FIXED_THRESHOLD,
     GRIDS,
@@ -18,7 +19,6 @@ from shifamind_core.analysis.thresholds import (
     threshold_curve,
 )
 from shifamind_core.diagnosis.diagnose import Diagnosis
-from shifamind_core.diagnosis.rungs import Ladder
 from shifamind_core.errors import ShifamindError
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.diagnosis import findings_table, trials_table

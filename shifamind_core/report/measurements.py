@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 import shifamind_core
-from shifamind_core.diagnosis.rungs import Ladder
+from shifamind_core.analysis.rungs import Ladder
 
 LAYER_COLUMNS = (
     "name", "kind", "mean", "std", "absmax", "non_finite", "relative_error", "input_error", "inherited_error", "own_error",

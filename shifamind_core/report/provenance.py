@@ -3,7 +3,8 @@
 import pandas as pd
 
 import shifamind_core
-from shifamind_core.runs.manifest import CheckpointRecord, Environment, Manifest, TokenizationRecord
+from shifamind_core.precision.environment import Environment
+from shifamind_core.runs.manifest import CheckpointRecord, Manifest, TokenizationRecord
 from shifamind_core.runs.run import Run
 
 

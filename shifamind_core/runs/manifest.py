@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from shifamind_core.precision.environment import Environment
 from shifamind_core.precision.policy import DType, NumericFlags, PrecisionPolicy
 from shifamind_core.records import to_json
 
@@ -61,30 +62,6 @@ class PolicyRecord:
     def of(cls, policy: PrecisionPolicy) -> "PolicyRecord":
         """The record of a policy that is known in full."""
         return cls(**vars(policy))
-
-
-@dataclass(frozen=True)
-class Environment:
-    """The machine and its libraries, one field a fact, so that two manifests can be compared."""
-
-    platform: str | None = None
-    python: str | None = None
-    cpu: str | None = None
-    device: Literal["cpu", "cuda"] | None = None
-    gpu: str | None = None
-    gpu_count: int | None = None
-    compute_capability: str | None = None
-    multiprocessors: int | None = None
-    gpu_memory_bytes: int | None = None
-    driver: str | None = None
-    cuda: str | None = None
-    cudnn: str | None = None
-    torch: str | None = None
-    transformers: str | None = None
-    tokenizers: str | None = None
-    numpy: str | None = None
-    pandas: str | None = None
-    scikit_learn: str | None = None
 
 
 @dataclass(frozen=True)

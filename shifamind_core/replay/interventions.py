@@ -1,0 +1,411 @@
+"""The ways in which such pipelines go wrong. Adding one is adding one entry here and one test.
+
+Sources: docs/diagnosis.md lists for each where it was seen in public.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.special import expit
+from torch import Tensor, nn
+from transformers import BertModel
+
+from shifamind_core.model.architectures import ClsFusion, ConceptAttention
+from shifamind_core.precision.apply import refusal
+from shifamind_core.precision.policy import POLICIES
+from shifamind_core.replay.recipe import (
+    Edit,
+    EditContext,
+    Intervention,
+    Output,
+    OutputContext,
+    Recipe,
+    masked_mean,
+    plain_mean,
+    with_changes,
+    with_edit,
+    with_output,
+    with_tokenization,
+)
+
+BATCH_SIZES = (16, 1, 8, 32, 4, 64, 2, 128, 1_000_000)  # of unknown loaders; the last is all notes at once
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What decides which interventions there are to try.
+
+    Attributes
+    ----------
+    siblings : tuple of str
+        Names of other run directories whose checkpoints can be tried.
+    sources : tuple of str or None
+        Whose split the reference's rows may be (`Target.places`).
+    embeddings : dict of str to float32 [concepts, hidden]
+        Concept embeddings outside the state dict, by where they lie.
+    codes, counts
+        The columns, and how often each code occurs by whose count.
+    batch_size : int, optional
+        Of the reference, where its manifest says.
+    """
+
+    model: nn.Module
+    device: torch.device
+    siblings: tuple[str, ...] = ()
+    sources: tuple[str | None, ...] = (None,)
+    embeddings: Mapping[str, np.ndarray] = field(default_factory=dict)
+    codes: tuple[str, ...] = ()
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    batch_size: int | None = None
+
+
+def interventions(scene: Scene) -> tuple[Intervention, ...]:
+    """Every intervention that applies to this architecture, these files and this device.
+
+    Where one mistake can be made in several ways, each is an entry of the same name and its own `variant`.
+    """
+    model = scene.model
+    listed = [*_tokenization(), *_padding(scene), *_forward(), *_outputs(scene), *_weights(model)]
+    if isinstance(model, ConceptAttention):
+        listed += _concepts(model, scene.embeddings)
+    if isinstance(model, ClsFusion) or (
+        isinstance(model, ConceptAttention) and len(model.fusion_modules) > 1
+    ):
+        listed.append(_FUSION_REVERSED)
+    listed += [step for name in scene.siblings for step in _checkpoint(name, scene.sources)]
+    listed += [
+        _policy(name, policy.description)
+        for name, policy in POLICIES.items()
+        if not refusal(policy, scene.device)
+    ]
+    return tuple(listed)
+
+
+def padding_acts(model: nn.Module, recipe: Recipe) -> bool:
+    """Whether how far a note is padded can change its logits by more than rounding.
+
+    It cannot where attention masks the padding and nothing but [CLS] is read.
+    """
+    averaged = any(edit.name == "pooling=mean_with_padding" for edit in recipe.edits)
+    return isinstance(model, ConceptAttention) or recipe.mask == "ones" or averaged
+
+
+def _tokenization() -> list[Intervention]:
+    def made(name: str, suspects: str, advice: str, **changes: object) -> Intervention:
+        return Intervention(name, "tokenization", suspects, advice, with_tokenization(**changes))
+
+    return [
+        made(
+            "lowercase=true",
+            "a tokenizer that lower-cases by default (transformers 4.57, or 5.3 and later)",
+            "Set do_lower_case=False explicitly if the checkpoint was trained cased; else lower-casing is right.",
+            lowercase=True,
+        ),
+        made(
+            "lowercase=false",
+            "a tokenizer that keeps case by default (transformers 5.0 to 5.2 with a vocabulary-only base model)",
+            "Set do_lower_case=True explicitly in the tokenizer of the other pipeline.",
+            lowercase=False,
+        ),
+        *(
+            made(
+                f"max_length={length}",
+                f"a script that truncates at {length} tokens",
+                f"Use the same max_length in both pipelines; the other one truncates at {length}.",
+                max_length=length,
+            )
+            for length in (128, 256, 384, 512)
+        ),
+        made(
+            "truncation_side=left",
+            "a tokenizer that keeps the end of a note",
+            "Set truncation_side='right' in the other pipeline.",
+            truncation_side="left",
+        ),
+        made(
+            "special_tokens=none",
+            "a tokenizer call with add_special_tokens=False",
+            "Let the other pipeline's tokenizer add [CLS] and [SEP].",
+            special_tokens=False,
+        ),
+    ]
+
+
+def _padding(scene: Scene) -> list[Intervention]:
+    def made(padding: str, loader: str, variant: str = "", **more: object) -> Intervention:
+        change = with_tokenization(padding=padding)
+        return Intervention(
+            f"padding={padding}",
+            "tokenization",
+            f"a loader that pads to {loader}",
+            "Pad alike in both pipelines: the concept gate averages over padding.",
+            lambda recipe: replace(change(recipe), **more),
+            variant,
+        )
+
+    orders = {"reference": "of its own rows", "split": "of the whole split"}
+    longest = [
+        made(
+            "longest",
+            "the longest note of a batch",
+            f"batches of {size} {words}" if size < BATCH_SIZES[-1] else f"one batch {words}",
+            batch_size=size,
+            batch_order=order,
+        )
+        for size in ((scene.batch_size,) if scene.batch_size else BATCH_SIZES)
+        for order, words in orders.items()
+    ]
+    return [*longest, made("max_length", "max_length")]
+
+
+def _forward() -> list[Intervention]:
+    def pooled(name: str, how: Callable[[Tensor, Tensor], Tensor], words: str) -> Intervention:
+        edit = Edit(name, lambda model, _: setattr(model, "pool", how))
+        return Intervention(
+            name,
+            "forward",
+            f"a forward pass that averages over {words}",
+            "Read the [CLS] position.",
+            with_edit(edit),
+        )
+
+    return [
+        Intervention(
+            "attention_mask=ignored",
+            "forward",
+            "a loop that passes no attention mask, or ones",
+            "Pass the tokenizer's attention_mask to the model in the other pipeline.",
+            with_changes(mask="ones"),
+        ),
+        Intervention(
+            "dropout=on",
+            "forward",
+            "a model left in training mode",
+            "Call model.eval() before evaluation in the other pipeline.",
+            with_edit(Edit("dropout=on", lambda model, _: _train(model), random=True)),
+        ),
+        *(
+            Intervention(
+                f"attention={name}",
+                "forward",
+                f"a library that chose {name} attention",
+                "Nothing to mend: both attention implementations are right to rounding.",
+                with_changes(attention=name),
+            )
+            for name in ("eager", "sdpa")
+        ),
+        pooled("pooling=mean", masked_mean, "a note's tokens"),
+        pooled("pooling=mean_with_padding", plain_mean, "all positions, padding included"),
+    ]
+
+
+def _weights(model: nn.Module) -> list[Intervention]:
+    def made(
+        name: str, what: str, variant: str, apply: Callable[[nn.Module, EditContext], None]
+    ) -> Intervention:
+        return Intervention(
+            name,
+            "weights",
+            f"a checkpoint whose {what} was skipped or renamed (strict=False)",
+            "Load with strict=True and read the missing keys in the other pipeline.",
+            with_edit(Edit(f"{name} {variant}".strip(), apply, random=True)),
+            variant,
+        )
+
+    diagnosis = "diagnosis_classifier" if isinstance(model, ClsFusion) else "diagnosis_head"
+    heads = [name for name, _ in model.named_children() if name != "base_model"]
+    head = partial(made, "head=not_loaded", "head")
+    return [
+        made("encoder=not_loaded", "encoder", "", partial(_initialise, ["base_model"], _as_bert)),
+        head("", partial(_initialise, [diagnosis], _as_torch)),
+        head("as BERT initialises", partial(_initialise, [diagnosis], _as_bert)),
+        head("every layer after the encoder", partial(_initialise, heads, _as_torch)),
+    ]
+
+
+def _concepts(model: ConceptAttention, embeddings: Mapping[str, np.ndarray]) -> list[Intervention]:
+    own = model.concept_embeddings
+    spread = float(own.std())
+    random = [
+        Intervention(
+            "concept_embeddings=random",
+            "weights",
+            "concept embeddings made anew instead of loaded",
+            "Load concept_embeddings from the checkpoint in the other pipeline.",
+            with_edit(
+                Edit(f"concept_embeddings=random {std:g}", partial(_random_concepts, std), random=True)
+            ),
+            f"standard deviation {std:.2g}",
+        )
+        for std in (0.02, 1.0, spread)  # the public script's, torch.randn's, and as large as the trained ones
+    ]
+    external = [
+        Intervention(
+            "concept_embeddings=external",
+            "weights",
+            f"concept embeddings of {where} in place of those in the state dict",
+            f"Do not pass the embeddings of {where} to the model in the other pipeline: the state dict holds the trained ones.",
+            with_edit(Edit(f"concept_embeddings=external {where}", partial(_external_concepts, where))),
+            where,
+        )
+        for where, array in embeddings.items()
+        if array.shape == tuple(own.shape) and not np.array_equal(array, own.detach().cpu().numpy())
+    ]
+    return random + external
+
+
+_FUSION_REVERSED = Intervention(
+    "fusion_order=reversed",
+    "forward",
+    "a forward pass that fuses the hidden states in the other order",
+    "Fuse the hidden states in the order of training: last first.",
+    with_edit(Edit("fusion_order=reversed", lambda model, _: _reverse_fusion(model))),
+)
+
+
+def _outputs(scene: Scene) -> list[Intervention]:
+    def made(
+        name: str, suspects: str, advice: str, apply: Callable[..., np.ndarray], variant: str = ""
+    ) -> Intervention:
+        return Intervention(name, "outputs", suspects, advice, with_output(Output(name, apply)), variant)
+
+    orders = []
+    for name, variant, order in _code_orders(scene):
+        words = "alphabetical order" if name.endswith("alphabetical") else "the order of frequency"
+        orders.append(
+            made(
+                name,
+                f"columns in {words} under names that are not, or the reverse",
+                "Name the columns in the order of the checkpoint's top_50_codes.",
+                partial(_reordered, order),
+                variant,
+            )
+        )
+    return [
+        *orders,
+        made(
+            "output=probabilities",
+            "sigmoid outputs saved under the name of logits",
+            "Save the logits, before the sigmoid.",
+            lambda logits, context: logits if context.turned_back else expit(logits),
+        ),
+        made(
+            "output=double_sigmoid",
+            "a sigmoid on top of sigmoid outputs",
+            "Apply the sigmoid once.",
+            # Where one sigmoid was turned back, the other is left.
+            lambda logits, context: expit(logits) if context.turned_back else expit(expit(logits)),
+        ),
+    ]
+
+
+def _code_orders(scene: Scene) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Name, variant and permutation; those that change nothing, or what another does, are left out."""
+    orders = [("code_order=alphabetical", "", np.argsort(np.array(scene.codes), kind="stable"))]
+    for whose, counts in scene.counts.items():
+        frequency = np.array([counts.get(code, 0) for code in scene.codes])
+        orders.append(("code_order=frequency", f"as in {whose}", np.argsort(-frequency, kind="stable")))
+    seen = {tuple(range(len(scene.codes)))}
+    for name, variant, order in orders:
+        for side, permutation in (("", order), ("names moved, not columns", np.argsort(order))):
+            if tuple(permutation.tolist()) not in seen:
+                seen.add(tuple(permutation.tolist()))
+                yield name, ", ".join(filter(None, (variant, side))), permutation
+
+
+def _policy(name: str, description: str) -> Intervention:
+    return Intervention(
+        f"policy={name}",
+        "policy",
+        f"a run computed under {name}: {description}",
+        "Nothing to mend: this is rounding. Use policy portable or fp64 where runs are to be compared.",
+        with_changes(policy=POLICIES[name]),
+    )
+
+
+def _checkpoint(name: str, sources: Sequence[str | None]) -> list[Intervention]:
+    """The sibling's checkpoint on its own split, where the rows may be that split's, and on the notes as they are."""
+    notes = [source for source in dict.fromkeys((name, sources[0])) if source in sources]
+    return [
+        Intervention(
+            f"checkpoint={name}",
+            "checkpoint",
+            f"the checkpoint of {name}",
+            f"The other run was computed from {name}; name the run directory explicitly instead of taking the newest or best.",
+            partial(_from_sibling, name, source),
+            f"on the split of {source}" if len(notes) > 1 and source is not None else "",
+        )
+        for source in notes
+    ]
+
+
+def _from_sibling(name: str, notes: str | None, recipe: Recipe) -> Recipe:
+    return replace(recipe, checkpoint=name, notes=notes)
+
+
+def _train(model: nn.Module) -> None:
+    model.train()
+
+
+def _initialise(
+    parts: Sequence[str],
+    how: Callable[[nn.Module, float, torch.Generator], None],
+    model: nn.Module,
+    context: EditContext,
+) -> None:
+    base_model = model.get_submodule("base_model")
+    assert isinstance(base_model, BertModel)
+    for part in parts:
+        if isinstance(getattr(model, part), nn.Module):
+            for module in model.get_submodule(part).modules():
+                how(module, base_model.config.initializer_range, context.generator)
+
+
+def _as_bert(module: nn.Module, std: float, generator: torch.Generator) -> None:
+    """BERT's initialisation: normal matrices, zero biases, unit LayerNorm, zero padding embedding."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        module.weight.data.normal_(0, std, generator=generator)
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+        module.weight.data[module.padding_idx] = 0
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        module.bias.data.zero_()
+    if isinstance(module, nn.LayerNorm):
+        module.weight.data.fill_(1)
+        module.bias.data.zero_()
+
+
+def _as_torch(module: nn.Module, std: float, generator: torch.Generator) -> None:
+    """As torch makes layers: an `nn.Linear` uniform within 1/√inputs, an `nn.LayerNorm` of ones."""
+    if isinstance(module, nn.Linear):
+        bound = module.in_features**-0.5
+        for parameter in (module.weight, module.bias):
+            parameter.data.uniform_(-bound, bound, generator=generator)
+    if isinstance(module, nn.LayerNorm):
+        module.weight.data.fill_(1)
+        module.bias.data.zero_()
+
+
+def _random_concepts(std: float, model: nn.Module, context: EditContext) -> None:
+    assert isinstance(model, ConceptAttention)
+    model.concept_embeddings.data.normal_(0, std, generator=context.generator)
+
+
+def _external_concepts(where: str, model: nn.Module, context: EditContext) -> None:
+    assert isinstance(model, ConceptAttention)
+    model.concept_embeddings.data.copy_(torch.from_numpy(context.concept_embeddings[where]))
+
+
+def _reverse_fusion(model: nn.Module) -> None:
+    """[CLS] vectors fourth-last first; or, with cross-attention, the earliest layer's fusion surviving."""
+    if isinstance(model, ClsFusion):
+        weight = model.fusion_layer.weight.data  # [hidden, 4 hidden]
+        model.fusion_layer.weight.data = weight.unflatten(1, (4, -1)).flip(1).flatten(1)
+    elif isinstance(model, ConceptAttention):
+        model.surviving_layer = min(int(layer) for layer in model.fusion_modules)
+
+
+def _reordered(order: np.ndarray, logits: np.ndarray, context: OutputContext) -> np.ndarray:
+    return logits[..., order]

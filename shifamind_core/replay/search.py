@@ -1,0 +1,311 @@
+"""Search the interventions, one by one and then together, for the one that reproduces the other run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from shifamind_core.errors import ShifamindError
+from shifamind_core.replay.fit import could_be_a_draw, fit, is_a_draw
+from shifamind_core.replay.interventions import padding_acts
+from shifamind_core.replay.recipe import Intervention, Recipe
+from shifamind_core.replay.reference_rows import Rows
+from shifamind_core.replay.result import Replay, Trial, Verdict
+from shifamind_core.replay.rounding import measure
+from shifamind_core.replay.runner import DRAWS, Bench, Values
+from shifamind_core.replay.sentence import sentence_of
+
+SCREENED = 64
+CONFIRMED = 256
+FEWEST = 8
+BEAM = 3
+LIKELY = 0.9  # share explained from which a best explanation is worth naming
+DRAWN = 0.99  # share that a random change is granted at most beside what can be reproduced
+ROUNDED = 0.7  # share of what a change leaves that a policy must explain to be named beside it
+EXACT = 0.99  # the same where what is left is no more than FP32's own rounding
+
+Watch = Callable[[Sequence[Trial], int, int], None]
+
+
+class Search:
+    """One search over one target; `watch` is told of every trial, for a live table."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        base: Recipe,
+        interventions: Sequence[Intervention],
+        notes: int = SCREENED,
+        depth: int = 3,
+        watch: Watch | None = None,
+    ) -> None:
+        if notes < FEWEST or depth < 1:
+            raise ShifamindError(
+                f"A replay needs at least {FEWEST} notes and depth 1; asked for {notes} and {depth}."
+            )
+        self.bench, self.base, self.depth, self.watch = bench, base, depth, watch
+        self.interventions = [step for step in interventions if step.apply(base) != base]
+        self.rows = bench.target.choose(notes)
+        self.confirming = bench.target.more(self.rows, max(CONFIRMED, notes))
+        wanted = bench.target.values[self.rows]
+        self._between_0_and_1 = bool(((wanted > 0) & (wanted < 1)).all())
+        self.trials: list[Trial] = []
+        self.remarks: list[str] = list(bench.target.remarks)
+        self._levels: dict[Trial, str | None] = {}
+
+    def run(self) -> Replay:
+        """Screen, combine, confirm."""
+        start = self._measure((), self.base, self.rows, reorder=False)
+        self.numerics = measure(self.bench, self.base, self.rows)
+        self._try(())  # nothing changed but, perhaps, the order of notes
+        for step in self.interventions:
+            if self._worth_trying(step, self.base):
+                self._try((step,))
+        if self.depth > 1 and not self._settled(min([start, *self.trials], key=_rank)):
+            self._save_otherwise()
+        best = self._combine(min([start, *self.trials], key=_rank), start)
+        return self._conclude(self._with_rounding(best))
+
+    def ranked(self) -> list[Trial]:
+        """The best trial of every set of names so far: most explained first, then fewest interventions."""
+        best: dict[tuple[str, ...], Trial] = {}
+        for trial in sorted(self.trials, key=_rank):
+            best.setdefault(tuple(sorted(trial.names)), trial)
+        return list(best.values())
+
+    def _measure(
+        self, steps: tuple[Intervention, ...], recipe: Recipe, rows: Rows, reorder: bool = True
+    ) -> Trial:
+        base = self.bench.values(self.base, rows)[0]
+        values = self._draws(recipe, rows)
+        found = fit(values, base, self.bench.target, rows, reorder, recipe.rescaled)
+        if self._between_0_and_1 and recipe.random and not recipe.outputs:
+            # Small random logits may lie as near, but logits have both signs.
+            found = replace(found, explained=min(found.explained, 0.5))
+        return Trial(steps, recipe, found, len(rows))
+
+    def _draws(self, recipe: Recipe, rows: Rows) -> Values:
+        """Of a random recipe two draws; more if the target could be one, and twice as many if it seems to be.
+
+        What one draw is expected to be off is known from few draws badly: where weights are made anew, all of them are
+        off in the same few directions.
+        """
+        values, wanted = self.bench.values(recipe, rows, draws=2), self.bench.target.values[rows]
+        if recipe.random and could_be_a_draw(values, wanted):
+            values = self.bench.values(recipe, rows, draws=DRAWS)
+            if is_a_draw(values, self.bench.values(self.base, rows)[0], wanted):
+                values = self.bench.values(recipe, rows, draws=2 * DRAWS)
+        return values
+
+    def _try(self, steps: tuple[Intervention, ...]) -> Trial | None:
+        recipe = self.base
+        for step in steps:
+            recipe = step.apply(recipe)
+        try:
+            trial = self._measure(steps, recipe, self.rows)
+        except ShifamindError as error:
+            self.remarks.append(f"{' + '.join(step.name for step in steps)} could not be tried: {error}")
+            return None
+        if trial.names:
+            self.trials.append(trial)
+        if self.watch is not None:
+            self.watch(self.ranked(), len(self.trials), max(len(self.interventions), len(self.trials)))
+        return trial
+
+    def _worth_trying(self, step: Intervention, recipe: Recipe) -> bool:
+        """Other batches are other interventions only where padding can act."""
+        changed = step.apply(recipe)
+        if step.slot != "padding" or padding_acts(self.bench.model(), changed):
+            return True
+        return step == next(one for one in self.interventions if one.name == step.name)
+
+    def _save_otherwise(self) -> None:
+        """Beside every change already computed, what was done to the outputs: that costs no forward pass, and a change of the
+        outputs can hide how well the other explains (probabilities correlate with no logits)."""
+        computed = [trial for trial in self.trials if trial.interventions and not trial.only_rounding]
+        seen: set[frozenset[int]] = set()
+        for first in (trial.interventions[0] for trial in computed):
+            for step in self.interventions:
+                if step.stage == "outputs" and step.slot != first.slot and _way((first, step)) not in seen:
+                    seen.add(_way((first, step)))
+                    self._try((first, step))
+
+    def _combine(self, best: Trial, start: Trial) -> Trial:
+        """Extend the best few by every other intervention that does anything, up to the depth."""
+        if self._settled(start):
+            return best
+        acting = self._acting()
+        seen = {_way(trial.interventions) for trial in self.trials}
+        singles = [t for t in self.trials if len(t.interventions) == 1 and t.interventions[0] in acting]
+        beam = self._beam(singles)
+        extended = [trial for trial in self.trials if len(trial.interventions) == 2]
+        for length in range(2, self.depth + 1):
+            believed = best.recipe.random and self._settled(best)
+            if self._settled(best) and not (believed and length == 2):
+                break
+            if believed:
+                # A random change resembles much. What can be reproduced number by number is tried before it is believed.
+                beam = self._beam([trial for trial in singles if not trial.recipe.random])
+            for place, trial in enumerate(beam):
+                if any(self._settled(longer) and not longer.recipe.random for longer in extended):
+                    break
+                for steps in self._extensions(trial, acting, seen, random=place == 0 and not believed):
+                    seen.add(_way(steps))
+                    if (longer := self._try(steps)) is not None:
+                        extended.append(longer)
+            better = [trial for trial in extended if self._improves(trial, best)]
+            if not better:
+                break
+            best = min(better, key=_rank)
+            beam, extended = self._beam(extended), []
+        return best
+
+    def _improves(self, longer: Trial, best: Trial) -> bool:
+        """Another intervention must take away a good part of what is left, or it is decoration.
+
+        Where a random change would do, only another that can be reproduced is better.
+        """
+        if best.recipe.random and self._settled(best):
+            return not longer.recipe.random and self._settled(longer)
+        # A random recipe's share is itself an estimate from few draws: more must be gained to be believed.
+        left = 0.3 if longer.recipe.random else 0.7
+        return 1 - longer.fit.explained < left * (1 - best.fit.explained)
+
+    @staticmethod
+    def _beam(trials: list[Trial]) -> list[Trial]:
+        """The best explanations so far, the changes that promise most once others stand beside them, and other checkpoints,
+        beside which nothing else shows."""
+        by_explained = sorted(trials, key=_rank)
+        by_promise = sorted(trials, key=lambda trial: -trial.fit.promise)
+        beam: list[Trial] = []
+        for trial in (by_explained[:1] + by_promise[:BEAM] + by_explained)[: 2 * BEAM]:
+            if trial not in beam and len(beam) < BEAM:
+                beam.append(trial)
+        return beam + [trial for trial in trials if trial.recipe.checkpoint and trial not in beam]
+
+    def _settled(self, trial: Trial) -> bool:
+        """Whether nothing is left to explain: what remains is rounding, or as much as one draw differs from another."""
+        if trial.recipe.random:
+            return trial.fit.explained > LIKELY
+        return self._level(trial) is not None
+
+    def _level(self, trial: Trial) -> str | None:
+        """The format whose rounding a trial on the screening notes leaves."""
+        if trial not in self._levels:
+            level = None
+            rms = trial.fit.rms_residual
+            if rms <= 2 * max(self.numerics.rms.values()) or trial.recipe.outputs:
+                plain = not trial.interventions and not trial.fit.document_order
+                numerics = (
+                    self.numerics
+                    if plain or trial.fit.max_abs_residual <= self.numerics.fine
+                    else measure(self.bench, trial.recipe, self.rows, self.numerics.max_abs["fp32"])
+                )
+                level = numerics.level(trial.fit.residual, self.bench.target.values[self.rows])
+            self._levels[trial] = level
+        return self._levels[trial]
+
+    def _acting(self) -> list[Intervention]:
+        """Interventions that move the logits by more than rounding does, and those that may do so beside others."""
+        base = self.bench.values(self.base, self.rows)
+        acting = []
+        for trial in self.trials:
+            if len(trial.interventions) != 1 or trial.interventions[0].rounding:
+                continue
+            step = trial.interventions[0]
+            if trial.recipe.random or step.stage == "tokenization":
+                acting.append(step)
+                continue
+            moved = np.abs(self.bench.values(trial.recipe, self.rows) - base)
+            if not np.isfinite(moved).all() or moved.max() > self.numerics.fine:
+                acting.append(step)
+        tried = {id(step) for step in acting}
+        others = [s for s in self.interventions if s.slot == "padding" and id(s) not in tried]
+        return acting + others
+
+    def _extensions(
+        self, trial: Trial, acting: list[Intervention], seen: set[frozenset[int]], random: bool
+    ) -> list[tuple[Intervention, ...]]:
+        taken = {step.slot for step in trial.interventions}
+        longer = []
+        for step in acting:
+            steps = (*trial.interventions, step)
+            is_random = step.apply(self.base).random
+            if (
+                step.slot in taken
+                or (is_random and (trial.recipe.random or not random))
+                or _way(steps) in seen
+                or not self._worth_trying(step, trial.recipe)
+            ):
+                continue
+            longer.append(tuple(sorted(steps, key=lambda s: s.stage == "outputs")))
+        return longer
+
+    def _with_rounding(self, best: Trial) -> Trial:
+        """The winner under the policy that it was computed under, where one explains what is left."""
+        if best.recipe.random or best.only_rounding or not best.fit.max_abs_residual:
+            return best
+        is_fine = best.fit.max_abs_residual <= self.numerics.fine
+        if best.fit.explained < LIKELY or (not is_fine and self._level(best) is None):
+            return best
+        kinds = ("policy=fp64", "attention=eager", "attention=sdpa")
+        steps = [s for s in self.interventions if s.rounding and (not is_fine or s.name in kinds)]
+        tried = [trial for step in steps if (trial := self._try((*best.interventions, step))) is not None]
+        nearest = min(tried, key=lambda trial: trial.fit.rms_residual, default=best)
+        left = (nearest.fit.rms_residual / best.fit.rms_residual) ** 2
+        return nearest if left < 1 - (EXACT if is_fine else ROUNDED) else best
+
+    def _conclude(self, best: Trial) -> Replay:
+        """Measure the winner again on more notes, and say what it is worth."""
+        start = self._measure((), self.base, self.confirming, reorder=False)
+        winner = self._measure(best.interventions, best.recipe, self.confirming)
+        screened = self._measure((), self.base, self.rows, reorder=False)
+        level = self._level(screened)
+        verdict = self._verdict(start, winner, level, self._level(best))
+        attempt = winner
+        if verdict in ("identical", "unexplained") or (
+            verdict == "numerics" and (winner.fit.explained < LIKELY or not winner.only_rounding)
+        ):
+            winner = start
+        if verdict != "numerics":
+            level = self._level(best) if verdict == "confirmed" else None
+        sentence = sentence_of(verdict, start, winner, attempt, self.numerics, level)
+        return Replay(
+            verdict,
+            winner,
+            start,
+            tuple(self.ranked()),
+            self.numerics,
+            level,
+            sentence,
+            tuple(dict.fromkeys(self.remarks)),
+        )
+
+    def _verdict(self, start: Trial, winner: Trial, level: str | None, left: str | None) -> Verdict:
+        """`level` and `left` are the formats whose rounding the base and the winner differ by on the screening notes."""
+        if start.fit.max_abs_residual == 0:
+            return "identical"
+        reproduced = winner.fit.explained >= LIKELY and bool(winner.names)
+        if level == "fp32" or (reproduced and winner.only_rounding):
+            return "numerics"
+        if not reproduced:
+            return "numerics" if level is not None else "unexplained"
+        if winner.recipe.random or left is None:
+            return "likely"
+        numerics = self.numerics
+        if winner.recipe.outputs:  # probabilities differ by less than logits do
+            numerics = measure(self.bench, winner.recipe, self.rows, numerics.max_abs["fp32"])
+        return "confirmed" if winner.fit.max_abs_residual <= numerics.tolerance else "likely"
+
+
+def _rank(trial: Trial) -> tuple[float, int, float]:
+    """Most explained, fewest names, and of random recipes that explain alike the one that says most precisely what.
+
+    A share in distribution is an estimate: it stands behind what is reproduced number by number.
+    """
+    explained = min(trial.fit.explained, DRAWN) if trial.recipe.random else trial.fit.explained
+    return -round(explained, 10), len(trial.names), trial.fit.rms_residual
+
+
+def _way(steps: tuple[Intervention, ...]) -> frozenset[int]:
+    return frozenset(map(id, steps))

@@ -1,0 +1,209 @@
+"""Set up a replay: run directories in, search, JSON out. The command line and the worker both come here."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shifamind_core.artifacts.run_directory import RunDirectory
+from shifamind_core.artifacts.splits import Split
+from shifamind_core.errors import ShifamindError
+from shifamind_core.inference.pipeline import Pipeline
+from shifamind_core.inference.tokenization import Tokenization, load_tokenizer
+from shifamind_core.precision.apply import resolve_device
+from shifamind_core.precision.policy import POLICIES
+from shifamind_core.replay.before_after import before_after
+from shifamind_core.replay.interventions import Scene, interventions
+from shifamind_core.replay.recipe import Intervention, Recipe
+from shifamind_core.replay.reference_rows import Target, target_of
+from shifamind_core.replay.reported import Bed, ReportedScores, ScoreSearch, parse_reported
+from shifamind_core.replay.runner import Bench
+from shifamind_core.replay.search import SCREENED, Search
+from shifamind_core.runs.run import Run
+
+Watch = Callable[[Sequence[Any], int, int], None]
+
+
+@dataclass(frozen=True)
+class ReplaySpec:
+    """What a replay is asked for. Either a reference run or reported scores must be given.
+
+    `only` restricts the search to interventions of these names, e.g. the decisive pair of casings.
+    """
+
+    run_directory: str
+    base_model: str | None = None
+    reference: str | None = None
+    reported: str | None = None
+    split: str = "test"
+    notes: int | None = None
+    depth: int = 3
+    device: str = "auto"
+    siblings: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+
+
+def replay(
+    spec: ReplaySpec, reference: Run | None, cache: Path | None = None, watch: Watch | None = None
+) -> dict[str, Any]:
+    """Find the change to the pipeline that reproduces `reference`, or else the reported scores.
+
+    Returns
+    -------
+    dict
+        `best` {`interventions`, `explained`, `max_abs_residual`}, `trials` (best first), `verdict`, `sentence`, ….
+
+    Raises
+    ------
+    ShifamindError
+        Neither or both were given, or run directory and reference have nothing in common.
+    """
+    if (reference is None) == (spec.reported is None):
+        raise ShifamindError("Give either a reference run or reported scores.")
+    setup = Setup(spec, cache)
+    if reference is not None:
+        return setup.reproduce(reference, watch)
+    return _from_scores(setup, parse_reported(spec.reported or ""), watch)
+
+
+class Setup:
+    """The run directory, those beside it, and the pipeline as it is here; several replays may share one."""
+
+    def __init__(self, spec: ReplaySpec, cache: Path | None) -> None:
+        self.spec, self.cache = spec, cache
+        base_model = Path(spec.base_model).expanduser() if spec.base_model else None
+        own = Pipeline(RunDirectory(Path(spec.run_directory).expanduser()), base_model, cache)
+        self.remarks: list[str] = list(own.directory.remarks)
+        self.own = own
+        self.device = resolve_device(spec.device)
+        self.model = own.model()
+        self.codes = own.checkpoint.codes or own.split(spec.split).codes
+        if self.codes is None:
+            raise ShifamindError(f"{own.directory.name} names its codes nowhere; a replay needs them.")
+        self.pipelines: dict[str | None, Pipeline] = {None: own, **self._siblings()}
+        # Casing as it is here in effect, so that asking for the same casing by name is no intervention.
+        tokenization = Tokenization(load_tokenizer(own.base_model).lowercase)
+        positions = getattr(self.model.get_submodule("base_model").config, "max_position_embeddings", None)
+        if isinstance(positions, int) and positions < tokenization.max_length:
+            self.remarks.append(f"The model has {positions} positions: notes are truncated there.")
+            tokenization = replace(tokenization, max_length=positions)
+        self.base = Recipe(tokenization, POLICIES["fp32"])
+        self._bench: Bench | None = None
+
+    def reproduce(self, reference: Run, watch: Watch | None = None) -> dict[str, Any]:
+        """Find the change that gives the reference's logits: the JSON of `replay`."""
+        assert self.codes is not None
+        spec, target = self.spec, target_of(reference, self.splits(), self.codes)
+        bench = self._sharing(Bench(self.pipelines, target, self.device, self.cache))
+        base = replace(self.base, notes=target.source, batch_size=target.batch_size or self.base.batch_size)
+        search = Search(bench, base, self.interventions(target), spec.notes or SCREENED, spec.depth, watch)
+        search.remarks += self.remarks
+        result = search.run()
+        return result.to_json() | {"before_after": before_after(bench, search, result, reference)}
+
+    def bed(self, pipeline: Pipeline, split_name: str) -> Bed:
+        """A split to score; all of them share what the first computes."""
+        assert self.codes is not None
+        split = pipeline.split(split_name).with_codes(self.codes)
+        nothing = np.zeros(split.labels.shape, np.float32)
+        template = Run(nothing, split_name, self.codes, split.labels, split.document_ids)
+        bench = Bench(self.pipelines, target_of(template, {None: split}, self.codes), self.device, self.cache)
+        return Bed(template, self._sharing(bench))
+
+    def _sharing(self, bench: Bench) -> Bench:
+        if self._bench is not None:
+            bench.share(self._bench)
+        self._bench = bench
+        return bench
+
+    def interventions(
+        self, target: Target, sources: tuple[str | None, ...] | None = None
+    ) -> list[Intervention]:
+        """All that apply, or those that were asked for; `sources` as in `Scene`, the target's by default."""
+        scene = Scene(
+            model=self.model,
+            device=self.device,
+            siblings=tuple(name for name in self.pipelines if name is not None),
+            sources=tuple(target.places) if sources is None else sources,
+            embeddings=self.own.concept_embeddings,
+            codes=target.codes,
+            counts=self._counts(),
+            batch_size=target.batch_size,
+        )
+        listed = interventions(scene)
+        unknown = set(self.spec.only) - {step.name for step in listed}
+        if unknown:
+            raise ShifamindError(
+                f"No intervention {', '.join(sorted(unknown))} applies to this model on this device."
+            )
+        return [step for step in listed if not self.spec.only or step.name in self.spec.only]
+
+    def splits(self) -> dict[str | None, Split]:
+        """This directory's split, and those of its siblings by the same name."""
+        splits: dict[str | None, Split] = {None: self.own.split(self.spec.split)}
+        for name, pipeline in self.pipelines.items():
+            if name is None or self.spec.split not in pipeline.directory.splits:
+                continue
+            try:
+                splits[name] = pipeline.split(self.spec.split)
+            except ShifamindError as error:
+                self.remarks.append(f"The {self.spec.split} split of {name} is left out: {error}")
+        return splits
+
+    def _counts(self) -> dict[str, dict[str, int]]:
+        """How often each code occurs, by whose count: in the JSON files, and in the split."""
+        files = {"top50_icd10_info.json": self.own.directory.code_info}
+        for name, pipeline in self.pipelines.items():
+            if name is not None:
+                files[f"top50_icd10_info.json of {name}"] = pipeline.directory.code_info
+        split = self.own.split(self.spec.split)
+        in_split = dict(zip(split.codes or (), split.labels.sum(axis=0).tolist(), strict=False))
+        counts = {whose: dict(info.counts) for whose, info in files.items() if info}
+        counts[f"the {split.name} split"] = in_split
+        return {whose: count for whose, count in counts.items() if count}
+
+    def _siblings(self) -> dict[str, Pipeline]:
+        """Other checkpoints that score the same codes: run directories beside this one, and those given."""
+        found: dict[str, Pipeline] = {}
+        given = [RunDirectory(Path(path).expanduser()) for path in self.spec.siblings]
+        seen = {self.own.directory.path}
+        for directory in (*given, *self.own.directory.siblings()):
+            if directory.path in seen:
+                continue
+            seen.add(directory.path)
+            try:
+                pipeline = Pipeline(directory, self._base_model_of(directory), self.cache)
+                pipeline.model()
+                theirs = pipeline.checkpoint.codes
+                if theirs and set(theirs) != set(self.codes or ()):
+                    raise ShifamindError("it scores other codes.")
+            except ShifamindError as error:
+                self.remarks.append(f"The checkpoint of {directory.name} is left out: {error}")
+                continue
+            name = directory.name
+            found[f"{directory.path.parent.name}/{name}" if name in found else name] = pipeline
+        return found
+
+    def _base_model_of(self, directory: RunDirectory) -> Path:
+        inside = directory.path / "base_model"
+        return inside if inside.is_dir() else self.own.base_model
+
+
+def _from_scores(setup: Setup, reported: ReportedScores, watch: Watch | None) -> dict[str, Any]:
+    wanted = {"test": setup.spec.split, **({"val": "val"} if reported.tuned else {})}
+    beds: dict[str | None, dict[str, Bed]] = {}
+    for source, pipeline in setup.pipelines.items():
+        if setup.spec.split not in pipeline.directory.splits and source is not None:
+            continue
+        beds[source] = {
+            part: setup.bed(pipeline, name)
+            for part, name in wanted.items()
+            if part == "test" or name in pipeline.directory.splits
+        }
+    target = beds[None]["test"].bench.target
+    steps = setup.interventions(target, tuple(beds))
+    search = ScoreSearch(beds, setup.base, steps, reported, setup.spec.notes, watch=watch)
+    result = search.run()
+    return result | {"remarks": [*result["remarks"], *setup.remarks]}

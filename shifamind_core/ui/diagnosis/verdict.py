@@ -1,0 +1,59 @@
+"""The answer in a few lines, before the evidence."""
+
+from typing import Any
+
+import streamlit as st
+
+from shifamind_core.analysis.rungs import Ladder
+from shifamind_core.diagnosis.claims import ranking_remark
+from shifamind_core.diagnosis.diagnose import Diagnosis
+from shifamind_core.ui.diagnosis.findings import cause_title, status_badge
+from shifamind_core.ui.diagnosis.proof import claims_table, proof_of
+from shifamind_core.ui.diagnosis.question import Question, told
+from shifamind_core.ui.diagnosis.replay import verdict_badge
+from shifamind_core.ui.session import cached
+from shifamind_core.ui.text import first_sentences, safe_text
+
+
+def show_verdict(
+    question: Question, diagnosis: Diagnosis | None, ladder: Ladder | None, result: dict[str, Any] | None
+) -> None:
+    """What a replay found, the best cause by the logits, and what rounding can do; a proof stands first."""
+    with st.container(border=True):
+        reproduced = result is not None and result.get("verdict") == "confirmed"
+        if result is not None and reproduced:
+            names = " + ".join(result["best"]["interventions"])
+            st.subheader(f"Reproduced by {safe_text(names, 120)}", anchor=False)
+        elif diagnosis is not None:
+            st.subheader(cause_title(diagnosis.cause), anchor=False)
+        if result is not None:
+            st.markdown(f"{verdict_badge(result)} {safe_text(result.get('sentence', ''), 900)}")
+        if diagnosis is not None:
+            best = diagnosis.findings[0]
+            told_briefly = safe_text(first_sentences(best.explanation), 900)
+            title = f"**{cause_title(best.cause)}.** " if reproduced else ""  # else it is the heading
+            st.markdown(f"{status_badge(best.status)} {title}{told_briefly}")
+        with told():
+            proof = proof_of(question, ladder)
+            if question.targets:
+                st.markdown(f":gray-badge[:material/straighten: Rounding] {safe_text(proof.sentence)}")
+        if question.reference is None:
+            _show_claims(question, ladder)
+
+
+def _show_claims(question: Question, ladder: Ladder | None) -> None:
+    if not question.reported:
+        st.markdown("Type the scores that were reported, or fill in a row of the seed's table.")
+        return
+    with told(), st.spinner("Searching the bounds", show_time=False):
+        fixed = proof_of(question, ladder)
+        tuned = proof_of(question, ladder, tuned=True) if question.validation is not None else None
+        claims = cached.claims(question.candidate, question.validation, question.reported, fixed, tuned)
+        config = {
+            name: st.column_config.NumberColumn(format="%+.4f" if name == "Gap" else "%.4f")
+            for name in ("Here", "Reported", "Gap", "Sampling ±")
+        }
+        st.dataframe(claims_table(claims), hide_index=True, placeholder="–", column_config=config)
+        remark = ranking_remark(claims)
+        if remark:
+            st.markdown(remark)

@@ -1,0 +1,123 @@
+"""The settings of a prediction: what is chosen becomes the specification of a `predict` job."""
+
+from typing import Any
+
+import streamlit as st
+
+from shifamind_core.precision.policy import POLICIES
+from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets.inspection import casing_text
+
+CASINGS = {"auto": "Library's default", "true": "Lower-cased", "false": "Cased"}
+EFFECTIVE = {"true": "lower-cased", "false": "cased"}
+PADDINGS = {"max_length": "To the full length", "longest": "To the longest note"}
+LENGTHS = (512, 384, 256, 128)
+ATTENTIONS = {"sdpa": "SDPA", "eager": "Eager"}
+DEVICES = {"auto": "Best there is", "cpu": "CPU", "cuda": "GPU"}
+KEEP: Any = {"persist_state": "session"}
+
+
+def ask_settings(found: dict[str, Any] | None, splits: tuple[str, ...]) -> dict[str, Any]:
+    """The choices, named as `predict` takes them. `found` is the inspection; without it nothing is refused yet."""
+    left, middle, right = st.columns(3, gap="medium")
+    with left:
+        policy = _ask_policy(found)
+    with middle:
+        tokenization = _ask_tokenization(found)
+    with right:
+        rest = _ask_batching(splits, has_gpu=(found or {}).get("environment", {}).get("device") != "cpu")
+    return {"policy": policy, **tokenization, **rest}
+
+
+def _ask_policy(found: dict[str, Any] | None) -> str:
+    offered = (found or {}).get("policies") or [
+        {"name": policy.name, "description": policy.description} for policy in POLICIES.values()
+    ]
+    allowed = {one["name"]: one["description"] for one in offered if not one.get("refused")}
+    refused = {one["name"]: one["refused"] for one in offered if one.get("refused")}
+    names = list(allowed)
+    chosen = st.radio(
+        "Precision policy",
+        names,
+        index=names.index("fp32") if "fp32" in names else 0,
+        captions=[safe_text(allowed[name]) for name in names],
+        key="inference.policy",
+        **KEEP,
+    )
+    for name, reason in refused.items():
+        st.caption(f":material/block: **{safe_text(name)}** is refused here: {safe_text(reason)}")
+    return chosen
+
+
+def _ask_tokenization(found: dict[str, Any] | None) -> dict[str, Any]:
+    casing = st.radio(
+        "Casing",
+        list(CASINGS),
+        format_func=CASINGS.__getitem__,
+        key="inference.casing",
+        help="Of a model that ships only its vocabulary, transformers 5.0 to 5.2 keep the case; others lower it.",
+        **KEEP,
+    )
+    default = casing_text((found or {}).get("tokenizer") or {})
+    effective = EFFECTIVE.get(casing or "auto", default)
+    st.caption(
+        f"Effective: **{effective}**"
+        if effective
+        else "The effective casing is known once the checkpoint was looked at."
+    )
+    length = st.radio("Length in tokens", LENGTHS, horizontal=True, key="inference.length", **KEEP)
+    padding = st.radio(
+        "Padding", list(PADDINGS), format_func=PADDINGS.__getitem__, key="inference.padding", **KEEP
+    )
+    return {"lowercase": casing, "max_length": length, "padding": padding}
+
+
+def _ask_batching(splits: tuple[str, ...], has_gpu: bool) -> dict[str, Any]:
+    order = [name for name in ("test", "val", "train") if name in splits] or ["test"]
+    split = st.radio("Split", order, horizontal=True, key="inference.split", **KEEP)
+    limit = st.number_input(
+        "First notes only",
+        min_value=0,
+        value=0,
+        step=100,
+        key="inference.limit",
+        help="0: all notes.",
+        **KEEP,
+    )
+    batch_size = st.number_input(
+        "Batch size",
+        min_value=1,
+        max_value=1024,
+        value=16,
+        key="inference.batch_size",
+        help="Out of memory halves it, and says so.",
+        **KEEP,
+    )
+    attention = st.radio(
+        "Attention",
+        list(ATTENTIONS),
+        format_func=ATTENTIONS.__getitem__,
+        horizontal=True,
+        key="inference.attention",
+        **KEEP,
+    )
+    device = st.radio(
+        "Device",
+        [name for name in DEVICES if has_gpu or name != "cuda"],
+        format_func=DEVICES.__getitem__,
+        horizontal=True,
+        key="inference.device",
+        **KEEP,
+    )
+    deterministic = st.toggle("Deterministic algorithms", key="inference.deterministic", **KEEP)
+    benchmark = st.toggle("cuDNN benchmark", key="inference.benchmark", **KEEP)
+    return {
+        "split": split,
+        "limit": int(limit) or None,
+        "batch_size": int(batch_size),
+        "attention": attention,
+        "device": device,
+        # `None` leaves what the policy says.
+        "deterministic": True if deterministic else None,
+        "cudnn_benchmark": True if benchmark else None,
+    }

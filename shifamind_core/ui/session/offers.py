@@ -1,0 +1,172 @@
+"""The runs that a page can choose from: computed here, recorded beside the run directory, uploaded."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import streamlit as st
+
+from shifamind_core.artifacts.run_directory import RunDirectory
+from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.cache import RunCache
+from shifamind_core.runs.manifest import Manifest
+from shifamind_core.runs.run import Run
+from shifamind_core.runs.uploads import read_upload
+from shifamind_core.ui.session.state import Workspace
+from shifamind_core.ui.text import plain_text
+
+Kind = Literal["computed", "reference", "uploaded"]
+SHORT = 12
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A run that can be chosen.
+
+    `key` stands for it in links: the first digits of its digest. `source` is where to load it from: an entry
+    of the cache, or a file in `references/`.
+    """
+
+    key: str
+    label: str
+    kind: Kind
+    digest: str
+    manifest: Manifest
+    documents: int
+    columns: int
+    labelled: bool
+    source: str | Path
+
+    @property
+    def split(self) -> str | None:
+        return self.manifest.split
+
+
+def runs_on_offer(workspace: Workspace) -> list[Offer]:
+    """Runs computed from the selected run directory, its references, and all uploads, in that order."""
+    computed, uploaded = [], []
+    names = _names(workspace)
+    for entry in RunCache(workspace.cache).entries():
+        if entry.kind == "computed" and entry.manifest.run_directory not in names:
+            continue
+        offer = Offer(
+            key=entry.digest[:SHORT],
+            label=_label(describe(entry.manifest) if entry.kind == "computed" else entry.name, entry.digest),
+            kind=entry.kind,
+            digest=entry.digest,
+            manifest=entry.manifest,
+            documents=entry.documents,
+            columns=entry.columns,
+            labelled=entry.labelled,
+            source=entry.id,
+        )
+        (computed if entry.kind == "computed" else uploaded).append(offer)
+    references, _ = references_on_offer(workspace)
+    # A replay copies the reference that it is about into the cache; it is offered once.
+    beside = [(offer.digest, offer.manifest) for offer in references]
+    uploaded = [offer for offer in uploaded if (offer.digest, offer.manifest) not in beside]
+    return _distinct([*computed, *references, *uploaded])
+
+
+def references_on_offer(workspace: Workspace) -> tuple[list[Offer], list[str]]:
+    """The runs in the run directory's `references/`, and one line for each file that holds none."""
+    try:
+        files = RunDirectory(workspace.run_directory).references()
+    except ShifamindError:
+        return [], []  # the overview says what is wrong with the directory
+    offers, problems = [], []
+    for file in files:
+        try:
+            run = _read_reference(file)
+        except ShifamindError as error:
+            problems.append(str(error))
+            continue
+        offers.append(
+            Offer(
+                key=run.digest[:SHORT],
+                label=_label(f"reference {file.stem}", run.digest),
+                kind="reference",
+                digest=run.digest,
+                manifest=run.manifest,
+                documents=run.documents,
+                columns=run.logits.shape[1],
+                labelled=run.labels is not None,
+                source=file,
+            )
+        )
+    return offers, problems
+
+
+def load_run(offer: Offer, workspace: Workspace) -> Run:
+    """The run itself, under the name it was offered by. Arrays are read-only and shared among sessions.
+
+    Raises
+    ------
+    ShifamindError
+        It was removed or damaged meanwhile.
+    """
+    run = _load_stored(offer.digest, str(offer.source), offer, workspace.cache)
+    return replace(run, name=offer.label)
+
+
+def describe(manifest: Manifest) -> str:
+    """What tells a run from its neighbours, as far as its manifest knows, in one line.
+
+    >>> describe(Manifest(split="test"))
+    'test'
+    """
+    tokenization, environment = manifest.tokenization, manifest.environment
+    parts = [manifest.policy and manifest.policy.name, manifest.split]
+    if tokenization is not None:
+        parts.append({True: "lower-cased", False: "cased", None: None}[tokenization.lowercase])
+        if tokenization.max_length not in (None, 512):
+            parts.append(f"{tokenization.max_length} tokens")
+        if tokenization.padding == "longest":
+            parts.append("padded to the longest")
+    if environment is not None:
+        parts.append(environment.gpu or (environment.device and environment.device.upper()))
+    return " · ".join(str(part) for part in parts if part)
+
+
+def _names(workspace: Workspace) -> set[str | None]:
+    names: set[str | None] = {str(workspace.run_directory), workspace.run_directory.name}
+    try:
+        found = RunDirectory(workspace.run_directory)
+    except ShifamindError:
+        return names
+    return names | {str(found.path), found.name}
+
+
+def _label(text: str, digest: str) -> str:
+    return f"{plain_text(text, 80) or 'run'} · {digest[:6]}"
+
+
+def _distinct(offers: list[Offer]) -> list[Offer]:
+    # Two machines may produce the same arrays, which is a finding: both stay, under keys that differ.
+    seen: dict[str, int] = {}
+    distinct = []
+    for offer in offers:
+        count = seen[offer.key] = seen.get(offer.key, 0) + 1
+        distinct.append(
+            offer
+            if count == 1
+            else replace(offer, key=f"{offer.key}-{count}", label=f"{offer.label} ({count})")
+        )
+    return distinct
+
+
+def _read_reference(file: Path) -> Run:
+    state = file.stat()
+    return _read_file(str(file), state.st_mtime_ns, state.st_size)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _read_file(path: str, modified_ns: int, size: int) -> Run:
+    return read_upload(Path(path).name, Path(path))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _load_stored(digest: str, source: str, _offer: Offer, _cache: Path) -> Run:
+    if isinstance(_offer.source, Path):
+        return _read_reference(_offer.source)
+    return RunCache(_cache).load(_offer.source)

@@ -1,0 +1,30 @@
+"""The script that Streamlit runs for every page. It lives away from `pages/`: see `gate`."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from shifamind_core.ui.session import state
+from shifamind_core.ui.site.navigation import present_pages
+
+# A local picture: a `:material/…:` icon here would be fetched from the web.
+st.set_page_config(
+    page_title="ShifaMind diagnostics",
+    page_icon=str(Path(__file__).with_name("assets") / "favicon.png"),
+    layout="wide",
+)
+
+sections: dict[str, list] = {}
+for entry in present_pages():
+    sections.setdefault(entry.section, []).append(
+        st.Page(
+            entry.path,
+            title=entry.title,
+            icon=entry.icon,
+            url_path=entry.name,
+            default=entry.name == "overview",
+        )
+    )
+page = st.navigation(sections)
+state.settle()
+page.run()

@@ -1,0 +1,132 @@
+"""What the worker saw in the run directory and on this machine, as the `inspect` command reports it."""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from shifamind_core.precision.policy import POLICIES
+from shifamind_core.ui.session.state import Workspace
+from shifamind_core.ui.site.first_run import ensure_job
+from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets.jobs import latest_job
+
+ARCHITECTURES = {"cls_fusion": "CLS fusion", "concept_attention": "Concept cross-attention"}
+SPELLING = {
+    "bf16": "BF16", "cpu": "CPU", "cublas": "cuBLAS", "cuda": "CUDA", "cudnn": "cuDNN", "float32": "float32",
+    "fp16": "FP16", "gpu": "GPU", "numpy": "NumPy", "nvidia": "NVIDIA", "pandas": "pandas", "sdpa": "SDPA",
+    "tf32": "TF32", "torch": "PyTorch",
+}  # fmt: skip
+
+
+def inspection_of(workspace: Workspace) -> dict[str, Any] | None:
+    """The latest inspection, starting one where this start of the server has none yet; `None` until it is done."""
+    ensure_job(workspace, "inspect", workspace.source)
+    done = latest_job(workspace, "inspect", status="done")
+    return None if done is None else done.result
+
+
+def policies_of(found: dict[str, Any] | None) -> dict[str, str | None]:
+    """Every policy, with the reason why this machine refuses it, if it does; without an inspection none is refused yet."""
+    offered = (found or {}).get("policies") or [{"name": name} for name in POLICIES]
+    return {str(one["name"]): one.get("refused") for one in offered}
+
+
+def show_inspection(found: dict[str, Any]) -> None:
+    """Checks first, then checkpoint and machine side by side. Foreign text stays in tables or is escaped."""
+    show_checks(found.get("checks", []))
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Checkpoint")
+        show_facts(checkpoint_facts(found))
+        st.subheader("Machine")
+        show_facts(_named(found.get("environment", {})))
+    with right:
+        st.subheader("Numeric flags, as observed")
+        show_facts(_named(found.get("flags", {})))
+
+
+def show_checks(checks: list[dict[str, Any]]) -> None:
+    """What needs attention in full, what is fine folded away."""
+    fine = [check for check in checks if check.get("status") == "ok"]
+    for check in checks:
+        if check not in fine:
+            show = st.warning if check.get("status") == "warning" else st.error
+            show(f"**{safe_text(check.get('name', ''))}**: {safe_text(check.get('message', ''), 1000)}")
+    if fine:
+        with st.expander(f"{len(fine)} of {len(checks)} checks passed", icon=":material/check_circle:"):
+            show_facts({str(check.get("name")): str(check.get("message")) for check in fine})
+
+
+def checkpoint_facts(found: dict[str, Any]) -> dict[str, str]:
+    """What tells one checkpoint from another, as far as it is known."""
+    tokenizer = found.get("tokenizer") or {}
+    codes = found.get("codes")
+    facts = {
+        "Architecture": ARCHITECTURES.get(str(found.get("architecture")), found.get("architecture")),
+        "Parameters": _count(found.get("parameters")),
+        "Codes": _count(len(codes) if isinstance(codes, list) else codes),
+        "Epoch": found.get("epoch"),
+        "Stored macro F1": _score(found.get("stored_macro_f1")),
+        "Stored micro F1": _score(found.get("stored_micro_f1")),
+        **{f"Notes in {name}": _count(size) for name, size in _splits(found).items()},
+        "Library's casing here": casing_text(tokenizer),
+        "Casing decided by": tokenizer.get("source"),
+    }
+    return {name: str(value) for name, value in facts.items() if value is not None}
+
+
+def casing_text(tokenizer: dict[str, Any]) -> str | None:
+    """The effective casing in words; `None` where it is not known."""
+    lowercase = tokenizer.get("lowercase")
+    return None if lowercase is None else "lower-cased" if lowercase else "cased"
+
+
+def show_facts(facts: dict[str, str]) -> None:
+    """Names and values as a small table, which reads no Markdown; nothing where there are none."""
+    if not facts:
+        return
+    st.dataframe(
+        pd.DataFrame({"Name": list(facts), "Value": list(facts.values())}),
+        hide_index=True,
+        width="stretch",
+        height="content",
+        column_config={"Name": st.column_config.TextColumn(width="small")},
+    )
+
+
+def _splits(found: dict[str, Any]) -> dict[str, Any]:
+    splits = found.get("splits") or {}
+    return splits if isinstance(splits, dict) else {}
+
+
+def _named(values: dict[str, Any]) -> dict[str, str]:
+    return {field_title(name): _plain(name, value) for name, value in values.items() if value is not None}
+
+
+def field_title(name: str) -> str:
+    """A record's field as a title.
+
+    >>> field_title("cudnn_allow_tf32"), field_title("compute_capability")
+    ('cuDNN allow TF32', 'Compute capability')
+    """
+    if name == "scikit_learn":
+        return "scikit-learn"
+    first, *rest = name.removesuffix("_bytes").split("_")
+    return " ".join([SPELLING.get(first, first.capitalize()), *(SPELLING.get(word, word) for word in rest)])
+
+
+def _plain(name: str, value: Any) -> str:
+    if name.endswith("_bytes") and isinstance(value, int):
+        return f"{value / 2**30:.1f} GiB"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _count(value: Any) -> str | None:
+    return f"{value:,}" if isinstance(value, int) else None
+
+
+def _score(value: Any) -> str | None:
+    return f"{value:.4f}" if isinstance(value, int | float) else None

@@ -1,0 +1,119 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shifamind_core.analysis.alignment import NothingInCommon, align, match_repeated
+from shifamind_core.runs.run import Run
+from tests.support import strategies
+
+
+def run(logits, **fields):
+    return Run(np.array(logits, np.float32), **fields)
+
+
+def ids(*values):
+    return np.array(values, np.int64)
+
+
+@given(strategies.runs(), st.randoms(use_true_random=False))
+def test_any_order_of_notes_and_codes_is_undone(original, random):
+    documents, codes = original.logits.shape
+    rows, columns = list(range(documents)), list(range(codes))
+    random.shuffle(rows)
+    random.shuffle(columns)
+    shuffled = original.select(np.array(rows), np.array(columns))
+    aligned = align(original, shuffled)
+    assert np.array_equal(aligned.candidate.logits, original.logits)
+    assert np.array_equal(aligned.reference.logits, original.logits)
+    assert np.array_equal(aligned.reference.labels, original.labels)
+    assert aligned.reference.codes == original.codes
+    assert aligned.documents.order_differed == (rows != sorted(rows))
+    assert aligned.codes.order_differed == (columns != sorted(columns))
+    assert aligned.documents.dropped == aligned.codes.dropped == (0, 0)
+    assert aligned.label_conflicts == 0
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=12), st.lists(st.integers(0, 4), min_size=1, max_size=12)
+)
+def test_repeated_ids_are_matched_kth_to_kth(first, second):
+    rows, partners = match_repeated(np.array(first), np.array(second))
+    expected = []
+    for position, value in enumerate(first):
+        places = [i for i, other in enumerate(second) if other == value]
+        k = first[:position].count(value)
+        if k < len(places):
+            expected.append((position, places[k]))
+    assert list(zip(rows.tolist(), partners.tolist(), strict=True)) == expected
+
+
+def test_what_only_one_run_has_is_dropped_and_counted():
+    candidate = run([[1, 2], [3, 4], [5, 6]], codes=("A", "B"), document_ids=ids(10, 20, 30))
+    reference = run([[60, 50], [40, 70]], codes=("B", "C"), document_ids=ids(30, 20), name="reference")
+    aligned = align(candidate, reference)
+    assert aligned.candidate.logits.tolist() == [[4], [6]]
+    assert aligned.reference.logits.tolist() == [[40], [60]]
+    assert aligned.candidate.codes == aligned.reference.codes == ("B",)
+    assert (aligned.documents.dropped, aligned.codes.dropped) == ((1, 0), (1, 1))
+    assert aligned.documents.order_differed
+    assert "1 of the candidate's 3 notes have no partner and are left out." in aligned.remarks
+    assert "Neither run has labels: nothing is scored." in aligned.remarks
+
+
+def test_runs_without_ids_are_assumed_to_hold_the_same_notes_in_order():
+    aligned = align(run([[1], [2]], document_ids=ids(1, 2)), run([[3], [4]]))
+    assert aligned.documents.assumed
+    assert any("assumed to hold the same notes in the same order" in remark for remark in aligned.remarks)
+
+
+def test_runs_without_ids_and_of_another_length_are_refused():
+    with pytest.raises(NothingInCommon, match="has 2 notes and other 1, and neither has document ids"):
+        align(run([[1], [2]]), run([[3]], name="other"))
+
+
+def test_codes_that_one_run_lacks_are_the_others():
+    aligned = align(run([[1, 2]]), run([[3, 4]], codes=("A", "B"), name="reference"))
+    assert aligned.candidate.codes == ("A", "B")
+    assert any("columns are assumed to be those of reference" in remark for remark in aligned.remarks)
+    with pytest.raises(NothingInCommon, match="has no code names") as refusal:
+        align(run([[1, 2]]), run([[3, 4, 5]], codes=("A", "B", "C")))
+    assert refusal.value.what == "codes"
+
+
+def test_labels_that_one_run_lacks_are_the_others_row_by_row():
+    labels = np.array([[1], [0]], np.uint8)
+    candidate = run([[1], [2]], document_ids=ids(1, 2), labels=labels)
+    reference = run([[4], [3]], document_ids=ids(2, 1))
+    aligned = align(candidate, reference)
+    assert aligned.reference.labels.tolist() == [[1], [0]]
+    assert aligned.labels_taken_from == "candidate"
+    assert align(reference, candidate).candidate.labels.tolist() == [[0], [1]]
+
+
+def test_labels_that_differ_are_counted_and_kept():
+    candidate = run([[1], [2]], labels=np.array([[1], [0]], np.uint8))
+    reference = run([[1], [2]], labels=np.array([[1], [1]], np.uint8))
+    aligned = align(candidate, reference)
+    assert aligned.label_conflicts == 1
+    assert aligned.candidate.labels.tolist() != aligned.reference.labels.tolist()
+    assert any("1 labels differ" in remark for remark in aligned.remarks)
+
+
+def test_nothing_in_common_is_one_clear_line():
+    a = run([[1]], document_ids=ids(1), codes=("A",))
+    with pytest.raises(NothingInCommon, match="share no document id") as refusal:
+        align(a, replace(a, document_ids=ids(2)))
+    assert refusal.value.what == "documents"
+    with pytest.raises(NothingInCommon, match="share no code: 'A' … against 'B'"):
+        align(a, replace(a, codes=("B",)))
+
+
+@given(strategies.run_pairs())
+def test_runs_in_the_same_order_are_left_as_they_are(pair):
+    aligned = align(*pair)
+    assert aligned.candidate is pair[0]
+    assert aligned.documents.identity
+    assert aligned.codes.identity

@@ -1,0 +1,172 @@
+"""Manifests are leads: each difference says what it can explain, and none is a cause by itself."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shifamind_core.diagnosis.diagnose import diagnose
+from shifamind_core.diagnosis.evidence.manifests import RULES, compare_manifests
+from shifamind_core.precision.policy import POLICIES, NumericFlags
+from shifamind_core.runs.manifest import (
+    CheckpointRecord,
+    Environment,
+    Manifest,
+    PolicyRecord,
+    TokenizationRecord,
+    flatten,
+)
+from shifamind_core.runs.run import Run
+from simulation import planted
+
+BASE = Manifest(
+    checkpoint=CheckpointRecord(weights_digest="a" * 64, architecture="concept_attention"),
+    tokenization=TokenizationRecord(
+        lowercase=True, max_length=512, padding="max_length", truncation_side="right"
+    ),
+    policy=PolicyRecord.of(POLICIES["fp32"]),
+    flags=NumericFlags(float32_matmul_precision="highest", tf32_measured=False),
+    environment=Environment(
+        gpu="NVIDIA H100", torch="2.9.0", transformers="4.57.6", cuda="12.6", cudnn="9.1"
+    ),
+    batch_size=16,
+)
+REFERENCE = replace(planted.synthetic_run(600, seed=4), manifest=BASE)
+
+
+def changed(part: str, **values: Any) -> Manifest:
+    return replace(BASE, **{part: replace(getattr(BASE, part), **values)})
+
+
+def other_input(share: float = 1.0) -> np.ndarray:
+    """Logits of notes of which a part reads differently: another note's logits, partly."""
+    other = planted.synthetic_run(600, seed=4, notes=1).logits
+    mixed = 0.75 * REFERENCE.logits + 0.25 * other
+    stay = np.random.default_rng(0).random(600) >= share
+    mixed[stay] = REFERENCE.logits[stay]
+    return mixed
+
+
+def test_equal_manifests_do_not_differ() -> None:
+    provenance = compare_manifests(BASE, BASE)
+    assert not provenance.differences
+    assert set(flatten(BASE)) - {"policy.name", "policy.description"} == provenance.equal
+
+
+def test_what_one_manifest_does_not_know_is_unknown_and_not_different() -> None:
+    provenance = compare_manifests(Manifest(), BASE)
+    assert not provenance.differences
+    assert "tokenization.lowercase" in provenance.unknown
+
+
+def test_deciding_differences_come_first_and_say_what_they_cannot_explain() -> None:
+    other = replace(changed("tokenization", lowercase=False), environment=Environment(gpu="NVIDIA L4"))
+    differences = compare_manifests(other, BASE).differences
+    assert [difference.field for difference in differences] == ["tokenization.lowercase", "environment.gpu"]
+    for difference in differences:
+        assert difference.can_explain in difference.sentence
+        assert difference.cannot_explain in difference.sentence
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_another_gpu_is_never_a_cause(seed: int) -> None:
+    manifest = changed("environment", gpu="NVIDIA A100", cuda="12.8", cudnn="9.5")
+    for logits in (REFERENCE.logits, other_input(), planted.rounding_noise(REFERENCE, 0.3, seed)):
+        with_gpu = diagnose(replace(REFERENCE, logits=logits, manifest=manifest), REFERENCE)
+        without = diagnose(replace(REFERENCE, logits=logits), REFERENCE)
+        assert [(f.cause, f.score) for f in with_gpu.findings] == [
+            (f.cause, f.score) for f in without.findings
+        ]
+        assert all(h.verdict == "ruled_out" for h in with_gpu.hypotheses if h.name != "tensor_cores") or (
+            with_gpu.cause == "identical"
+        )
+
+
+def test_no_rule_blames_a_gpu_for_more_than_rounding() -> None:
+    for rule in RULES:
+        if rule.prefix.startswith(("environment.gpu", "environment.cuda", "environment.cudnn")):
+            assert set(rule.causes) <= {"numerics"}
+
+
+def test_a_casing_that_differs_narrows_other_input() -> None:
+    candidate = replace(REFERENCE, logits=other_input(), manifest=changed("tokenization", lowercase=False))
+    diagnosis = diagnose(candidate, REFERENCE)
+    assert diagnosis.cause == "tokenizer_casing"
+    assert diagnosis.findings[0].status == "likely"
+    assert diagnosis.findings[1].cause == "input_changed"
+
+
+def test_a_casing_that_differs_without_a_trace_is_ruled_out() -> None:
+    diagnosis = diagnose(replace(REFERENCE, manifest=changed("tokenization", lowercase=False)), REFERENCE)
+    assert diagnosis.cause == "identical"
+    casing = diagnosis.finding("tokenizer_casing")
+    assert casing is not None and casing.status == "ruled_out"
+
+
+def test_a_version_that_keeps_case_is_named_where_casing_is_not_recorded() -> None:
+    unknown = replace(BASE, tokenization=replace(BASE.tokenization, lowercase=None))
+    newer = replace(unknown, environment=replace(BASE.environment, transformers="5.0.0"))
+    candidate = replace(REFERENCE, logits=other_input(), manifest=newer)
+    diagnosis = diagnose(candidate, replace(REFERENCE, manifest=unknown))
+    assert diagnosis.cause == "tokenizer_casing"
+    assert diagnosis.findings[0].evidence["hazard"] == "vocabulary_only_keeps_case"
+    both = diagnose(candidate, replace(REFERENCE, manifest=newer))
+    assert both.finding("tokenizer_casing") is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "cause"),
+    [("max_length", 384, "max_length"), ("truncation_side", "left", "truncation_side")],
+)
+def test_another_length_or_side_narrows_other_input(field: str, value: Any, cause: str) -> None:
+    candidate = replace(
+        REFERENCE, logits=other_input(0.8), manifest=changed("tokenization", **{field: value})
+    )
+    assert diagnose(candidate, REFERENCE).cause == cause
+
+
+def test_other_weights_are_named_by_their_digest_and_ruled_out_by_an_equal_one() -> None:
+    mixing = np.random.default_rng(0).standard_normal((50, 50)) * 0.06
+    logits = (REFERENCE.logits @ (np.eye(50) + mixing)).astype(np.float32)
+    other = diagnose(
+        replace(REFERENCE, logits=logits, manifest=changed("checkpoint", weights_digest="b" * 64)), REFERENCE
+    )
+    assert other.cause == "other_checkpoint"
+    same = diagnose(replace(REFERENCE, logits=logits), REFERENCE)
+    finding = same.finding("weights_changed")
+    assert finding is not None and finding.status == "possible"
+    assert same.finding("other_checkpoint").status == "ruled_out"  # type: ignore[union-attr]
+
+
+def test_equal_token_digests_rule_out_other_input() -> None:
+    digests = np.arange(600, dtype=np.int64)
+    with_tokens: Run = replace(REFERENCE, token_digests=digests)
+    diagnosis = diagnose(replace(with_tokens, logits=other_input()), with_tokens)
+    for cause in ("input_changed", "tokenizer_casing"):
+        finding = diagnosis.finding(cause)
+        assert finding is not None and finding.status == "ruled_out"
+
+
+def test_token_digests_that_differ_where_logits_do_make_other_input_likely() -> None:
+    digests = np.arange(600, dtype=np.int64)
+    logits = other_input(0.6)
+    moved = (logits != REFERENCE.logits).any(axis=1)
+    candidate = replace(REFERENCE, logits=logits, token_digests=np.where(moved, -digests - 1, digests))
+    finding = diagnose(candidate, replace(REFERENCE, token_digests=digests)).findings[0]
+    assert finding.cause == "input_changed"
+    assert finding.score > 0.9
+    assert finding.evidence["agree"] == 1.0
+
+
+def test_hypotheses_are_ruled_out_with_a_number() -> None:
+    diagnosis = diagnose(replace(REFERENCE, logits=other_input()), REFERENCE)
+    assert {hypothesis.verdict for hypothesis in diagnosis.hypotheses} == {"ruled_out"}
+    assert all("times that" in hypothesis.explanation for hypothesis in diagnosis.hypotheses)
+
+
+def test_rounding_to_bf16_confirms_tensor_cores_and_nothing_else() -> None:
+    candidate = replace(REFERENCE, logits=planted.to_bf16(REFERENCE.logits))
+    verdicts = {h.name: h.verdict for h in diagnose(candidate, REFERENCE).hypotheses}
+    assert verdicts.pop("tensor_cores") == "confirmed"
+    assert set(verdicts.values()) == {"ruled_out"}

@@ -1,0 +1,102 @@
+"""Token ids: the library's own, for every length and side, under a casing that is observed."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import BertTokenizer
+
+from shifamind_core.artifacts.digests import text_digest
+from shifamind_core.errors import ShifamindError
+from shifamind_core.inference.tokenization import Tokenization, load_tokenizer, tokenize
+from simulation.builders import tiny_run_directory
+
+
+@pytest.fixture(scope="module")
+def base_model(tmp_path_factory):
+    return tiny_run_directory(tmp_path_factory.mktemp("tokens"), "cls_fusion") / "base_model"
+
+
+NOTES = [
+    "Chief Complaint: CHEST PAIN. Ätiology unclear [SEP] x" * 9,
+    "HTN",
+    "",
+    "pt c/o   pain\n\nPMH: DM2 " * 30,
+]
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("special_tokens", [True, False])
+@pytest.mark.parametrize("max_length", [16, 64, 512])
+def test_slices_of_whole_notes_equal_the_librarys_own_truncation(
+    base_model, lowercase, side, special_tokens, max_length
+):
+    library = BertTokenizer.from_pretrained(str(base_model), do_lower_case=lowercase, truncation_side=side)
+    texts = [note for note in NOTES if note or special_tokens]
+    expected = library(texts, truncation=True, max_length=max_length, add_special_tokens=special_tokens)[
+        "input_ids"
+    ]
+    tokens = tokenize(texts, load_tokenizer(base_model, lowercase))
+    tokenization = Tokenization(lowercase, max_length, truncation_side=side, special_tokens=special_tokens)
+    assert [tokens.note(row, tokenization).tolist() for row in range(len(texts))] == expected
+
+
+@pytest.mark.parametrize("padding", ["max_length", "longest"])
+def test_padding_equals_the_librarys_own(base_model, padding):
+    library = BertTokenizer.from_pretrained(str(base_model), do_lower_case=True)
+    expected = library(NOTES, truncation=True, max_length=40, padding=padding)
+    prepared = tokenize(NOTES, load_tokenizer(base_model, True)).prepare(Tokenization(True, 40, padding))
+    assert prepared.ids.tolist() == expected["input_ids"]
+    assert prepared.lengths.tolist() == np.sum(expected["attention_mask"], axis=1).tolist()
+
+
+def test_counts_are_before_truncation_and_digests_after_it(base_model):
+    tokens = tokenize(NOTES, load_tokenizer(base_model, True))
+    short, long = (tokens.prepare(Tokenization(True, length)) for length in (16, 512))
+    assert short.token_counts.tolist() == long.token_counts.tolist()
+    changed = short.token_digests != long.token_digests
+    assert changed.tolist() == (short.token_counts > 16).tolist()
+    assert short.token_digests[1] == text_digest(short.ids[1, : short.lengths[1]].astype("<i4").tobytes())
+
+
+def test_casing_is_observed_and_explicit_casing_wins(base_model):
+    assert load_tokenizer(base_model, True).lowercase is True
+    assert load_tokenizer(base_model, False).lowercase is False
+    assert load_tokenizer(base_model, True).source == "vocabulary only"
+    assert json.loads(load_tokenizer(base_model, False).normalizer)["lowercase"] is False
+
+
+def test_token_ids_are_cached_by_digest_and_readable_by_their_owner_only(base_model, tmp_path):
+    tokenizer = load_tokenizer(base_model, True)
+    calls = []
+    first = tokenize(NOTES, tokenizer, tmp_path, lambda *step: calls.append(step))
+    again = tokenize(NOTES, tokenizer, tmp_path, lambda *step: calls.append(step))
+    assert len(calls) == 1
+    assert np.array_equal(first.flat, again.flat) and np.array_equal(first.offsets, again.offsets)
+    tokenize(NOTES[::-1], tokenizer, tmp_path, lambda *step: calls.append(step))
+    tokenize(NOTES, load_tokenizer(base_model, False), tmp_path, lambda *step: calls.append(step))
+    assert len(calls) == 3
+    assert {folder.stat().st_mode & 0o077 for folder in (tmp_path / "tokens").iterdir()} == {0}
+
+
+def test_a_note_without_tokens_is_named(base_model):
+    tokens = tokenize(NOTES, load_tokenizer(base_model, True))
+    with pytest.raises(ShifamindError, match="Note 3 has no tokens"):
+        tokens.prepare(Tokenization(True, 16, special_tokens=False))
+
+
+def test_a_folder_without_a_tokenizer_is_one_clear_line(tmp_path):
+    with pytest.raises(ShifamindError, match=r"config\.json and vocab\.txt") as caught:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(max_size=80), min_size=1, max_size=5), st.integers(3, 30))
+def test_any_text_becomes_ids_within_the_length(base_model, texts, max_length):
+    prepared = tokenize(texts, load_tokenizer(base_model, True)).prepare(Tokenization(True, max_length))
+    assert prepared.ids.shape == (len(texts), max_length)
+    assert ((prepared.lengths >= 2) & (prepared.lengths <= max_length)).all()

@@ -1,0 +1,135 @@
+"""The dashboard in a real browser, on a small run directory whose checkpoint the worker really runs."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from shifamind_core.runs.run_file import read_run_file, write_run_file
+from shifamind_core.ui.site.navigation import present_pages
+from simulation.builders import tiny_run_directory
+from tests.support.server import Dashboard, start_dashboard
+
+pytestmark = pytest.mark.browser
+HOSTILE = "![x](http:--host.example-b.png) <img src=x>.safetensors"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("browser")
+    tiny_run_directory(folder / "run_1")
+    dashboard = start_dashboard(folder, SHIFAMIND_RUN_DIR=str(folder / "run_1"), OMP_NUM_THREADS="1")
+    yield dashboard
+    dashboard.stop()
+
+
+def test_without_the_token_the_browser_sees_a_locked_door(server: Dashboard, new_tab) -> None:
+    tab = new_tab(server).open("thresholds", with_token=False)
+    assert "This dashboard is locked" in tab.page.content()
+    assert tab.page.query_selector("[data-testid=stApp]") is None
+
+
+def test_the_token_leaves_the_address_bar_and_a_new_tab_is_let_in(server: Dashboard, new_tab) -> None:
+    tab = new_tab(server).open("inference")
+    assert "token" not in tab.page.url
+    assert tab.page.get_by_role("heading", name="Inference").is_visible()
+    second = tab.page.context.new_page()
+    second.goto(f"http://127.0.0.1:{server.port}/codes")
+    second.get_by_role("heading", name="Codes").wait_for()
+    assert server.token not in second.evaluate("document.cookie"), "and no script can read the cookie"
+    assert "shifamind" not in second.evaluate("document.cookie")
+
+
+def test_a_run_is_computed_compared_with_an_upload_and_exported(
+    server: Dashboard, new_tab, tmp_path: Path
+) -> None:
+    tab = new_tab(server).open("inference")
+    page = tab.page
+    page.get_by_text("Lower-cased", exact=True).click()
+    tab.settle()
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("computed in").wait_for()
+
+    tab.settle()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download run file").click()
+    run = read_run_file(Path(download.value.path()))
+    assert run.manifest.tokenization.lowercase is True
+    reference = read_run_file(Path(download.value.path()))
+    object.__setattr__(reference, "logits", reference.logits + reference.logits.std() * 0.7)
+    write_run_file(reference, tmp_path / "reference.safetensors")
+
+    tab.open("differences")
+    upload = {
+        "name": HOSTILE,
+        "mimeType": "application/octet-stream",
+        "buffer": (tmp_path / "reference.safetensors").read_bytes(),
+    }
+    page.locator("input[type=file]").set_input_files([upload])
+    page.get_by_text("is kept in the cache").wait_for()
+    tab.settle()
+    assert page.locator("[data-testid=stPlotlyChart] .main-svg").first.is_visible()
+    assert page.locator("[data-testid=stPlotlyChart]").count() == 2
+    tab.open("thresholds")
+    page.locator("[data-testid=stPlotlyChart] .main-svg").first.wait_for()
+
+    tab.open("report")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="metrics.csv").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
+    assert {row["protocol"] for row in rows} >= {"fixed", "top_k"}
+    assert tab.other_hosts == set()
+
+
+def test_the_same_request_is_answered_from_the_cache(server: Dashboard, new_tab) -> None:
+    tab = new_tab(server).open("inference")
+    for expected in ("notes ×", "answered from the cache"):
+        tab.page.get_by_text("First notes only").wait_for()
+        tab.page.get_by_role("button", name="Start").click()
+        tab.page.get_by_text(expected).wait_for()
+        tab.settle()
+
+
+def test_a_click_on_a_point_shows_that_layer(server: Dashboard, new_tab) -> None:
+    tab = new_tab(server, height=1600).open("layers")
+    page = tab.page
+    page.get_by_role("button", name="Compare layers").click()
+    page.get_by_role("heading", name="One layer").wait_for()
+    tab.settle()
+    module = page.get_by_role("combobox", name="Module")
+    points = page.locator("[data-testid=stPlotlyChart] .points path.point")
+    points.first.wait_for()
+    before = module.input_value()
+    # Of the first line the last point: the logits' own layer, unlike any that could be shown unasked.
+    box = points.nth(points.count() // 3 - 1).bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_function(
+        "before => document.querySelector('input[aria-label*=Module]').value != before", arg=before
+    )
+    tab.settle()
+    assert module.input_value() == "diagnosis_classifier"
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
+def test_no_page_calls_another_host_or_is_wider_than_the_screen(
+    server: Dashboard, new_tab, width: int, theme: str
+) -> None:
+    tab = new_tab(server, width=width, height=844, theme=theme)
+    for entry in present_pages():
+        tab.open(entry.name if entry.name != "overview" else "")
+        assert tab.page.get_by_role("heading", level=1).first.is_visible()
+        assert tab.page.locator("[data-testid=stException]").count() == 0
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= width, entry.name
+    assert tab.other_hosts == set()
+
+
+def test_markdown_that_slipped_through_could_not_call_another_host(server: Dashboard, new_tab) -> None:
+    tab = new_tab(server).open()
+    refused = tab.page.evaluate(
+        """() => new Promise(done => {
+            document.addEventListener("securitypolicyviolation", event => done(event.effectiveDirective));
+            document.body.append(Object.assign(new Image(), {src: "http://host.example/b.png"}));
+        })"""
+    )
+    assert refused == "img-src"
