@@ -8,7 +8,8 @@ from shifamind_core.figures.differences import density_figure, difference_histog
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.charts import show_figure
-from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error, upload_reference
+from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error
+from shifamind_core.ui.widgets.uploads import upload_reference
 from shifamind_core.ui.widgets.tables import show_table
 from shifamind_core.ui.widgets.threshold import pick_threshold
 

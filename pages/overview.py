@@ -17,8 +17,8 @@ from shifamind_core.ui.widgets.pick_runs import (
     pick_pair,
     runs_on_offer,
     show_error,
-    upload_reference,
 )
+from shifamind_core.ui.widgets.uploads import upload_reference, upload_validation
 from shifamind_core.ui.widgets.workspace import show_workspace
 
 
@@ -105,6 +105,7 @@ st.header("The gap")
 show_gap()
 with st.expander("Bring a run from another machine", icon=":material/upload:"):
     upload_reference()
+    upload_validation()
 
 if directory is not None:
     with st.container(horizontal=True, vertical_alignment="center"):

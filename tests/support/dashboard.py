@@ -87,11 +87,15 @@ class Dashboard:
         for split in ("test", "val"):
             (self.run_directory / "shared_data" / f"{split}_split.pkl").touch()
 
-    def compute(self, *runs: Run) -> None:
-        """Put runs into the cache as if the worker had computed them, the last one latest."""
+    def compute(self, *runs: Run, owner: Path | None = None) -> None:
+        """Put runs into the cache as if the worker had computed them (from `run_directory`), the last one latest."""
         for run in runs:
             key = {"digest": run.digest}
-            RunCache(self.cache).store(run, digest_of(key), key)
+            RunCache(self.cache).store(run, digest_of(key), key, (owner or self.run_directory).resolve())
+
+    def upload(self, run: Run) -> str:
+        """Put a run into the cache as if it had been uploaded to the run directory."""
+        return RunCache(self.cache).store_upload(run, self.run_directory.resolve())
 
     def add_reference(self, run: Run, name: str) -> None:
         write_run_file(run, self.run_directory / "references" / name)

@@ -133,7 +133,7 @@ def test_runs_with_nothing_in_common_are_a_finding(dashboard: Dashboard) -> None
 
 def test_without_a_run_directory_nothing_can_be_started(dashboard: Dashboard) -> None:
     for run in (small_run(), reference()):
-        RunCache(dashboard.cache).store_upload(run)
+        dashboard.upload(run)
     app = dashboard.open("diagnosis")
     assert not app.exception
     assert button(app, "Run the ladder").disabled and button(app, "Start the replay").disabled

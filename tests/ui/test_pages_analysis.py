@@ -64,7 +64,7 @@ def test_a_pair_that_was_chosen_elsewhere_is_what_the_page_shows(filled: Dashboa
 
 def test_two_uploads_alone_are_not_compared_with_themselves(dashboard: Dashboard) -> None:
     for run in (small_run(), reference()):
-        RunCache(dashboard.cache).store_upload(run)
+        dashboard.upload(run)
     app = dashboard.open("codes")
     assert app.selectbox(key="candidate").value != app.selectbox(key="reference").value
 

@@ -20,8 +20,8 @@ from shifamind_core.ui.widgets.pick_runs import (
     pick_run,
     runs_on_offer,
     show_error,
-    upload_reference,
 )
+from shifamind_core.ui.widgets.uploads import upload_reference
 from shifamind_core.ui.widgets.validation import validation_of
 
 AGAINST = {"run": "Another run", "scores": "Scores reported elsewhere"}

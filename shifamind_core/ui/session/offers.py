@@ -43,11 +43,11 @@ class Offer:
 
 
 def runs_on_offer(workspace: Workspace) -> list[Offer]:
-    """Runs computed from the selected run directory, its references, and all uploads, in that order."""
+    """Runs computed from the selected run directory, its references, and what was uploaded to it, in that order."""
     computed, uploaded = [], []
-    names = _names(workspace)
+    owner = str(workspace.owner)
     for entry in RunCache(workspace.cache).entries():
-        if entry.kind == "computed" and entry.manifest.run_directory not in names:
+        if entry.owner != owner:
             continue
         offer = Offer(
             key=entry.digest[:SHORT],
@@ -66,6 +66,13 @@ def runs_on_offer(workspace: Workspace) -> list[Offer]:
     beside = [(offer.digest, offer.manifest) for offer in references]
     uploaded = [offer for offer in uploaded if (offer.digest, offer.manifest) not in beside]
     return _distinct([*computed, *references, *uploaded])
+
+
+def offer_of_upload(workspace: Workspace, id: str, run: Run) -> Offer | None:
+    """What the upload of that id is offered as; where the same run lies in `references/`, that one."""
+    offers = runs_on_offer(workspace)
+    found = [offer for offer in offers if offer.source == id]
+    return next(iter([*found, *(offer for offer in offers if offer.digest == run.digest)]), None)
 
 
 def references_on_offer(workspace: Workspace) -> tuple[list[Offer], list[str]]:
@@ -126,15 +133,6 @@ def describe(manifest: Manifest) -> str:
     if environment is not None:
         parts.append(environment.gpu or (environment.device and environment.device.upper()))
     return " · ".join(str(part) for part in parts if part)
-
-
-def _names(workspace: Workspace) -> set[str | None]:
-    names: set[str | None] = {str(workspace.run_directory), workspace.run_directory.name}
-    try:
-        found = RunDirectory(workspace.run_directory)
-    except ShifamindError:
-        return names
-    return names | {str(found.path), found.name}
 
 
 def _label(text: str, digest: str) -> str:
