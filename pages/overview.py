@@ -42,10 +42,11 @@ def show_headline(found: Headline) -> None:
         f"{used[0]} for the candidate, {used[1]} for the reference."
     )
     fixed = "A code is assigned where its probability is above 0.5."
+    macro = comparison.aligned.macro_title
     cards = (
-        ("Macro F1 @0.5", comparison.macro_f1, f"Mean F1 over all codes. {fixed}"),
+        (f"{macro} @0.5", comparison.macro_f1, f"Mean F1 over {comparison.aligned.over}. {fixed}"),
         ("Micro F1 @0.5", comparison.micro_f1, f"F1 of all decisions pooled. {fixed}"),
-        ("Macro F1, tuned", found.tuned_macro_f1, tuned),
+        (f"{macro}, tuned", found.tuned_macro_f1, tuned),
         ("Micro F1, tuned", found.tuned_micro_f1, tuned),
     )
     for column, (label, pair, help) in zip(st.columns(4), cards, strict=True):

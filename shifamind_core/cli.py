@@ -227,7 +227,7 @@ def _compare(options: argparse.Namespace) -> dict[str, Any]:
 def _bound(options: argparse.Namespace) -> dict[str, Any]:
     from shifamind_core.analysis.flip_bound import flip_bound
 
-    bound = flip_bound(_read(options.run_file), options.threshold)
+    bound = flip_bound(_told(options.run_file), options.threshold)
     if options.epsilon is None:
         return {
             "epsilon": bound.smallest_epsilon(
@@ -263,7 +263,7 @@ def _replay(options: argparse.Namespace) -> dict[str, Any]:
         siblings=tuple(options.sibling),
         only=tuple(options.only),
     )
-    reference = _read(options.reference) if options.reference else None
+    reference = _told(options.reference) if options.reference else None
     return replay(
         spec, reference, cache_folder(), lambda trials, done, total: _progress("Trying", done, total)
     )
@@ -310,7 +310,12 @@ def _capture(options: argparse.Namespace) -> dict[str, Any]:
 def _read(path: str) -> Any:
     from shifamind_core.runs.uploads import read_upload
 
-    run = read_upload(Path(path).name, Path(path))
+    return read_upload(Path(path).name, Path(path))
+
+
+def _told(path: str) -> Any:
+    """The run in a file; what was assumed about it goes to standard error, where a result does not say it."""
+    run = _read(path)
     for remark in run.manifest.notes:
         _say(f"note: {Path(path).name}: {remark}")
     return run

@@ -16,7 +16,7 @@ from shifamind_core.analysis.code_spelling import (
     match_names,
     spelling_differs_in,
 )
-from shifamind_core.analysis.oddities import RepeatedIds, oddities, repeated_ids
+from shifamind_core.analysis.oddities import RepeatedIds, odd_rows, oddities, repeated_ids
 from shifamind_core.arrays import DocumentIds
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
@@ -114,6 +114,11 @@ class AlignedRuns:
         """What a macro mean of either run is over, in words."""
         return over_codes(self.codes.matched, self.codes_of)
 
+    @property
+    def macro_title(self) -> str:
+        """What a macro F1 of either run is called: beside one over a part of the codes stands which part."""
+        return "Macro F1" if self.codes.matched == self.codes_of else f"Macro F1 over {self.over}"
+
 
 def align(candidate: Run, reference: Run) -> AlignedRuns:
     """Match notes by document id (the k-th of a repeated id with the k-th) and codes by name.
@@ -165,7 +170,7 @@ def match_documents(candidate: Run, reference: Run) -> Matching:
                 "documents",
                 f"{candidate.name} has {sizes[0]:,} notes and {reference.name} {sizes[1]:,}, and "
                 f"{_without_ids(candidate, reference)} to match them by. Export both with "
-                "`document_ids`, or over the same notes in the same order.",
+                f"`document_ids`, or over the same notes in the same order.{_why_longer(candidate, reference)}",
             )
         return _by_position(sizes[0])
     rows = match_repeated(candidate.document_ids, reference.document_ids)
@@ -297,6 +302,12 @@ def _label_conflicts(candidate: Run, reference: Run) -> int:
     return int(np.count_nonzero(candidate.labels != reference.labels))
 
 
+def _why_longer(candidate: Run, reference: Run) -> str:
+    """What is odd about the rows of the longer run, and may be all that it has more."""
+    longer = max(candidate, reference, key=lambda run: run.documents)
+    return "".join(f" {longer.name}: {remark}" for remark in odd_rows(longer))
+
+
 def _without_ids(candidate: Run, reference: Run) -> str:
     names = [run.name for run in (candidate, reference) if run.document_ids is None]
     return f"{names[0]} has no document ids" if len(names) == 1 else "neither has document ids"
@@ -310,7 +321,8 @@ def _remarks(
     lender: str | None,
     conflicts: int,
 ) -> Iterator[str]:
-    yield from _matching_remarks(documents, "notes", "document id")
+    repeated = repeated_ids(candidate) or repeated_ids(reference)
+    yield from _matching_remarks(documents, "rows" if repeated else "notes", "document id")
     yield from _pairing_remarks(candidate, reference, documents)
     yield from _matching_remarks(codes, "codes", "name")
     if codes.respelled:

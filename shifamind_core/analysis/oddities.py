@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from shifamind_core.runs.assemble import FILL
 from shifamind_core.runs.run import Run
 
-FILL = -100.0  # what Hugging Face's Trainer and accelerate pad gathered batches with
 FEWEST_CODES = 4  # below, rows of one number, or equal rows, come about by chance
 # Rows of one note are alike if they differ by less than this share of what two notes differ by (root mean square).
 # Measured on the demo's checkpoint, 120 notes: BF16 against FP32 at most 0.0065; two windows of 200 words at least 0.34
@@ -81,23 +81,19 @@ def _alike(logits: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarr
 def constant_rows(run: Run) -> np.ndarray:
     """Rows whose logits are one and the same number throughout: fill, no notes."""
     one_number = (run.logits == run.logits[:, :1]).all(axis=1)
-    return np.flatnonzero(
-        one_number & ((run.logits[:, 0] == FILL) | (run.logits.shape[1] >= FEWEST_CODES))
-    )
+    return np.flatnonzero(one_number & ((run.logits[:, 0] == FILL) | (run.logits.shape[1] >= FEWEST_CODES)))
 
 
 def oddities(run: Run) -> tuple[str, ...]:
     """All of it, in plain sentences."""
-    return tuple(_sentences(run))
+    return (*odd_rows(run), *_about_scores(run))
 
 
-def _sentences(run: Run) -> Iterator[str]:
-    yield from _about_ids(run)
+def odd_rows(run: Run) -> tuple[str, ...]:
+    """Rows that are no notes of their own, in plain sentences."""
     fill = constant_rows(run)
-    yield from _about_fill(run, fill)
-    if run.document_ids is None:
-        yield from _about_copies(run, fill)
-    yield from _about_scores(run)
+    copies = _about_copies(run, fill) if run.document_ids is None else ()
+    return (*_about_ids(run), *_about_fill(run, fill), *copies)
 
 
 def _about_ids(run: Run) -> Iterator[str]:

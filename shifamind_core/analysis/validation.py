@@ -77,7 +77,7 @@ def _shared(run: Run, validation: Run) -> int:
 
 def _same_labels(run: Run, validation: Run) -> bool:
     """Equal label by label, and too many to be equal by chance: labels drawn at each code's own rate."""
-    if run.labels is None or not np.array_equal(run.labels, validation.labels):
+    if run.labels is None or validation.labels is None or not np.array_equal(run.labels, validation.labels):
         return False
     rate = run.labels.mean(axis=0)
     return run.documents * float((entr(rate) + entr(1 - rate)).sum()) / np.log(2) >= CHANCE_BITS

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from shifamind_core.analysis.checks import over_codes
 from shifamind_core.analysis.comparison import RunComparison, compare
 from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.analysis.thresholds import (
@@ -159,13 +160,16 @@ def _curves(part: _Part, grid: GridName) -> pd.DataFrame:
         curves.append((part.validation, part.validation, "tuning"))
     return pd.concat(
         [
-            _with_part(
-                part, run, curve_table(threshold_curve(scored, GRIDS[grid])).assign(used_for=use), grid
-            )
+            _with_part(part, run, _curve(scored, grid).assign(used_for=use), grid)
             for run, scored, use in curves
         ],
         ignore_index=True,
     )
+
+
+def _curve(run: Run, grid: GridName) -> pd.DataFrame:
+    over = over_codes(run.logits.shape[1], run.codes_of)
+    return curve_table(threshold_curve(run, GRIDS[grid])).assign(macro_f1_over=over)
 
 
 def _codes(selection: Selection, comparison: RunComparison | None) -> pd.DataFrame:

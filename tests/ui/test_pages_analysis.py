@@ -11,7 +11,6 @@ from streamlit.testing.v1 import AppTest
 
 from shifamind_core.analysis.comparison import compare
 from shifamind_core.analysis.thresholds import CLEAN_GRID, SEED_GRID, evaluate, threshold_curve
-from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import write_run_file
 from shifamind_core.ui.session import cached

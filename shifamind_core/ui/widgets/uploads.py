@@ -4,7 +4,7 @@ from typing import Literal
 
 import streamlit as st
 
-from shifamind_core.analysis.thresholds import require_validation
+from shifamind_core.analysis.validation import require_validation
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.cache import VALIDATION_SPLITS, RunCache
 from shifamind_core.runs.uploads import EXTENSIONS, read_upload
