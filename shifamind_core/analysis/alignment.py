@@ -354,7 +354,7 @@ def _pairing_remarks(candidate: Run, reference: Run, documents: Matching) -> Ite
     """Notes that stand on another number of rows in one run than in the other: which of them were paired."""
     if documents.assumed or candidate.document_ids is None or reference.document_ids is None:
         return
-    ids = [np.unique(run.document_ids, return_counts=True) for run in (candidate, reference)]
+    ids = [np.unique(one, return_counts=True) for one in (candidate.document_ids, reference.document_ids)]
     _, mine, yours = np.intersect1d(ids[0][0], ids[1][0], assume_unique=True, return_indices=True)
     counts = ids[0][1][mine], ids[1][1][yours]
     for side, other, more, run in (

@@ -57,7 +57,8 @@ def repeated_ids(run: Run) -> RepeatedIds | None:
     if len(counts) == run.documents:
         return None
     later = np.flatnonzero(np.arange(run.documents) != first[which])
-    unlike = later[~_alike(run.logits, later, first[which[later]])]
+    same = alike(run.logits[later], run.logits[first[which[later]]], spread_of(run.logits))
+    unlike = later[~same]
     return RepeatedIds(
         distinct=len(counts),
         repeated=int(np.count_nonzero(counts > 1)),
@@ -67,15 +68,25 @@ def repeated_ids(run: Run) -> RepeatedIds | None:
     )
 
 
-def _alike(logits: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Whether each of the rows holds the scores of its other, up to what rounding and company in a batch do."""
-    finite = np.where(np.isfinite(logits), logits, 0).astype(np.float64)
-    spread = np.sqrt(2) * finite.std(axis=0)
+def alike(ours: np.ndarray, theirs: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Whether rows hold the scores of the same notes, up to what rounding and company in a batch do.
+
+    `spread` is what two notes differ by, code by code (`spread_of`).
+    """
     varied = spread > 0
     if not varied.any():
-        return np.ones(len(rows), bool)
-    apart = (finite[rows][:, varied] - finite[others][:, varied]) / spread[varied]
+        return np.ones(len(ours), bool)
+    apart = (_finite(ours)[:, varied] - _finite(theirs)[:, varied]) / spread[varied]
     return np.sqrt((apart**2).mean(axis=1)) <= ALIKE
+
+
+def spread_of(logits: np.ndarray) -> np.ndarray:
+    """Root mean square difference of two notes drawn at random, code by code."""
+    return np.sqrt(2) * _finite(logits).std(axis=0)
+
+
+def _finite(logits: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(logits), logits, 0).astype(np.float64)
 
 
 def constant_rows(run: Run) -> np.ndarray:

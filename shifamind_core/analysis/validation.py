@@ -1,43 +1,49 @@
 """Whether one run may tune the threshold of another: it must score the same codes, on other notes."""
 
+import math
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
+from jaxtyping import Int64
 from scipy.special import entr
 
 from shifamind_core.analysis.alignment import match_codes
 from shifamind_core.analysis.checks import refuse_non_finite, required_labels
-from shifamind_core.analysis.oddities import FEWEST_CODES, constant_rows
+from shifamind_core.analysis.oddities import FEWEST_CODES, alike, constant_rows, spread_of
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 
+Rows: TypeAlias = Int64[np.ndarray, " shared"]
 CHANCE_BITS = 64  # two label matrices that say this much are equal by chance once in 2^64
 
 
 def require_validation(run: Run, validation: Run) -> int:
-    """How many notes of `run` the validation run holds too: 0, as a rule, and for a threshold tuned on other notes.
+    """How many notes of `run` the validation run holds too: 0 where the threshold is tuned on other notes.
 
     Notes are the same if they have the same document id and the same labels, or, where a run has no ids, the same
-    logits and labels to the last bit.
+    logits and labels to the last bit; all are, if both runs have the same labels in the same order.
 
     Raises
     ------
     ShifamindError
-        The validation run cannot be scored, is over other codes, or is the run itself: no threshold is ever tuned on
-        the notes that are scored.
+        The validation run cannot be scored, is over other codes, or is the run itself, or a copy of it: no threshold is
+        ever tuned on the run that is scored.
     """
     required_labels(validation)
     refuse_non_finite(validation)
     partner = _in_the_same_columns(run, validation)
     if run.labels is None:
         return 0
-    shared = _shared(run, partner)
-    if shared == run.documents:
+    rows, partners = _shared(run, partner)
+    if len(rows) < run.documents:
+        return len(rows)
+    if alike(run.logits[rows], partner.logits[partners], spread_of(run.logits)).all():
         raise ShifamindError(
-            f"{validation.name} cannot tune {run.name}: it holds all of its {run.documents:,} notes, so that the "
-            "threshold would be tuned on the notes that are scored. Give the run over the validation split."
+            f"{validation.name} cannot tune {run.name}: it holds the same scores of the same {run.documents:,} notes, so that "
+            "the threshold would be tuned on the run that is scored. Give the run over the validation split."
         )
-    return shared
+    return len(rows)
 
 
 def _in_the_same_columns(run: Run, validation: Run) -> Run:
@@ -62,17 +68,19 @@ def _in_the_same_columns(run: Run, validation: Run) -> Run:
     return replace(validation.select(columns=codes.reference), codes=run.codes)
 
 
-def _shared(run: Run, validation: Run) -> int:
+def _shared(run: Run, validation: Run) -> tuple[Rows, Rows]:
+    """Rows of the same notes, in either run."""
     if _same_labels(run, validation):
-        return run.documents  # the same notes, whatever became of their ids, their scores and their format
+        return np.arange(run.documents), np.arange(run.documents)
     if run.document_ids is not None and validation.document_ids is not None:
         return _held(_rows(run, "document_ids"), _rows(validation, "document_ids"))
     if run.logits.shape[1] < FEWEST_CODES:
-        return 0  # rows of few codes may well be equal by chance
-    apart = np.setdiff1d(np.arange(run.documents), constant_rows(run))
+        return np.arange(0), np.arange(0)  # rows of few codes may well be equal by chance
     coarser = min(run.logits.dtype, validation.logits.dtype, key=lambda dtype: dtype.itemsize)
     ours, theirs = (replace(one, logits=one.logits.astype(coarser)) for one in (run, validation))
-    return _held(_rows(ours, "logits")[apart], _rows(theirs, "logits"))
+    rows, partners = _held(_rows(ours, "logits"), _rows(theirs, "logits"))
+    notes = ~np.isin(rows, constant_rows(run))
+    return rows[notes], partners[notes]
 
 
 def _same_labels(run: Run, validation: Run) -> bool:
@@ -80,16 +88,20 @@ def _same_labels(run: Run, validation: Run) -> bool:
     if run.labels is None or validation.labels is None or not np.array_equal(run.labels, validation.labels):
         return False
     rate = run.labels.mean(axis=0)
-    return run.documents * float((entr(rate) + entr(1 - rate)).sum()) / np.log(2) >= CHANCE_BITS
+    bits = run.documents * float((entr(rate) + entr(1 - rate)).sum()) / math.log(2)
+    return bits >= CHANCE_BITS
 
 
-def _rows(run: Run, identity: str) -> np.ndarray:
+def _rows(run: Run, identity: str) -> list[bytes]:
     """Each note's identity and labels as one value."""
     assert run.labels is not None
-    parts = [getattr(run, identity).reshape(run.documents, -1), run.labels]
-    content = np.hstack([np.ascontiguousarray(part).view(np.uint8) for part in parts])
-    return np.ascontiguousarray(content).view(np.dtype((np.void, content.shape[1]))).ravel()
+    return [
+        one.tobytes() + labels.tobytes()
+        for one, labels in zip(getattr(run, identity), run.labels, strict=True)
+    ]
 
 
-def _held(ours: np.ndarray, theirs: np.ndarray) -> int:
-    return int(np.isin(ours, theirs).sum())
+def _held(ours: list[bytes], theirs: list[bytes]) -> tuple[Rows, Rows]:
+    place = {row: position for position, row in enumerate(theirs)}
+    rows = np.array([position for position, row in enumerate(ours) if row in place], np.int64)
+    return rows, np.array([place[ours[row]] for row in rows], np.int64)

@@ -91,10 +91,8 @@ def outlined(content: Any, tensors: list[torch.Tensor], depth: int = 0) -> Any:
         if not all(isinstance(key, str) for key in content):
             refuse("holds a dict whose keys are no names; expected a dict of tensors with 'logits' in it.")
         return {key: outlined(value, tensors, depth + 1) for key, value in content.items() if key != "codes"}
-    if (
-        isinstance(content, list | tuple)
-        and content
-        and isinstance(content[0], torch.Tensor | Mapping | list | tuple)
+    if isinstance(content, list | tuple) and (
+        not content or isinstance(content[0], torch.Tensor | Mapping | list | tuple)
     ):
         return [outlined(value, tensors, depth + 1) for value in content]
     return type(content).__name__

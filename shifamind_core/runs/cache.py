@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, TypeVar
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.records import from_json, to_json
@@ -371,24 +371,10 @@ def _damaged(place: Path, reason: str) -> Damaged:
     return Damaged(f"The stored run in {place} is damaged: {' '.join(reason.split()).rstrip('.')}.")
 
 
-@runtime_checkable
-class HasManifest(Protocol):
-    """A `Run` or a `CacheEntry`."""
-
-    @property
-    def digest(self) -> str: ...
-
-    @property
-    def manifest(self) -> Manifest: ...
-
-    @property
-    def codes(self) -> tuple[str, ...] | None: ...
+Candidate = TypeVar("Candidate", Run, CacheEntry)
 
 
-Candidate = TypeVar("Candidate", bound=HasManifest)
-
-
-def validation_partner(run: HasManifest, candidates: Iterable[Candidate]) -> Candidate | None:
+def validation_partner(run: Run | CacheEntry, candidates: Iterable[Candidate]) -> Candidate | None:
     """The validation run that goes with `run`: the one that a person attached to it, else the first candidate of the
     same configuration.
 

@@ -75,7 +75,7 @@ def word_and_code(name: str) -> tuple[Role | None, str]:
     (('probabilities', 'I10'), ('logits', 'I10'), ('probabilities', 'I10'), (None, 'I10'))
     """
     role: Role | None = None
-    while (found := _BEFORE.fullmatch(name) or _AFTER.fullmatch(name)) is not None:
+    while name.lower() not in WORDS and (found := _BEFORE.fullmatch(name) or _AFTER.fullmatch(name)):
         role = WORDS[found["word"].lower()] if role in (None, "scores") else role
         name = (found.groupdict().get("inside") or found["code"]).strip()
     return role, name

@@ -302,8 +302,10 @@ def _bad_csv(
 
 def _harmless(cell: str) -> str:
     """A cell for an error message, if it is something like a number: never the text of a note."""
-    like_a_number = len(cell) <= 12 and (cell.startswith("#") or re.search(r"[0-9]", cell))
-    return shown(cell, 24) if like_a_number or len(cell) <= 5 else "text"
+    like_a_number = re.fullmatch(
+        r"(?=.*[0-9])[-+0-9.,' %€$/:eE]{1,12}|#[A-Z0-9/!?]{1,10}|[A-Za-z/-]{1,5}", cell
+    )
+    return shown(cell, 24) if like_a_number else "text"
 
 
 def _is_number(cell: str) -> bool:

@@ -216,7 +216,7 @@ def test_the_first_start_writes_the_demo_and_computes_both_splits(first_start: D
 
 def test_a_later_start_computes_nothing_that_is_in_the_cache(first_start: Dashboard) -> None:
     source = {"run_directory": str(first_start.cache / "demo")}
-    first_start.compute(small_run())
+    first_start.compute(small_run(), owner=first_start.cache / "demo")
     for split, digest in (("test", small_run().digest), ("val", "deleted meanwhile")):
         spec = source | {"split": split, "lowercase": "true"}
         first_start.add_job("predict", "done", spec=spec, result={"run_digest": digest})
