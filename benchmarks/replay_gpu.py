@@ -18,9 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.gpu_evidence import DEVICE, environment, train
 from shifamind_core.inference.pipeline import Setting
 from shifamind_core.inference.tokenization import Tokenization
-from shifamind_core.replay.task import ReplaySpec, Setup
+from shifamind_core.replay.task import Setup
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import Run
+from shifamind_core.specs import ReplaySpec
 from simulation.reference_models import Size
 
 PLANTED = {

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from shifamind_core.replay.task import ReplaySpec, Setup
+from shifamind_core.replay.task import Setup
 from shifamind_core.runs.run import Run
+from shifamind_core.specs import ReplaySpec
 from simulation.builders import tiny_run_directory
 from simulation.replay_oracle import Faults, Files, evaluate, read_files
 

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from shifamind_core.cli import main, parser
+from shifamind_core.commands import COMMANDS
 from shifamind_core.errors import ShifamindError
+from shifamind_core.options import chosen
+from shifamind_core.records import from_json
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import read_run_file, write_run_file
 from simulation.builders import tiny_run_directory
@@ -270,6 +273,7 @@ def test_every_command_has_help():
     text = parser().format_help()
     for name in (
         "demo",
+        "ladder",
         "inspect",
         "predict",
         "evaluate",
@@ -280,6 +284,47 @@ def test_every_command_has_help():
         "capture",
     ):
         assert name in text
+
+
+def test_a_ladder_that_was_written_is_read_by_diagnose(command, refused, predicted, run_directory, tmp_path):
+    file = tmp_path / "ladder.json"
+    ladder = command(
+        "ladder", run_directory, "--limit", 4, "--max-length", 32, "--device", "cpu", "--output", file
+    )
+    assert json.loads(file.read_text()) == ladder
+    assert {"fp64", "fp32", "bf16"} <= {rung["policy"] for rung in ladder["rungs"]}
+    run, _ = predicted()
+    assert command("diagnose", run, run, "--ladder", file)["cause"] == "identical"
+    file.write_text('{"rungs": 3}')
+    assert "ladder.json" in refused("diagnose", run, run, "--ladder", file)
+    assert "nowhere.json" in refused("diagnose", run, run, "--ladder", tmp_path / "nowhere.json")
+    assert "no score" in refused("diagnose", run, run, "--reported", "f1=0.3")
+
+
+def test_a_job_is_asked_for_in_the_words_of_the_command_line():
+    """What a page sends as JSON and what a person types come to one record."""
+    typed = [
+        "layers",
+        "here",
+        "--policy",
+        "tf32",
+        "--policy",
+        "bf16",
+        "--against-attention",
+        "eager",
+        "--notes",
+        "4",
+    ]
+    sent = {
+        "run_directory": "here",
+        "policies": ["tf32", "bf16"],
+        "against_attention": "eager",
+        "notes": 4,
+    }
+    layers = COMMANDS["layers"]
+    assert chosen(layers.spec, parser().parse_args(typed)) == from_json(layers.spec, sent)
+    with pytest.raises(ShifamindError, match="not allowed with"):
+        parser().parse_args(["bound", "run", "--epsilon", "1", "--target-macro-f1", "0.5"])
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,36 @@ ROOT = Path(__file__).resolve().parents[1]
 # Who may import whom: a floor imports from lower floors only, a room from itself.
 FLOORS: list[tuple[str, ...]] = [
     ("errors",),
-    ("arrays", "records", "settings"),
+    ("arrays", "options", "records", "settings"),
     ("precision", "artifacts"),
     ("runs",),
+    ("specs",),
     ("model",),
     ("analysis", "inference"),
     ("diagnosis", "experiments", "replay"),
     ("figures", "report", "tasks"),
-    ("jobs", "demo"),
+    ("demo",),
+    ("commands",),
+    ("jobs",),
     ("ui", "cli"),
     ("pages", "app", "__main__"),
 ]
+# The same within the interface; the folders of the pages stand side by side.
+UI_FLOORS: list[tuple[str, ...]] = [
+    ("ui.text",),
+    ("ui.session",),
+    ("ui.site",),
+    ("ui.widgets",),
+    ("ui.overview", "ui.diagnosis", "ui.inference", "ui.layers", "ui.portability"),
+]
+# What stands beside the product, and what it leaves alone.
+APART = {
+    "shifamind_core": ("simulation", "tests", "benchmarks"),
+    "pages": ("simulation", "tests", "benchmarks"),
+    "simulation": ("tests", "benchmarks"),
+    "benchmarks": ("tests",),
+    "tests": ("benchmarks",),
+}
 TORCH_ROOMS = (
     "model",
     "inference",
@@ -38,7 +57,10 @@ TORCH_ROOMS = (
 SCRIPTS = ("runs._read_torch",)
 STREAMLIT_ROOMS = ("ui", "pages", "app")
 PLOTLY_ROOMS = ("figures",)
-LIGHT_MODULES = ("shifamind_core.analysis", "shifamind_core.runs", "shifamind_core.figures")
+LIGHT_MODULES = tuple(
+    f"shifamind_core.{room}"
+    for room in ("analysis", "runs", "diagnosis", "figures", "report", "specs", "commands")
+)
 
 
 def modules() -> dict[str, Path]:
@@ -77,9 +99,10 @@ def lies_in(module: str, room: str) -> bool:
     return module == room or module.startswith(f"{room}.")
 
 
-def floor_of(module: str) -> int | None:
+def floor_of(module: str, floors: list[tuple[str, ...]] = FLOORS) -> tuple[int, str] | None:
+    """Floor and room of a module."""
     return next(
-        (floor for floor, rooms in enumerate(FLOORS) for room in rooms if lies_in(module, room)), None
+        ((floor, room) for floor, rooms in enumerate(floors) for room in rooms if lies_in(module, room)), None
     )
 
 
@@ -93,12 +116,11 @@ def breaches(module: str, imported: list[str]) -> list[str]:
     for name in imported:
         if name.startswith("shifamind_core."):
             target = name.removeprefix("shifamind_core.")
-            ours, theirs = floor_of(module), floor_of(target)
-            same_room = module.split(".")[0] == target.split(".")[0]
-            if ours is not None and theirs is not None and not same_room and theirs >= ours:
-                found.append(
-                    f"{module} imports {target}, which stands {'above' if theirs > ours else 'beside'} it"
-                )
+            for floors in (FLOORS, UI_FLOORS):
+                ours, theirs = floor_of(module, floors), floor_of(target, floors)
+                if ours and theirs and ours[1] != theirs[1] and theirs[0] >= ours[0]:
+                    where = "above" if theirs[0] > ours[0] else "beside"
+                    found.append(f"{module} imports {target}, which stands {where} it")
         for package, rooms in (
             ("torch", (*TORCH_ROOMS, *SCRIPTS)),
             ("streamlit", STREAMLIT_ROOMS),
@@ -111,11 +133,24 @@ def breaches(module: str, imported: list[str]) -> list[str]:
 
 def test_every_module_has_a_floor() -> None:
     assert [name for name in modules() if floor_of(name) is None] == []
+    inside = [name for name in modules() if lies_in(name, "ui") and name != "ui"]
+    assert [name for name in inside if floor_of(name, UI_FLOORS) is None] == []
 
 
 @pytest.mark.parametrize("module", modules())
 def test_imports_point_downwards_and_stay_in_their_rooms(module: str) -> None:
     assert breaches(module, list(imports(modules()[module]))) == []
+
+
+@pytest.mark.parametrize("folder", APART)
+def test_what_stands_beside_the_product_is_kept_apart(folder: str) -> None:
+    found = {
+        (file.relative_to(ROOT).as_posix(), name)
+        for file in (ROOT / folder).rglob("*.py")
+        for name in imports(file)
+        if name.split(".")[0] in APART[folder]
+    }
+    assert not found
 
 
 def test_scripts_are_imported_by_nobody() -> None:
@@ -131,6 +166,9 @@ def test_the_rules_catch_a_breach() -> None:
     ]
     assert breaches("runs.cache", ["shifamind_core.inference.predict"]) != []
     assert breaches("report.tables", ["shifamind_core.figures.codes"]) != []
+    assert breaches("diagnosis.exact.order", ["torch", "shifamind_core.replay.search"]) != []
+    assert breaches("ui.layers.profiles", ["shifamind_core.ui.inference.form"]) != []
+    assert breaches("ui.session.offers", ["shifamind_core.ui.widgets.charts"]) != []
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -1,9 +1,11 @@
 """What a precision ladder found, as plain data: read by those that do not import torch."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from shifamind_core.records import to_json
+from shifamind_core.artifacts.json_file import read_json
+from shifamind_core.records import from_json, to_json
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,14 @@ class Ladder:
 
     def to_json(self) -> dict[str, Any]:
         return to_json(self)
+
+
+def read_ladder(path: Path) -> Ladder:
+    """The ladder in a JSON file, as `ladder --output FILE` writes it.
+
+    Raises
+    ------
+    ShifamindError
+        No such file, no JSON, or another JSON than a ladder's.
+    """
+    return from_json(Ladder, read_json(path), path.name)

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from shifamind_core.runs.run_file import write_run_file
-from shifamind_core.tasks import Casing, PredictSpec, run_predict
+from shifamind_core.specs import Casing, PredictSpec
+from shifamind_core.tasks import run_predict
 
 # name -> (policy, casing); cased is what transformers 5.0 to 5.2 do with a vocabulary that comes alone
 REFERENCES: dict[str, tuple[str, Casing]] = {

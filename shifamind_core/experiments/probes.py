@@ -25,7 +25,7 @@ from shifamind_core.artifacts.splits import Split
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.pipeline import Pipeline
 from shifamind_core.inference.predict import predict
-from shifamind_core.inference.tokenization import ModelInput, NoteTokens, Tokenization
+from shifamind_core.inference.tokenization import ModelInput, NoteTokens, Progress, Tokenization
 from shifamind_core.model.checkpoint import HEADS, weights_digest
 from shifamind_core.precision.apply import applied, refusal, resolve_device
 from shifamind_core.precision.policy import POLICIES, Attention
@@ -33,7 +33,6 @@ from shifamind_core.records import to_json
 from shifamind_core.runs.run_file import read_run_file
 
 Status = Literal["ok", "warning", "failed", "skipped"]
-Progress = Callable[[str, int, int], None]
 
 # Two FP32 paths each err by up to the measured rounding; twice that again, for the tails of few notes.
 ROUNDING_FACTOR = 4.0

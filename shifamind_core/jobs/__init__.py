@@ -1,4 +1,4 @@
-"""Work that outlives a page: submit, watch, cancel. The work itself is in `shifamind_core.tasks`."""
+"""Work that outlives a page: submit, watch, cancel. The work itself is in `shifamind_core.commands`."""
 
 from shifamind_core.jobs.store import JobState, cancel, list_jobs, read_job, submit
 

@@ -12,13 +12,16 @@ import time
 import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from shifamind_core.commands import COMMANDS, Host
 from shifamind_core.errors import ShifamindError
 from shifamind_core.jobs.store import JobState, write_state
 from shifamind_core.records import from_json
+from shifamind_core.runs.cache import RunCache
 
 WRITE_EVERY_SECONDS = 0.3
 
@@ -77,12 +80,15 @@ def main(folder: Path) -> None:
     try:
         if (folder / "cancel").exists():
             raise Cancelled
-        from shifamind_core.tasks import TASKS  # torch: seconds, while others may hold the device
-
+        command = COMMANDS[state.kind]
+        assert command.job, f"{command.name} is no job"
+        cache = folder.parent.parent
+        host = Host(cache, RunCache(cache).load, reporter.progress, reporter.partial)
+        import_module("shifamind_core.tasks")  # torch: seconds, while others may hold the device
         with (folder.parent / "device.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             reporter.write(status="running", started_at_utc=_now(), message="Starting")
-            result = TASKS[state.kind](state.spec, folder.parent.parent, reporter)
+            result = command.run(from_json(command.spec, state.spec, "spec"), host)
         reporter.write(status="done", finished_at_utc=_now(), result=result, eta_seconds=None)
     except Cancelled:
         reporter.write(status="cancelled", finished_at_utc=_now(), message="Cancelled.")

@@ -1,7 +1,7 @@
 """Set up a replay: run directories in, search, JSON out. The command line and the worker both come here."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +22,9 @@ from shifamind_core.replay.reported import Bed, ReportedScores, ScoreSearch, par
 from shifamind_core.replay.runner import Bench
 from shifamind_core.replay.search import SCREENED, Search
 from shifamind_core.runs.run import Run
+from shifamind_core.specs import ReplaySpec
 
 Watch = Callable[[Sequence[Any], int, int], None]
-
-
-@dataclass(frozen=True)
-class ReplaySpec:
-    """What a replay is asked for. Either a reference run or reported scores must be given.
-
-    `only` restricts the search to interventions of these names, e.g. the decisive pair of casings.
-    """
-
-    run_directory: str
-    base_model: str | None = None
-    reference: str | None = None
-    reported: str | None = None
-    split: str = "test"
-    notes: int | None = None
-    depth: int = 3
-    device: str = "auto"
-    siblings: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
 
 
 def replay(
@@ -62,6 +44,9 @@ def replay(
     """
     if (reference is None) == (spec.reported is None):
         raise ShifamindError("Give either a reference run or reported scores.")
+    for name in ("notes", "depth"):
+        if (value := getattr(spec, name)) is not None and value < 1:
+            raise ShifamindError(f"A replay was asked for with {name} {value}; it must be at least 1.")
     setup = Setup(spec, cache)
     if reference is not None:
         return setup.reproduce(reference, watch)

@@ -30,7 +30,8 @@ from shifamind_core.inference.tokenization import Tokenization, load_tokenizer, 
 from shifamind_core.model.checkpoint import read_checkpoint
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import read_run_file
-from shifamind_core.tasks import PredictSpec, run_predict
+from shifamind_core.specs import PredictSpec
+from shifamind_core.tasks import run_predict
 
 WHOLE = Tokenization(max_length=1_000_000, special_tokens=False)
 FP64 = Path(__file__).parents[1] / "data" / "demo-h200-fp64-test.safetensors"

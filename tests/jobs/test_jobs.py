@@ -10,10 +10,12 @@ import psutil
 import pytest
 
 from shifamind_core import jobs
+from shifamind_core.commands import Command
 from shifamind_core.errors import ShifamindError
 from shifamind_core.jobs import store, worker
 from shifamind_core.jobs.store import JobState
 from shifamind_core.jobs.worker import Cancelled, Reporter
+from shifamind_core.specs import NoSpec
 from simulation.builders import tiny_run_directory
 
 
@@ -121,7 +123,8 @@ def task(monkeypatch):
     monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
 
     def run(folder, work):
-        monkeypatch.setattr("shifamind_core.tasks.TASKS", {"fake": work})
+        fake = Command("fake", "", NoSpec, work, job=True)
+        monkeypatch.setattr("shifamind_core.jobs.worker.COMMANDS", {"fake": fake})
         worker.main(folder)
         return json.loads((folder / "state.json").read_text())
 
@@ -138,8 +141,8 @@ def test_an_unexpected_error_gives_one_line_and_leaves_the_rest_in_the_log(tmp_p
 def test_cancelling_between_two_batches_ends_as_cancelled(tmp_path, task):
     folder = folder_of(tmp_path, status="queued")
 
-    def work(spec, cache, report):
-        report.progress("Scoring", 1, 2)
+    def work(spec, host):
+        host.progress("Scoring", 1, 2)
         raise Cancelled
 
     assert task(folder, work)["status"] == "cancelled"

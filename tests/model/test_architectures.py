@@ -11,37 +11,10 @@ from transformers import BertConfig
 
 from shifamind_core.model.architectures import ClsFusion, ConceptAttention
 from simulation.builders import tiny_model, tiny_notes, tiny_tokens, write_base_model
+from tests.support.seed_loop import seed_loop
 
 ARCHITECTURES = ["cls_fusion", "concept_attention"]
-device = torch.device("cpu")
-
-
-# Printed in the seed document; `tqdm` and `device` are this module's.
-def get_probs_from_model(model, loader, has_rag=False, concept_embeddings=None):
-    """Get probabilities from model predictions"""
-    model.eval()
-    all_probs = []
-    all_labels = []
-
-    with torch.no_grad():
-        for batch in tqdm(loader, desc="Getting predictions", leave=False):
-            input_ids = batch["input_ids"].to(device)
-            attention_mask = batch["attention_mask"].to(device)
-            labels = batch["labels"].cpu().numpy()
-
-            if has_rag and concept_embeddings is not None:
-                texts = batch["text"]
-                outputs = model(input_ids, attention_mask, concept_embeddings, input_texts=texts)
-                logits = outputs["logits"]
-            else:
-                outputs = model(input_ids, attention_mask)
-                logits = outputs["logits"] if isinstance(outputs, dict) else outputs
-
-            probs = torch.sigmoid(logits).cpu().numpy()
-            all_probs.append(probs)
-            all_labels.append(labels)
-
-    return np.vstack(all_probs), np.vstack(all_labels)
+get_probs_from_model = seed_loop(tqdm)["get_probs_from_model"]
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from shifamind_core.commands import COMMANDS, Host
 from shifamind_core.errors import ShifamindError
 from shifamind_core.jobs.worker import Cancelled
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.replay.reference_rows import target_of
 from shifamind_core.replay.reported import parse_reported
 from shifamind_core.replay.runner import Bench
-from shifamind_core.replay.task import ReplaySpec, Setup, replay
+from shifamind_core.replay.task import Setup, replay
 from shifamind_core.runs.cache import RunCache
-from shifamind_core.tasks import TASKS
+from shifamind_core.specs import ReplaySpec
 from simulation.replay_cases import (
     ARCHITECTURES,
     RIGHT,
@@ -193,10 +194,13 @@ def test_reported_scores_that_are_none_are_one_clear_line(text):
 
 
 class Listener:
-    """What the worker's task reports, kept; a cancel comes like the worker's own, out of a report."""
+    """What a command tells its host, kept; a cancel comes like the worker's own, out of a report."""
 
     def __init__(self, cancel_after: int | None = None) -> None:
         self.steps, self.tables, self.cancel_after = [], [], cancel_after
+
+    def host(self, cache):
+        return Host(cache, RunCache(cache).load, self.progress, self.partial)
 
     def progress(self, message, done, total):
         self.steps.append((message, done, total))
@@ -209,13 +213,19 @@ class Listener:
 
 def test_the_worker_shows_progress_and_a_growing_table_and_can_be_cancelled(subject, tmp_path):
     reference = RunCache(tmp_path).store_upload(subject.reference(case_of("max_length=128")), tmp_path)
-    spec = {"run_directory": str(subject.setup.own.directory.path), "reference": reference, "device": "cpu", "notes": 8,
-            "depth": 1, "only": ["max_length=128", "max_length=256", "truncation_side=left"]}  # fmt: skip
+    spec = ReplaySpec(
+        str(subject.setup.own.directory.path),
+        reference=reference,
+        device="cpu",
+        notes=8,
+        depth=1,
+        only=("max_length=128", "max_length=256", "truncation_side=left"),
+    )
     listener = Listener()
-    result = TASKS["replay"](spec, tmp_path, listener)
+    result = COMMANDS["replay"].run(spec, listener.host(tmp_path))
     assert result["best"]["interventions"] == ["max_length=128"]
     assert {message for message, _, _ in listener.steps} == {"Trying interventions"}
     assert len(listener.tables) >= 3 and len(listener.tables[0]) < len(listener.tables[-1])
     assert listener.tables[-1][0]["interventions"] == ["max_length=128"]
     with pytest.raises(Cancelled):
-        TASKS["replay"](spec, tmp_path, Listener(cancel_after=2))
+        COMMANDS["replay"].run(spec, Listener(cancel_after=2).host(tmp_path))

@@ -19,35 +19,8 @@ from shifamind_core.records import to_json
 from shifamind_core.runs.capture import snippet
 from shifamind_core.runs.run_file import read_run_file
 from simulation.builders import CODES, tiny_checkpoint, tiny_model, tiny_notes, tiny_tokens, write_base_model
+from tests.support.seed_loop import seed_loop
 
-SEED_LOOP = '''
-def get_probs_from_model(model, loader, has_rag=False, concept_embeddings=None):
-    """Get probabilities from model predictions"""
-    model.eval()
-    all_probs = []
-    all_labels = []
-
-    with torch.no_grad():
-        for batch in tqdm(loader, desc="Getting predictions", leave=False):
-            input_ids = batch['input_ids'].to(device)
-            attention_mask = batch['attention_mask'].to(device)
-            labels = batch['labels'].cpu().numpy()
-
-            if has_rag and concept_embeddings is not None:
-                texts = batch['text']
-                outputs = model(input_ids, attention_mask,
-                              concept_embeddings, input_texts=texts)
-                logits = outputs['logits']
-            else:
-                outputs = model(input_ids, attention_mask)
-                logits = outputs['logits'] if isinstance(outputs, dict) else outputs
-
-            probs = torch.sigmoid(logits).cpu().numpy()
-            all_probs.append(probs)
-            all_labels.append(labels)
-
-    return np.vstack(all_probs), np.vstack(all_labels)
-'''
 NOTES = tiny_notes(10)
 LABELS = (np.arange(60).reshape(10, 6) % 3 == 0).astype(np.float32)
 
@@ -79,14 +52,7 @@ def notebook():
         assert len(batches) == 3  # a progress bar asks how many there are
         return batches
 
-    namespace = {
-        "torch": torch,
-        "np": np,
-        "tqdm": tqdm,
-        "device": torch.device("cpu"),
-        "__name__": "__main__",
-    }
-    exec(compile(SEED_LOOP, "notebook", "exec"), namespace)
+    namespace = seed_loop(tqdm)
     exec(compile(snippet(), "snippet", "exec"), namespace)
     return namespace
 

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from shifamind_core import tasks
+from shifamind_core.commands import COMMANDS
 from shifamind_core.errors import PolicyRefused
 from shifamind_core.experiments.probes import PROBES
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.measurements import certificate_table, layers_table, probes_table
-from shifamind_core.tasks import CertifySpec, LayersSpec, ProbeSpec, run_certify, run_layers, run_probe
+from shifamind_core.specs import CertifySpec, LayersSpec, ProbeSpec
+from shifamind_core.tasks import run_certify, run_layers, run_probe
 from shifamind_core.ui.portability.probes import TITLES
 from simulation.builders import tiny_run_directory
 from tests.figures.test_figures_layers import NAMES, profile
@@ -323,5 +324,5 @@ def test_the_worker_says_which_model_it_measured_and_what_was_refused(tmp_path, 
     assert (
         found["model"]["architecture"] == "concept_attention" and len(found["model"]["weights_digest"]) == 64
     )
-    assert {"layers", "probe", "certify"} <= set(tasks.TASKS)
+    assert all(COMMANDS[name].job for name in ("layers", "probe", "certify"))
     json.dumps([found, probed, certified], allow_nan=False)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import streamlit as st
 
@@ -13,6 +12,7 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.session.offers import Offer
+from shifamind_core.ui.widgets.choices import KEEP
 from shifamind_core.ui.widgets.pick_runs import (
     CANDIDATE,
     load_run,
@@ -25,7 +25,6 @@ from shifamind_core.ui.widgets.uploads import upload_reference
 from shifamind_core.ui.widgets.validation import may_tune, validation_of
 
 AGAINST = {"run": "Another run", "scores": "Scores reported elsewhere"}
-KEEP: Any = {"persist_state": "session"}
 
 
 @dataclass(frozen=True, eq=False)

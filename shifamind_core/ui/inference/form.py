@@ -6,15 +6,14 @@ import streamlit as st
 
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets.choices import CASINGS, KEEP
 from shifamind_core.ui.widgets.inspection import casing_text
 
-CASINGS = {"auto": "Library's default", "true": "Lower-cased", "false": "Cased"}
 EFFECTIVE = {"true": "lower-cased", "false": "cased"}
 PADDINGS = {"max_length": "To the full length", "longest": "To the longest note"}
 LENGTHS = (512, 384, 256, 128)
 ATTENTIONS = {"sdpa": "SDPA", "eager": "Eager"}
 DEVICES = {"auto": "Best there is", "cpu": "CPU", "cuda": "GPU"}
-KEEP: Any = {"persist_state": "session"}
 
 
 def ask_settings(found: dict[str, Any] | None, splits: tuple[str, ...]) -> dict[str, Any]:

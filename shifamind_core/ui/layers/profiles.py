@@ -13,10 +13,10 @@ from shifamind_core.figures.layers import TITLES, Measure, depth_names, layers_f
 from shifamind_core.jobs import JobState
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.measurements import layers_table
-from shifamind_core.ui.inference.form import CASINGS, KEEP
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
 from shifamind_core.ui.widgets.charts import show_figure
+from shifamind_core.ui.widgets.choices import CASINGS, KEEP
 from shifamind_core.ui.widgets.jobs import active_jobs
 from shifamind_core.ui.widgets.measured_on import show_measured_on
 from shifamind_core.ui.widgets.tables import show_table

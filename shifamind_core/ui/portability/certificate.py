@@ -11,11 +11,11 @@ from shifamind_core.figures.certificate import at_risk_figure
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.measurements import certificate_table
 from shifamind_core.runs.cache import RunCache
-from shifamind_core.ui.inference.form import CASINGS, KEEP
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.charts import show_figure
+from shifamind_core.ui.widgets.choices import CASINGS, KEEP
 from shifamind_core.ui.widgets.jobs import latest_job, show_failure, show_jobs
 from shifamind_core.ui.widgets.measured_on import show_measured_on
 

@@ -1,0 +1,8 @@
+"""Choices that several pages offer in the same words."""
+
+from typing import Any
+
+CASINGS = {"auto": "Library's default", "true": "Lower-cased", "false": "Cased"}
+KEEP: Any = {
+    "persist_state": "session"
+}  # what was chosen is there again when the person comes back to the page
