@@ -36,9 +36,11 @@ def require_validation(run: Run, validation: Run) -> int:
     if run.labels is None:
         return 0
     rows, partners = _shared(run, partner)
-    if len(rows) < run.documents:
-        return len(rows)
-    if alike(run.logits[rows], partner.logits[partners], spread_of(run.logits)).all():
+    same = validation.digest == run.digest or (
+        len(rows) == run.documents
+        and bool(alike(run.logits[rows], partner.logits[partners], spread_of(run.logits)).all())
+    )
+    if same:
         raise ShifamindError(
             f"{validation.name} cannot tune {run.name}: it holds the same scores of the same {run.documents:,} notes, so that "
             "the threshold would be tuned on the run that is scored. Give the run over the validation split."
