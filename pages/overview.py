@@ -5,6 +5,7 @@ import streamlit as st
 from shifamind_core import jobs
 from shifamind_core.analysis.comparison import Pair
 from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.cache import RunCache
 from shifamind_core.ui.overview.headline import Headline, headline_of
 from shifamind_core.ui.session import state
 from shifamind_core.ui.session.offers import references_on_offer
@@ -112,7 +113,7 @@ if directory is not None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header("What is loaded", width="stretch")
         st.button("Look again", icon=":material/refresh:", on_click=look_again)
-    for problem in references_on_offer(workspace)[1]:
+    for problem in [*references_on_offer(workspace)[1], *RunCache(workspace.cache).problems()]:
         show_error(problem)
     if found is None:
         st.caption("The checkpoint is being looked at; this fills by itself.")

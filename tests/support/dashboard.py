@@ -138,6 +138,16 @@ class Dashboard:
         return app if name == "overview" else app.switch_page(page_path(name)).run()
 
 
+def errors(app: AppTest) -> list[str]:
+    return [one.value for one in app.error]
+
+
+def metric(app: AppTest, label: str) -> tuple[str, str]:
+    """The value and the delta under a label."""
+    (found,) = (one for one in app.metric if one.label == label)
+    return found.value, found.delta
+
+
 @pytest.fixture
 def dashboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dashboard:
     """A dashboard on an empty cache, whose run directory does not exist yet."""

@@ -15,25 +15,16 @@ from shifamind_core.runs.run_file import write_run_file
 from shifamind_core.ui.site import first_run
 from shifamind_core.ui.site.launch import ROUTER
 from shifamind_core.ui.site.navigation import PAGES, present_pages
-from tests.support.dashboard import Dashboard, small_run
+from tests.support.dashboard import Dashboard, errors, metric, small_run
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "![x](http://host.example/b.png)"
-
-
-def errors(app: AppTest) -> list[str]:
-    return [one.value for one in app.error]
 
 
 def parameter(app: AppTest, name: str) -> str:
     """A query parameter; older AppTests give a list."""
     value = app.query_params[name]
     return value if isinstance(value, str) else value[-1]
-
-
-def metric(app: AppTest, label: str) -> tuple[str, str]:
-    (found,) = (one for one in app.metric if one.label == label)
-    return found.value, found.delta
 
 
 # The router ----------------------------------------------------------------------------------------------

@@ -112,7 +112,8 @@ def load_run(offer: Offer, workspace: Workspace) -> Run:
     ShifamindError
         It was removed or damaged meanwhile.
     """
-    run = _load_stored(offer.digest, str(offer.source), offer, workspace.cache)
+    source = offer.source
+    run = _read_reference(source) if isinstance(source, Path) else _load_stored(source, workspace.cache)
     return replace(run, name=offer.label)
 
 
@@ -155,16 +156,15 @@ def _distinct(offers: list[Offer]) -> list[Offer]:
 
 def _read_reference(file: Path) -> Run:
     state = file.stat()
-    return _read_file(str(file), state.st_mtime_ns, state.st_size)
+    # A file may be written over within a tick of its clock, at the same size; its inode's clock and number tell.
+    return _read_file(str(file), (state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_size))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _read_file(path: str, modified_ns: int, size: int) -> Run:
+def _read_file(path: str, state: tuple[int, ...]) -> Run:
     return read_upload(Path(path).name, Path(path))
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _load_stored(digest: str, source: str, _offer: Offer, _cache: Path) -> Run:
-    if isinstance(_offer.source, Path):
-        return _read_reference(_offer.source)
-    return RunCache(_cache).load(_offer.source)
+def _load_stored(id: str, folder: Path) -> Run:
+    return RunCache(folder).load(id)  # the id is a digest of all that the run says
