@@ -1,8 +1,9 @@
 """Whether one run may tune the threshold of another: it must score the same codes, on other notes."""
 
+import hashlib
 import math
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import Int64
@@ -14,6 +15,7 @@ from shifamind_core.analysis.oddities import FEWEST_CODES, alike, constant_rows,
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 
+T = TypeVar("T")
 Rows: TypeAlias = Int64[np.ndarray, " shared"]
 CHANCE_BITS = 64  # two label matrices that say this much are equal by chance once in 2^64
 
@@ -75,14 +77,17 @@ def _shared(run: Run, validation: Run) -> tuple[Rows, Rows]:
     if _same_labels(run, validation):
         return np.arange(run.documents), np.arange(run.documents)
     if run.document_ids is not None and validation.document_ids is not None:
-        return _held(_rows(run, "document_ids"), _rows(validation, "document_ids"))
-    if run.logits.shape[1] < FEWEST_CODES:
+        rows, partners = _held(run.document_ids.tolist(), validation.document_ids.tolist())
+    elif run.logits.shape[1] < FEWEST_CODES:
         return np.arange(0), np.arange(0)  # rows of few codes may well be equal by chance
-    coarser = min(run.logits.dtype, validation.logits.dtype, key=lambda dtype: dtype.itemsize)
-    ours, theirs = (replace(one, logits=one.logits.astype(coarser)) for one in (run, validation))
-    rows, partners = _held(_rows(ours, "logits"), _rows(theirs, "logits"))
-    notes = ~np.isin(rows, constant_rows(run))
-    return rows[notes], partners[notes]
+    else:
+        coarser = min(run.logits.dtype, validation.logits.dtype, key=lambda dtype: dtype.itemsize)
+        rows, partners = _held(_digests(run.logits, coarser), _digests(validation.logits, coarser))
+        notes = ~np.isin(rows, constant_rows(run))
+        rows, partners = rows[notes], partners[notes]
+    assert run.labels is not None and validation.labels is not None
+    same = (run.labels[rows] == validation.labels[partners]).all(axis=1)
+    return rows[same], partners[same]
 
 
 def _same_labels(run: Run, validation: Run) -> bool:
@@ -94,16 +99,13 @@ def _same_labels(run: Run, validation: Run) -> bool:
     return bits >= CHANCE_BITS
 
 
-def _rows(run: Run, identity: str) -> list[bytes]:
-    """Each note's identity and labels as one value."""
-    assert run.labels is not None
-    return [
-        one.tobytes() + labels.tobytes()
-        for one, labels in zip(getattr(run, identity), run.labels, strict=True)
-    ]
+def _digests(logits: np.ndarray, dtype: np.dtype) -> list[bytes]:
+    """Of each note's scores in this dtype: equal for equal rows."""
+    return [hashlib.blake2b(row.astype(dtype).tobytes(), digest_size=16).digest() for row in logits]
 
 
-def _held(ours: list[bytes], theirs: list[bytes]) -> tuple[Rows, Rows]:
-    place = {row: position for position, row in enumerate(theirs)}
-    rows = np.array([position for position, row in enumerate(ours) if row in place], np.int64)
+def _held(ours: list[T], theirs: list[T]) -> tuple[Rows, Rows]:
+    """Positions of what is in both."""
+    place = {one: position for position, one in reversed([*enumerate(theirs)])}
+    rows = np.array([position for position, one in enumerate(ours) if one in place], np.int64)
     return rows, np.array([place[ours[row]] for row in rows], np.int64)

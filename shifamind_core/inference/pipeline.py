@@ -102,8 +102,8 @@ class Computed:
     def of(cls, run: Run) -> "Computed":
         """What a run that the cache kept says of its computation."""
         known = {name: getattr(run.manifest, name) for name in (
-            "batch_size", "producer", "created_at_utc", "environment", "duration_seconds", "notes")}  # fmt: skip
-        return cls(run.logits, run.concept_scores, **known)
+            "batch_size", "producer", "created_at_utc", "environment", "duration_seconds")}  # fmt: skip
+        return cls(run.logits, run.concept_scores, **known, notes=_non_finite_remark(run.logits))
 
 
 class Pipeline:

@@ -76,6 +76,8 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGTERM, _on_sigterm)
     state = read_state(folder)
     reporter = Reporter(folder, state)
+    if state.status == "lost":  # what was asked for is not to be read any more
+        return reporter.write(status="failed", finished_at_utc=_now())
     try:
         if (folder / "cancel").exists():
             raise Cancelled

@@ -20,7 +20,7 @@ Role = Literal["logits", "probabilities", "percentages", "scores", "labels", "de
 WORDS: dict[str, Role] = {
     **dict.fromkeys(("logit", "logits"), "logits"),
     **dict.fromkeys(("prob", "probs", "proba", "probability", "probabilities", "y_prob", "y_proba", "p"), "probabilities"),
-    **dict.fromkeys(("percent", "percentage", "pct"), "percentages"),
+    **dict.fromkeys(("percent", "percentage", "pct", "%"), "percentages"),
     **dict.fromkeys(
         ("score", "scores", "pred", "preds", "prediction", "predictions", "y_pred", "y_score", "output", "outputs"),
         "scores",
@@ -32,7 +32,7 @@ WORDS: dict[str, Role] = {
 }  # fmt: skip
 _WORD = "|".join(sorted(map(re.escape, WORDS), key=len, reverse=True))
 _BEFORE = re.compile(rf"(?P<word>{_WORD})(?:[ _.:/-]+(?P<code>.+)|[(\[](?P<inside>.+)[)\]])", re.IGNORECASE)
-_AFTER = re.compile(rf"(?P<code>.+?)[ _.:/-]+(?P<word>{_WORD})", re.IGNORECASE)
+_AFTER = re.compile(rf"(?P<code>.+?)[ _.:/-]+\(?(?P<word>{_WORD})\)?", re.IGNORECASE)
 NUMBERED = "The columns are numbered, not named: the numbers are positions, the code names are not known."
 SCORES: tuple[Role | None, ...] = ("logits", "probabilities", "percentages", "scores", None)  # best first
 

@@ -78,6 +78,8 @@ def _named(name: str, nested: Nested, notes: list[str]) -> Mapping[str, Nested]:
         return nested
     if not nested:
         raise ShifamindError(f"{name} holds an empty list. Save the scores of all notes.")
+    if all(isinstance(item, Sequence) and len(item) == 1 for item in nested):
+        nested = [item[0] for item in nested]  # one data loader, or one output a batch
     if len(nested) == 1 and not isinstance(nested[0], np.ndarray):
         return _named(name, nested[0], notes)
     if all(isinstance(item, np.ndarray) for item in nested):
@@ -88,6 +90,10 @@ def _named(name: str, nested: Nested, notes: list[str]) -> Mapping[str, Nested]:
     if all(isinstance(item, Mapping) for item in nested):
         keys = [key for key in nested[0] if all(key in item for item in nested)]
         return {key: [item[key] for item in nested] for key in keys}
+    if len(nested) == 2 and all(_is_array(item) and isinstance(item, Sequence) for item in nested):
+        together = [*zip(*nested, strict=False)]
+        if len(nested[0]) == len(nested[1]) and _scores_and_labels(together):
+            nested = together  # all batches of scores, then all of labels
     if all(isinstance(item, Sequence) for item in nested) and _scores_and_labels(nested):
         notes.append("Batches of two arrays, the second of 0 and 1: read as scores and labels.")
         return {"scores": [item[0] for item in nested], "labels": [item[1] for item in nested]}

@@ -7,6 +7,7 @@ while the digits of the SHA-256 itself were zeros.
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,5 +91,6 @@ def take_sealed(path: Path, key: str) -> tuple[dict[str, np.ndarray] | None, tup
     try:
         return read_sealed(path, key), ()
     except Damaged as damage:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # what cannot be removed cannot be written over either, and that is said then
+            path.unlink()
         return None, (f"{damage} It was thrown away and is computed again.",)

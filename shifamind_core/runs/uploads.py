@@ -17,7 +17,7 @@ from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.nested import ALIASES, ARRAY_NAMES, SCORES, Arrays, untangle
 from shifamind_core.runs.numpy_files import read_npy, read_npz
 from shifamind_core.runs.run import Run
-from shifamind_core.runs.run_file import read_run_file
+from shifamind_core.runs.run_file import read_run_file, read_tensors, tensor_names
 from shifamind_core.runs.score_scale import READ_SCORES
 from shifamind_core.runs.tables import Table, document_ids_of, narrowed, read_csv, read_parquet
 from shifamind_core.runs.torch_files import read_torch
@@ -66,7 +66,7 @@ def read_upload(name: str, data: bytes | Path) -> Run:
     content = _content(name, data, None if extension == ".safetensors" else LARGEST_ARRAYS)
     require_kind(name, extension, content)
     if extension == ".safetensors":
-        return read_run_file(content, name)
+        return _safetensors(name, content)
     return _run(name, READERS[extension](name, content))
 
 
@@ -81,6 +81,15 @@ def _content(name: str, data: bytes | Path, largest: int | None) -> bytes:
     if not content:
         raise ShifamindError(f"{name} is empty (0 bytes). Export or copy it again.")
     return content
+
+
+def _safetensors(name: str, content: bytes) -> Run:
+    """A run file; or one whose tensors have other programs' names, which are read as in the other formats."""
+    parts = tensor_names(content)
+    if "logits" in parts or not any(ALIASES.get(part, part) in SCORES for part in parts):
+        return read_run_file(content, name)
+    arrays, codes = read_tensors(name, content)
+    return _run(name, _of_arrays(untangle(name, arrays), codes, [], name))
 
 
 def _npy(name: str, content: bytes) -> Contents:

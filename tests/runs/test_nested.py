@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 from scipy.special import expit
 
 from shifamind_core.runs import _read_torch, json_lines, torch_files, uploads
@@ -59,6 +60,11 @@ LABELLED = {
     # accelerate: gather_for_metrics((logits, labels)), gathered and saved in one of these ways
     "accelerate.pt": pt({"logits": tensor(LOGITS), "labels": tensor(LABELS).float()}),
     "accelerate tuple.pt": pt((tensor(LOGITS), tensor(LABELS).long())),
+    "peer.safetensors": save({"predictions": LOGITS, "label_ids": LABELS.astype(np.float32)}),
+    "accelerate two lists.pt": pt([batches(LOGITS), batches(LABELS)]),
+    "lightning nested.pt": pt(
+        [[{"logits": a, "labels": b}] for a, b in zip(batches(LOGITS), batches(LABELS), strict=True)]
+    ),
     "accelerate lists.pt": pt({"logits": batches(LOGITS), "labels": batches(LABELS)}),
     "of rows.pt": pt({"logits": [*tensor(LOGITS)], "targets": [*tensor(LABELS)]}),
     "y.npz": npz(y_score=LOGITS, y_true=LABELS, y_pred=(LOGITS > 0).astype(int)),
@@ -79,6 +85,7 @@ def test_scores_and_labels_of_a_peer_are_those_of_the_run(name):
 UNLABELLED = {
     "lightning.pt": pt(batches(LOGITS)),
     "one batch.pt": pt([tensor(LOGITS)]),
+    "one output a batch.pt": pt([[batch] for batch in batches(LOGITS)]),
     "rows.pt": pt([*tensor(LOGITS)]),
     "batches.pt": pt({"predictions": batches(LOGITS)}),
     "rows.jsonl": jsonl(LOGITS.tolist()),

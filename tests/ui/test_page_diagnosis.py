@@ -363,7 +363,7 @@ def test_the_decisive_pair_is_one_button(filled: Dashboard) -> None:
 def test_the_demo_is_not_taken_for_the_seeds_checkpoint(dashboard: Dashboard, monkeypatch) -> None:
     monkeypatch.delenv("SHIFAMIND_RUN_DIR")
     demo = replace(small_run(), manifest=replace(small_run().manifest, run_directory="demo"))
-    dashboard.compute(demo)
+    dashboard.compute(demo, owner=dashboard.cache / "demo")
     assert "not the one that these scores were reported of" in text(reported(dashboard))
 
 
