@@ -8,9 +8,10 @@ from shifamind_core.figures.differences import density_figure, difference_histog
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.charts import show_figure
-from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error, upload_reference
+from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error
 from shifamind_core.ui.widgets.tables import show_table
 from shifamind_core.ui.widgets.threshold import pick_threshold
+from shifamind_core.ui.widgets.uploads import upload_reference
 
 COLUMNS = ("code", "title", "support", "mean_difference", "max_abs_difference", "abs_p50", "abs_p99",
            "decisions_flipped", "decisions_gained", "decisions_lost", "correlation", "non_finite_cells")  # fmt: skip

@@ -5,6 +5,7 @@ import streamlit as st
 from shifamind_core import jobs
 from shifamind_core.analysis.comparison import Pair
 from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.cache import RunCache
 from shifamind_core.ui.overview.headline import Headline, headline_of
 from shifamind_core.ui.session import state
 from shifamind_core.ui.session.offers import references_on_offer
@@ -17,8 +18,8 @@ from shifamind_core.ui.widgets.pick_runs import (
     pick_pair,
     runs_on_offer,
     show_error,
-    upload_reference,
 )
+from shifamind_core.ui.widgets.uploads import upload_reference, upload_validation
 from shifamind_core.ui.widgets.workspace import show_workspace
 
 
@@ -42,10 +43,11 @@ def show_headline(found: Headline) -> None:
         f"{used[0]} for the candidate, {used[1]} for the reference."
     )
     fixed = "A code is assigned where its probability is above 0.5."
+    macro = comparison.aligned.macro_title
     cards = (
-        ("Macro F1 @0.5", comparison.macro_f1, f"Mean F1 over all codes. {fixed}"),
+        (f"{macro} @0.5", comparison.macro_f1, f"Mean F1 over {comparison.aligned.over}. {fixed}"),
         ("Micro F1 @0.5", comparison.micro_f1, f"F1 of all decisions pooled. {fixed}"),
-        ("Macro F1, tuned", found.tuned_macro_f1, tuned),
+        (f"{macro}, tuned", found.tuned_macro_f1, tuned),
         ("Micro F1, tuned", found.tuned_micro_f1, tuned),
     )
     for column, (label, pair, help) in zip(st.columns(4), cards, strict=True):
@@ -105,12 +107,13 @@ st.header("The gap")
 show_gap()
 with st.expander("Bring a run from another machine", icon=":material/upload:"):
     upload_reference()
+    upload_validation()
 
 if directory is not None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header("What is loaded", width="stretch")
         st.button("Look again", icon=":material/refresh:", on_click=look_again)
-    for problem in references_on_offer(workspace)[1]:
+    for problem in [*references_on_offer(workspace)[1], *RunCache(workspace.cache).problems()]:
         show_error(problem)
     if found is None:
         st.caption("The checkpoint is being looked at; this fills by itself.")

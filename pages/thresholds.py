@@ -18,7 +18,7 @@ from shifamind_core.ui.widgets.validation import validation_of
 
 GRIDS: dict[GridName, str] = {"seed": "The seed's", "clean": "Exact decimals"}
 COLUMNS = ("run", "protocol", "threshold", "k", "micro_f1", "macro_f1", "macro_f1_of_means", "validation_micro_f1",
-           "plateau_lowest", "plateau_highest")  # fmt: skip
+           "plateau_lowest", "plateau_highest", "macro_f1_over")  # fmt: skip
 
 st.title("Thresholds")
 offers = [offer for offer in runs_on_offer("test") if offer.labelled]
@@ -40,7 +40,7 @@ grid = cast(
     ),
 )
 
-lines, tables, untuned = [], [], []
+lines, tables, untuned, said = [], [], [], []
 for offer in chosen:
     try:
         run = load_run(offer)
@@ -54,6 +54,7 @@ for offer in chosen:
     tables.append(metrics_table(evaluation).assign(run=run.name))
     if validation is None:
         untuned.append(run.name)
+    said += [f"{run.name}: {remark}" for remark in evaluation.remarks]
 if not tables:
     st.stop()
 
@@ -70,6 +71,8 @@ st.caption(
 for name in untuned:
     st.caption(
         f"{safe_text(name)} has no validation run of the same configuration, so its threshold is not tuned. "
-        "Run the val split under the same settings."
+        "Run the val split under the same settings, or give an upload its validation run on the overview."
     )
 show_table(pd.concat(tables, ignore_index=True), COLUMNS)
+for remark in said:
+    st.caption(safe_text(remark))

@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,11 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = parser().parse_args(arguments)
         command: Command = given.command
-        host = Host(cache_folder(), _read, _progress, say=_say)
+        notes: list[tuple[str, str]] = []
+        host = Host(cache_folder(), partial(_read, notes), _progress, say=_say)
         try:
             result = command.document(command.run(chosen(command.spec, given), host))
         finally:
             _progress.end()
+        said = " ".join(result.get("remarks", []))
+        for name, note in notes:
+            if note not in said:
+                _say(f"note: {name}: {note}")
         if given.json:
             print(json.dumps(_finite(result), allow_nan=False))
         elif result:
@@ -66,12 +72,12 @@ def parser() -> Parser:
     return root
 
 
-def _read(path: str) -> Run:
+def _read(notes: list[tuple[str, str]], path: str) -> Run:
+    """The run in a file; `notes` takes what was assumed about it, to be said once the command has succeeded."""
     from shifamind_core.runs.uploads import read_upload
 
     run = read_upload(Path(path).name, Path(path))
-    for remark in run.manifest.notes:
-        _say(f"note: {Path(path).name}: {remark}")
+    notes += [(Path(path).name, note) for note in run.manifest.notes]
     return run
 
 

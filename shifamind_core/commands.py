@@ -91,7 +91,7 @@ def _predict(spec: specs.PredictSpec, host: Host) -> Result:
     outcome = run_predict(spec, host.cache, host.progress)
     if spec.output:
         write_run_file(outcome.run, spec.output)
-    for remark in outcome.run.manifest.notes:
+    for remark in (*outcome.run.manifest.notes, *outcome.remarks):
         host.say(f"note: {remark}")
     return predict_summary(outcome)
 

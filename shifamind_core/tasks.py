@@ -64,7 +64,7 @@ def predict_summary(outcome: Outcome) -> dict[str, Any]:
         "run_digest": run.digest,
         "fingerprint": fingerprint(run),
         "cache_key": run.manifest.cache_key,
-        "remarks": list(run.manifest.notes),
+        "remarks": [*run.manifest.notes, *outcome.remarks],
     }
 
 

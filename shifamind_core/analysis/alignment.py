@@ -6,11 +6,20 @@ Content beats ids: notes whose ids do not meet are the same if their token ids o
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Int64
 
+from shifamind_core.analysis.checks import over_codes
+from shifamind_core.analysis.code_spelling import (
+    Pairs,
+    all_numbers,
+    as_positions,
+    match_names,
+    spelling_differs_in,
+)
+from shifamind_core.analysis.oddities import RepeatedIds, odd_rows, oddities, repeated_ids
 from shifamind_core.analysis.row_matching import (
     RowMatch,
     equal_rows,
@@ -22,6 +31,7 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 
 Indices = Int64[np.ndarray, " matched"]
+Codes: TypeAlias = tuple[str, ...] | None
 By = Literal["id", "token_digest", "content", "position"]
 SAID: dict[By, str] = {
     "id": "document id",
@@ -59,6 +69,8 @@ class Matching:
         No note was paired by being merely the nearest by far.
     repeats : (int64 [candidate_size], int64 [reference_size]), optional
         For a row without a partner that repeats one that has one: which row of its own run that is; else -1.
+    respelled : tuple of (candidate's name, reference's name)
+        Codes matched although their names differ in spelling.
     """
 
     candidate: Indices
@@ -70,6 +82,7 @@ class Matching:
     otherwise: int = 0
     exact: bool = True
     repeats: tuple[np.ndarray, np.ndarray] | None = None
+    respelled: tuple[tuple[str, str], ...] = ()
 
     @property
     def matched(self) -> int:
@@ -122,7 +135,11 @@ class AlignedRuns:
     labels_taken_from : "candidate", "reference", optional
         The run that lent its labels to the other.
     remarks : tuple of str
-        All of this in plain sentences.
+        All of this in plain sentences, and what is odd about either run by itself.
+    codes_of : int
+        Of how many codes the shared ones are a part: those of the run that has more.
+    repeated : tuple of RepeatedIds, optional
+        Document ids that stand on several rows of the candidate, and of the reference.
     """
 
     candidate: Run
@@ -132,6 +149,18 @@ class AlignedRuns:
     label_conflicts: int
     labels_taken_from: Literal["candidate", "reference"] | None
     remarks: tuple[str, ...]
+    codes_of: int
+    repeated: tuple[RepeatedIds | None, RepeatedIds | None]
+
+    @property
+    def over(self) -> str:
+        """What a macro mean of either run is over, in words."""
+        return over_codes(self.codes.matched, self.codes_of)
+
+    @property
+    def macro_title(self) -> str:
+        """What a macro F1 of either run is called: beside one over a part of the codes stands which part."""
+        return "Macro F1" if self.codes.matched == self.codes_of else f"Macro F1 over {self.over}"
 
 
 def align(candidate: Run, reference: Run) -> AlignedRuns:
@@ -164,6 +193,8 @@ def align(candidate: Run, reference: Run) -> AlignedRuns:
         label_conflicts=conflicts,
         labels_taken_from=lender,
         remarks=tuple(_remarks(candidate, reference, documents, codes, lender, conflicts)),
+        codes_of=max(candidate.codes_of, reference.codes_of),
+        repeated=(repeated_ids(candidate), repeated_ids(reference)),
     )
 
 
@@ -266,7 +297,7 @@ def _nothing_shared(candidate: Run, reference: Run) -> str:
         return (
             f"{candidate.name} has {sizes[0]:,} notes and {reference.name} {sizes[1]:,}, "
             f"and {_without_ids(candidate, reference)} to match them by, nor do any scores agree. Export both with "
-            "`document_ids`, or over the same notes in the same order."
+            f"`document_ids`, or over the same notes in the same order.{_why_longer(candidate, reference)}"
         )
     return (
         f"{candidate.name} ({sizes[0]:,} notes) and {reference.name} ({sizes[1]:,}) share no document id, and no note "
@@ -276,33 +307,65 @@ def _nothing_shared(candidate: Run, reference: Run) -> str:
 
 
 def match_codes(candidate: Run, reference: Run) -> Matching:
-    """Columns of the same code.
+    """Columns of the same code: of equal names, of names that differ in spelling only (`code_spelling`), or, where a run
+    has no names or numbers for names, of equal positions.
 
     Raises
     ------
     NothingInCommon
-        No shared name; or names missing and another number of codes.
+        No shared name; names missing and another number of codes; or spellings that leave it open which code is meant.
     """
     sizes = candidate.logits.shape[1], reference.logits.shape[1]
-    if candidate.codes is None or reference.codes is None:
-        if sizes[0] != sizes[1]:
-            unnamed = candidate if candidate.codes is None else reference
-            raise NothingInCommon(
-                "codes",
-                f"{candidate.name} has {sizes[0]:,} codes and {reference.name} {sizes[1]:,}, and {unnamed.name} "
-                "has no code names to match them by. Export both with `codes`.",
-            )
-        return _by_position(sizes[0])
-    column = {code: position for position, code in enumerate(reference.codes)}
-    pairs = [(i, column[code]) for i, code in enumerate(candidate.codes) if code in column]
-    if not pairs:
+    try:
+        numbered = _by_number(candidate.codes, reference.codes, sizes)
+        if numbered is not None:
+            return numbered
+        if candidate.codes is not None and reference.codes is not None:
+            equal, respelled = match_names(candidate.codes, reference.codes)
+            return _by_name(candidate, reference, equal, respelled)
+    except ShifamindError as error:
+        raise NothingInCommon("codes", f"{candidate.name} and {reference.name}: {error}") from error
+    if sizes[0] != sizes[1]:
+        unnamed = candidate if candidate.codes is None else reference
         raise NothingInCommon(
             "codes",
-            f"{candidate.name} and {reference.name} share no code: {candidate.codes[0]!r} … against "
-            f"{reference.codes[0]!r} …. Export both with the same codes.",
+            f"{candidate.name} has {sizes[0]:,} codes and {reference.name} {sizes[1]:,}, and {unnamed.name} "
+            "has no code names to match them by. Export both with `codes`.",
         )
-    matched = np.array(pairs, np.int64)
-    return Matching(matched[:, 0].copy(), matched[:, 1].copy(), *sizes, assumed=False)
+    return _by_position(sizes[0])
+
+
+def _by_number(candidate: Codes, reference: Codes, sizes: tuple[int, int]) -> Matching | None:
+    """Numbers for names are positions in both runs or in none: `None` where both have names, or numbers, or nothing."""
+    if all_numbers(candidate) == all_numbers(reference):
+        return None
+    numbers, columns = (candidate, sizes[1]) if all_numbers(candidate) else (reference, sizes[0])
+    assert numbers is not None
+    positions = as_positions(numbers, columns)
+    if positions is None:
+        return None
+    if numbers is candidate:
+        return Matching(np.arange(sizes[0]), np.array(positions), *sizes, assumed=True)
+    order = np.argsort(positions)  # in the candidate's order
+    return Matching(np.array(positions)[order], order, *sizes, assumed=True)
+
+
+def _by_name(candidate: Run, reference: Run, equal: Pairs, respelled: Pairs) -> Matching:
+    assert candidate.codes is not None and reference.codes is not None
+    if not equal and not respelled:
+        raise ShifamindError(
+            f"they share no code: {candidate.codes[0]!r} … against {reference.codes[0]!r} …. "
+            "Export both with the same codes."
+        )
+    matched = np.array(sorted(equal + respelled), np.int64)
+    return Matching(
+        matched[:, 0].copy(),
+        matched[:, 1].copy(),
+        len(candidate.codes),
+        len(reference.codes),
+        assumed=False,
+        respelled=tuple((candidate.codes[i], reference.codes[j]) for i, j in respelled),
+    )
 
 
 def _by_position(size: int) -> Matching:
@@ -332,6 +395,12 @@ def _label_conflicts(candidate: Run, reference: Run) -> int:
     return int(np.count_nonzero(candidate.labels != reference.labels))
 
 
+def _why_longer(candidate: Run, reference: Run) -> str:
+    """What is odd about the rows of the longer run, and may be all that it has more."""
+    longer = max(candidate, reference, key=lambda run: run.documents)
+    return "".join(f" {longer.name}: {remark}" for remark in odd_rows(longer))
+
+
 def _without_ids(candidate: Run, reference: Run) -> str:
     names = [run.name for run in (candidate, reference) if run.document_ids is None]
     return f"{names[0]} has no document ids" if len(names) == 1 else "neither has document ids"
@@ -346,7 +415,10 @@ def _remarks(
     conflicts: int,
 ) -> Iterator[str]:
     yield from _document_remarks(candidate, reference, documents)
+    yield from _pairing_remarks(candidate, reference, documents)
     yield from _matching_remarks(codes, "codes", "name")
+    if codes.respelled:
+        yield _spelling_remark(codes)
     if documents.assumed:
         yield (
             f"Without document ids ({_without_ids(candidate, reference)}), both runs are assumed to hold the same "
@@ -366,6 +438,42 @@ def _remarks(
         yield "Neither run has labels: nothing is scored."
     if conflicts:
         yield f"{conflicts:,} labels differ between the runs; each run is scored with its own."
+    for side, run in (("Candidate", candidate), ("Reference", reference)):
+        yield from (f"{side}: {remark}" for remark in (*run.manifest.notes, *oddities(run)))
+
+
+def _pairing_remarks(candidate: Run, reference: Run, documents: Matching) -> Iterator[str]:
+    """Notes that stand on another number of rows in one run than in the other: which of them were paired."""
+    if documents.assumed or candidate.document_ids is None or reference.document_ids is None:
+        return
+    ids = [np.unique(one, return_counts=True) for one in (candidate.document_ids, reference.document_ids)]
+    _, mine, yours = np.intersect1d(ids[0][0], ids[1][0], assume_unique=True, return_indices=True)
+    counts = ids[0][1][mine], ids[1][1][yours]
+    for side, other, more, run in (
+        ("candidate", "reference", counts[0] > counts[1], candidate),
+        ("reference", "candidate", counts[1] > counts[0], reference),
+    ):
+        if more.any():
+            found = repeated_ids(run)
+            assert found is not None
+            windows = (
+                f"rows of one note hold different scores there ({found.unlike:,} notes), as windows of a note do, so "
+                "that notes were compared with one window of them."
+            )
+            yield (
+                f"{np.count_nonzero(more):,} notes stand on more rows in the {side} than in the {other}, and only the first "
+                f"of their rows were compared; {windows if found.unlike else 'the others hold the same scores.'}"
+            )
+
+
+def _spelling_remark(codes: Matching) -> str:
+    differ = dict.fromkeys(part for pair in codes.respelled for part in spelling_differs_in(*pair))
+    examples = ", ".join(f"{mine!r} is {yours!r}" for mine, yours in codes.respelled[:3])
+    more = ", …" if len(codes.respelled) > 3 else ""
+    return (
+        f"{len(codes.respelled):,} codes are spelled otherwise in the reference ({' and '.join(differ)}: {examples}{more}) "
+        "and were taken as the same."
+    )
 
 
 def _document_remarks(candidate: Run, reference: Run, documents: Matching) -> Iterator[str]:
@@ -383,7 +491,7 @@ def _document_remarks(candidate: Run, reference: Run, documents: Matching) -> It
         yield f"{documents.otherwise:,} of them were matched by {' or '.join(others)}."
     sides = ("candidate", candidate), ("reference", reference)
     for (side, run), dropped, repeated in zip(sides, documents.dropped, documents.repeated, strict=True):
-        if repeated:
+        if repeated and documents.by != "id":  # where ids meet, what stands on their rows is said below
             yield (
                 f"{repeated:,} of the {side}'s {run.documents:,} rows are further rows of notes that stand there already: "
                 "each note is compared by its first row."

@@ -40,6 +40,15 @@ def refuse_non_finite(run: Run) -> None:
         )
 
 
+def over_codes(codes: int, codes_of: int) -> str:
+    """What a macro mean is over, in words.
+
+    >>> over_codes(22, 26), over_codes(50, 50)
+    ('22 of 26 codes', 'all 50 codes')
+    """
+    return f"all {codes:,} codes" if codes == codes_of else f"{codes:,} of {codes_of:,} codes"
+
+
 def code_names(run: Run) -> tuple[str, ...]:
     """The run's code names, or `column 0`, `column 1`, … where it has none."""
     return run.codes or tuple(f"column {column}" for column in range(run.logits.shape[1]))

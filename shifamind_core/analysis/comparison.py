@@ -156,6 +156,8 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
     return {
         "aligned_documents": comparison.aligned.documents.matched,
         "aligned_codes": comparison.aligned.codes.matched,
+        "codes_of": comparison.aligned.codes_of,
+        "macro_f1_over": comparison.aligned.over,
         "mean_difference": difference.mean,
         "rms_difference": difference.rms,
         "max_abs_difference": difference.max_abs,
@@ -175,6 +177,10 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
             "cells": comparison.stand_in_cells,
         },
         "label_conflicts": comparison.aligned.label_conflicts,
+        "repeated_ids": {
+            side: None if found is None else vars(found)
+            for side, found in zip(("candidate", "reference"), comparison.aligned.repeated, strict=True)
+        },
         "remarks": list(comparison.remarks),
         "per_code": table.to_dict(orient="records"),
     }

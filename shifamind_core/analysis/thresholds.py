@@ -1,6 +1,6 @@
 """F1 against threshold, the tuned threshold and its plateau, top-k: the three protocols of the seed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -9,10 +9,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from shifamind_core.analysis import scores
-from shifamind_core.analysis.checks import code_names, refuse_non_finite, required_labels
+from shifamind_core.analysis.checks import code_names, over_codes, refuse_non_finite, required_labels
 from shifamind_core.analysis.counts import Counts, counts_of_decisions, counts_of_logits
+from shifamind_core.analysis.oddities import RepeatedIds, oddities, repeated_ids
+from shifamind_core.analysis.validation import require_validation
 from shifamind_core.arrays import Labels, Probabilities, Thresholds, frozen, probabilities
-from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 
 GridName: TypeAlias = Literal["seed", "clean"]
@@ -142,30 +143,47 @@ class Evaluation:
     name, digest : str
         Of the run.
     documents, codes : int
+    codes_of : int
+        Of how many codes these are a part: every macro mean here is over `codes` of them.
     fixed : Score
         At threshold 0.5.
     tuned_threshold : TunedThreshold, optional
         Chosen on the validation run; `None` without one: nothing is ever tuned on the run that is scored.
     tuned : Score, optional
         This run at that threshold.
+    shared : int, optional
+        Notes of this run that the validation run holds too.
     k : int
         Rounded mean number of labels a note of this run.
     top_k : Score
         The k most probable codes of each note.
     per_code : tuple of CodeScore
         At threshold 0.5, in column order.
+    repeated : RepeatedIds, optional
+        Document ids that stand on several rows.
+    remarks : tuple of str
+        What was assumed or is odd about the run or its validation run.
     """
 
     name: str
     digest: str
     documents: int
     codes: int
+    codes_of: int
     fixed: Score
     tuned_threshold: TunedThreshold | None
     tuned: Score | None
+    shared: int | None
     k: int
     top_k: Score
     per_code: tuple[CodeScore, ...]
+    repeated: RepeatedIds | None
+    remarks: tuple[str, ...]
+
+    @property
+    def over(self) -> str:
+        """What macro means are over, in words."""
+        return over_codes(self.codes, self.codes_of)
 
 
 def threshold_curve(run: Run, grid: Thresholds = SEED_GRID) -> ThresholdCurve:
@@ -235,12 +253,12 @@ def evaluate(run: Run, validation: Run | None = None, grid: GridName = "seed") -
     ------
     ShifamindError
         No labels, labels that are not 0 or 1, logits that are not finite, or a validation run over other
-        codes.
+        codes or over the notes that are scored.
     """
-    tuned_threshold = None
+    tuned_threshold, shared = None, None
     thresholds = [FIXED_THRESHOLD]
     if validation is not None:
-        _same_codes(run, validation)
+        shared = require_validation(run, validation)
         tuned_threshold = tune(threshold_curve(validation, GRIDS[grid]))
         thresholds.append(tuned_threshold.threshold)
     counts = run_counts(run, np.array(thresholds))
@@ -251,13 +269,31 @@ def evaluate(run: Run, validation: Run | None = None, grid: GridName = "seed") -
         digest=run.digest,
         documents=run.documents,
         codes=run.logits.shape[1],
+        codes_of=run.codes_of,
         fixed=score(counts.at(0)),
         tuned_threshold=tuned_threshold,
         tuned=None if tuned_threshold is None else score(counts.at(1)),
+        shared=shared,
         k=k,
         top_k=score(top_k_counts(probabilities(run.logits), labels, k)),
         per_code=code_scores(counts.at(0), code_names(run)),
+        repeated=repeated_ids(run),
+        remarks=tuple(_remarks(run, validation, shared)),
     )
+
+
+def _remarks(run: Run, validation: Run | None, shared: int | None) -> Iterator[str]:
+    if run.codes_of > run.logits.shape[1]:
+        yield f"Macro means are over {over_codes(run.logits.shape[1], run.codes_of)}."
+    yield from (*run.manifest.notes, *oddities(run))
+    if validation is not None:
+        said = (*validation.manifest.notes, *oddities(validation))
+        yield from (f"Validation run: {remark}" for remark in said)
+    if shared:
+        yield (
+            f"{shared:,} of the {run.documents:,} scored notes are in the validation run too: the tuned scores are in part "
+            "of notes that the threshold was tuned on."
+        )
 
 
 def score(counts: Counts) -> Score:
@@ -296,30 +332,19 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "digest": evaluation.digest,
         "documents": evaluation.documents,
         "codes": evaluation.codes,
+        "codes_of": evaluation.codes_of,
+        "macro_f1_over": evaluation.over,
         "fixed": {"threshold": FIXED_THRESHOLD, **_both(evaluation.fixed)},
         "tuned": tuned,
         "top_k": {"k": evaluation.k, **_both(evaluation.top_k)},
         "macro_f1_of_means": evaluation.fixed.macro_f1_of_means,
         "macro_f1_with_support": evaluation.fixed.macro_f1_with_support,
+        "repeated_ids": None if evaluation.repeated is None else vars(evaluation.repeated),
+        "shared_with_validation": evaluation.shared,
+        "remarks": list(evaluation.remarks),
         "per_code": [vars(code) for code in evaluation.per_code],
     }
 
 
 def _both(value: Score) -> dict[str, float]:
     return {"macro_f1": value.macro_f1, "micro_f1": value.micro_f1}
-
-
-def _same_codes(run: Run, validation: Run) -> None:
-    """Refuse to tune on other codes than those scored; their order does not matter to micro F1."""
-    if run.codes is not None and validation.codes is not None:
-        unlike = sorted(set(run.codes) ^ set(validation.codes))
-        if unlike:
-            raise ShifamindError(
-                f"{validation.name} cannot tune {run.name}: {len(unlike)} codes are in one of them only, e.g. "
-                f"{unlike[0]!r}. Export both splits with the same codes."
-            )
-    elif run.logits.shape[1] != validation.logits.shape[1]:
-        raise ShifamindError(
-            f"{validation.name} cannot tune {run.name}: it has {validation.logits.shape[1]} codes, not "
-            f"{run.logits.shape[1]}. Export both splits with the same codes."
-        )

@@ -21,7 +21,7 @@ from shifamind_core.errors import ShifamindError
 
 CHECKPOINT = Path("checkpoints", "phase1", "phase1_best.pt")
 SPLITS = ("train", "val", "test")
-RUN_SUFFIXES = (".safetensors", ".npz", ".npy", ".csv", ".parquet", ".pt")
+RUN_SUFFIXES = (".safetensors", ".npz", ".npy", ".csv", ".parquet", ".pt", ".jsonl")
 
 
 @dataclass(frozen=True)

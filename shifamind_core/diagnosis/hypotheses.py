@@ -127,7 +127,7 @@ def _excluded_at_once(
     """What excludes all five by equal bits, if anything does."""
     if not observed.largest:
         return "No score differs: the largest difference is 0."
-    bitwise = bitwise_verdict(*evidence.whole)
+    bitwise = bitwise_verdict(evidence.candidate, evidence.reference)
     if bitwise is not None:
         return bitwise
     if explained and findings and findings[0].status == "confirmed":

@@ -1,7 +1,6 @@
 """From a run directory to a run: checkpoint, notes, policy, cache. Everything that decides the logits is named here."""
 
-import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -65,10 +64,46 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run, and whether the cache answered."""
+    """A run, whether the cache answered, and what of the cache had to be thrown away."""
 
     run: Run
     cached: bool
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Logits and concept scores, and how they were computed: all that a cached run may lend to another request."""
+
+    logits: np.ndarray
+    concept_scores: np.ndarray | None
+    batch_size: int
+    producer: str | None
+    created_at_utc: str | None
+    environment: Environment | None
+    duration_seconds: float | None
+    notes: tuple[str, ...]
+
+    @classmethod
+    def now(cls, prediction: Prediction, environment: Environment) -> "Computed":
+        """What a forward pass gave just now."""
+        return cls(
+            logits=prediction.logits,
+            concept_scores=prediction.concept_scores,
+            batch_size=prediction.batch_size,
+            producer=f"shifamind-diagnostics {__version__}",
+            created_at_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            environment=environment,
+            duration_seconds=round(prediction.duration_seconds, 3),
+            notes=prediction.remarks + _non_finite_remark(prediction.logits),
+        )
+
+    @classmethod
+    def of(cls, run: Run) -> "Computed":
+        """What a run that the cache kept says of its computation."""
+        known = {name: getattr(run.manifest, name) for name in (
+            "batch_size", "producer", "created_at_utc", "environment", "duration_seconds")}  # fmt: skip
+        return cls(run.logits, run.concept_scores, **known, notes=_non_finite_remark(run.logits))
 
 
 class Pipeline:
@@ -134,50 +169,62 @@ class Pipeline:
     def score(
         self, split_name: str, setting: Setting, limit: int | None = None, progress: Progress | None = None
     ) -> Outcome:
-        """Score the first `limit` notes of a split (all where `None`), or answer from the cache."""
+        """Score the first `limit` notes of a split (all where `None`).
+
+        The cache answers with logits, and with how they were computed; whatever else a run says is that of this run
+        directory, this split and this request.
+        """
         device = resolve_device(setting.device)
         check_honoured(setting.policy, device)
         self.check_length(setting.tokenization)
         whole = self.split(split_name)
         split = whole.head(limit) if limit is not None else whole
-        notes = self.tokens(split, setting.tokenization.lowercase, progress).prepare(setting.tokenization)
-        labels_digest = hashlib.sha256(repr(split.codes).encode() + split.labels.tobytes()).hexdigest()
+        tokens = self.tokens(split, setting.tokenization.lowercase, progress)
+        notes = tokens.prepare(setting.tokenization)
         environment = observe_environment(device)
+        cache = RunCache(self.cache) if self.cache is not None else None
         with applied(setting.policy, device, setting.attention) as flags:
-            cache = RunCache(self.cache) if self.cache is not None else None
 
             def key_fields(batch_size: int) -> dict[str, Any]:
-                fields = self._configuration(setting, flags, environment, notes, batch_size)
-                return fields | {"tokens": notes.digest, "labels": labels_digest}
+                return self._key_fields(setting, flags, environment, notes, batch_size)
 
-            fields = key_fields(setting.batch_size)
-            if cache is not None and (found := cache.find(digest_of(fields))) is not None:
-                return Outcome(found, cached=True)
-            model = self.model(setting.attention)
-            if progress:
-                progress("Scoring", 0, len(notes))
-            prediction = predict(model, notes, setting.policy, device, setting.batch_size, progress)
-        fields = key_fields(prediction.batch_size)
-        manifest = self._manifest(
-            setting, flags, environment, notes, prediction, split_name, len(whole.texts)
-        )
-        configuration = {name: value for name, value in fields.items() if name not in ("tokens", "labels")}
+            found, remarks = (
+                cache.find(digest_of(key_fields(setting.batch_size))) if cache is not None else (None, ())
+            )
+            computed = Computed.of(found) if found is not None else None
+            if computed is None:
+                model = self.model(setting.attention)
+                if progress:
+                    progress("Scoring", 0, len(notes))
+                prediction = predict(model, notes, setting.policy, device, setting.batch_size, progress)
+                computed = Computed.now(prediction, environment)
+        fields = key_fields(computed.batch_size)
         run = Run(
-            logits=prediction.logits,
+            logits=computed.logits,
             name=f"{split_name} · {setting.policy.name} · {_casing(notes)}",
             codes=split.codes,
             labels=split.labels,
             document_ids=notes.document_ids,
             token_digests=notes.token_digests,
             token_counts=notes.token_counts,
-            concept_scores=prediction.concept_scores,
-            manifest=replace(
-                manifest, cache_key=digest_of(fields), configuration_digest=digest_of(configuration)
-            ),
+            concept_scores=computed.concept_scores,
+            manifest=self._manifest(setting, flags, notes, computed, split_name, len(whole.texts), fields),
         )
         if cache is not None:
-            cache.store(run, digest_of(fields), fields)
-        return Outcome(run, cached=False)
+            cache.store(run, digest_of(fields), fields, self.directory.path)
+        return Outcome(run, found is not None, tokens.remarks + remarks)
+
+    def _key_fields(
+        self,
+        setting: Setting,
+        flags: NumericFlags,
+        environment: Environment,
+        notes: ModelInput,
+        batch_size: int,
+    ) -> dict[str, Any]:
+        """What decides the logits: the configuration, the notes' tokens, and this program's own version."""
+        configuration = self._configuration(setting, flags, environment, notes, batch_size)
+        return configuration | {"tokens": notes.digest, "version": __version__}
 
     def _configuration(
         self,
@@ -211,15 +258,16 @@ class Pipeline:
         self,
         setting: Setting,
         flags: NumericFlags,
-        environment: Environment,
         notes: ModelInput,
-        prediction: Prediction,
+        computed: Computed,
         split_name: str,
         documents_of: int,
+        fields: dict[str, Any],
     ) -> Manifest:
+        configuration = {name: value for name, value in fields.items() if name not in ("tokens", "version")}
         return Manifest(
-            producer=f"shifamind-diagnostics {__version__}",
-            created_at_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+            producer=computed.producer,
+            created_at_utc=computed.created_at_utc,
             run_directory=self.directory.name,
             split=split_name,
             documents_of=documents_of,
@@ -227,12 +275,14 @@ class Pipeline:
             tokenization=notes.record,
             policy=PolicyRecord.of(setting.policy),
             flags=flags,
-            environment=environment,
-            batch_size=prediction.batch_size,
+            environment=computed.environment,
+            batch_size=computed.batch_size,
             batch_size_requested=setting.batch_size,
-            duration_seconds=round(prediction.duration_seconds, 3),
+            duration_seconds=computed.duration_seconds,
             logits_from_probabilities=False,
-            notes=prediction.remarks + _non_finite_remark(prediction.logits),
+            cache_key=digest_of(fields),
+            configuration_digest=digest_of(configuration),
+            notes=computed.notes,
         )
 
 

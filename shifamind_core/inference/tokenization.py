@@ -6,8 +6,6 @@ another length costs nothing, the token count before truncation is known, and le
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import tokenizers
 from jaxtyping import Int32, Int64
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
@@ -23,6 +22,7 @@ from shifamind_core.arrays import frozen
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.manifest import Padding, TokenizationRecord
+from shifamind_core.runs.sealed import take_sealed, write_sealed
 
 CHUNK = 512  # notes a call: enough to keep every core busy, few enough to keep the encodings small
 Progress = Callable[[str, int, int], None]
@@ -120,12 +120,16 @@ def load_tokenizer(base_model: Path, lowercase: bool | None = None) -> NoteToken
 
 @dataclass(frozen=True)
 class NoteTokens:
-    """Every note's tokens, whole: `flat[offsets[i]:offsets[i + 1]]`, without special tokens."""
+    """Every note's tokens, whole: `flat[offsets[i]:offsets[i + 1]]`, without special tokens.
+
+    `remarks` say what of the cache was damaged and was computed again.
+    """
 
     flat: Int32[np.ndarray, " tokens"]
     offsets: Int64[np.ndarray, " documents_plus_one"]
     document_ids: Int64[np.ndarray, " documents"]
     tokenizer: NoteTokenizer
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -224,21 +228,27 @@ def tokenize(
 
     The folder then holds token ids, from which notes can be read back: it is made readable by its owner only.
     """
-    document_ids = np.array([text_digest(text.encode()) for text in texts], np.int64)
-    folder = None
-    if cache is not None:
-        key = hashlib.sha256(
-            f"{tokenizer.digest} {len(texts)} ".encode() + document_ids.tobytes()
-        ).hexdigest()
-        folder = cache / "tokens" / key[:32]
-        if (folder / "offsets.npy").is_file():
-            flat = np.load(folder / "flat.npy", mmap_mode="r", allow_pickle=False)
-            offsets = np.load(folder / "offsets.npy", allow_pickle=False)
-            return NoteTokens(flat, frozen(offsets), frozen(document_ids), tokenizer)
+    encoded = [text.encode() for text in texts]
+    document_ids = frozen(np.array([text_digest(text) for text in encoded], np.int64))
+    if cache is None:
+        return NoteTokens(*_encode(texts, tokenizer.backend, progress), document_ids, tokenizer)
+    key = _token_key(encoded, tokenizer)
+    path = cache / "tokens" / f"{key}.safetensors"
+    kept, remarks = take_sealed(path, key)
+    if kept is not None:
+        return NoteTokens(kept["flat"], kept["offsets"], document_ids, tokenizer)
     flat, offsets = _encode(texts, tokenizer.backend, progress)
-    if folder is not None:
-        _store(folder, flat, offsets)
-    return NoteTokens(frozen(flat), frozen(offsets), frozen(document_ids), tokenizer)
+    write_sealed(path, key, {"flat": flat, "offsets": offsets})
+    return NoteTokens(flat, offsets, document_ids, tokenizer, remarks)
+
+
+def _token_key(texts: Sequence[bytes], tokenizer: NoteTokenizer) -> str:
+    """Of everything that decides the tokens: the texts in their order, the tokenizer, the library's version."""
+    content = hashlib.sha256(f"{tokenizer.digest} {tokenizers.__version__}".encode())
+    for text in texts:
+        content.update(f" {len(text)} ".encode())  # so that no two lists of texts run together
+        content.update(text)
+    return content.hexdigest()
 
 
 def _encode(
@@ -253,20 +263,7 @@ def _encode(
         if progress:
             progress("Tokenizing", min(start + CHUNK, len(texts)), len(texts))
     offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
-    return np.concatenate(parts).astype(np.int32, copy=False), offsets
-
-
-def _store(folder: Path, flat: np.ndarray, offsets: np.ndarray) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # mkdtemp makes the folder readable by its owner only; a reader sees all of it or nothing.
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
-    np.save(temporary / "flat.npy", flat)
-    np.save(temporary / "offsets.npy", offsets)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        # Another process tokenized the same notes meanwhile; its copy says the same.
-        shutil.rmtree(temporary)
+    return frozen(np.concatenate(parts).astype(np.int32, copy=False)), frozen(offsets)
 
 
 def _with_casing(backend: Tokenizer, lowercase: bool) -> Tokenizer:

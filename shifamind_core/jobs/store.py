@@ -21,6 +21,7 @@ import psutil
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.records import from_json, to_json
+from shifamind_core.runs.manifest import digest_of
 
 Status = Literal["queued", "running", "cancelling", "cancelled", "failed", "done", "lost"]
 ACTIVE: tuple[Status, ...] = ("queued", "running", "cancelling")
@@ -100,12 +101,7 @@ def read_job(cache: Path, identifier: str) -> JobState:
     """
     _started[:] = [process for process in _started if process.poll() is None]
     folder = jobs_folder(cache) / identifier
-    try:
-        state = from_json(JobState, json.loads((folder / "state.json").read_text()), "state")
-    except (OSError, json.JSONDecodeError) as error:
-        raise ShifamindError(
-            f"There is no job {identifier} in {jobs_folder(cache)}. Start it again."
-        ) from error
+    state = read_state(folder)
     if not state.active:
         return state
     cancelled = (folder / "cancel").exists()
@@ -114,7 +110,7 @@ def read_job(cache: Path, identifier: str) -> JobState:
     if _just_started(folder, state):
         return state
     # The worker may have finished between the two looks.
-    state = from_json(JobState, json.loads((folder / "state.json").read_text()), "state")
+    state = read_state(folder)
     if not state.active:
         return state
     if cancelled:
@@ -148,8 +144,29 @@ def cancel(cache: Path, identifier: str) -> None:
 
 
 def write_state(folder: Path, state: JobState) -> None:
-    """Replace a job's state file atomically."""
-    _replace(folder / "state.json", to_json(state))
+    """Replace a job's state file atomically; a checksum goes with it, since pages show its results as measured."""
+    value = to_json(state)
+    _replace(folder / "state.json", value | {"checksum": digest_of(value)})
+
+
+def read_state(folder: Path) -> JobState:
+    """The state file; one that is not as it was written is that of a lost job, and nothing of it is a result.
+
+    Raises
+    ------
+    ShifamindError
+        No such file, or none that can be read at all.
+    """
+    try:
+        value = json.loads((folder / "state.json").read_bytes())
+        checksum = value.pop("checksum", None)
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
+        raise ShifamindError(f"There is no job {folder.name} in {folder.parent}. Start it again.") from error
+    state = from_json(JobState, value, "state")
+    if checksum == digest_of(value):
+        return state
+    damaged = f"The record of this job ({folder / 'state.json'}) is damaged, and its result is not shown. Start it again."
+    return replace(state, id=folder.name, status="lost", result=None, partial=None, error=damaged)
 
 
 def _replace(path: Path, value: Any) -> None:

@@ -5,7 +5,6 @@ worker ends. torch's precision switches are process-wide, so every job has a pro
 """
 
 import fcntl
-import json
 import signal
 import sys
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 from shifamind_core.commands import COMMANDS, Host
 from shifamind_core.errors import ShifamindError
-from shifamind_core.jobs.store import JobState, write_state
+from shifamind_core.jobs.store import JobState, read_state, write_state
 from shifamind_core.records import from_json
 from shifamind_core.runs.cache import RunCache
 
@@ -75,8 +74,10 @@ def _now() -> str:
 def main(folder: Path) -> None:
     """Run the job in `folder` to one of its ends: done, failed, cancelled."""
     signal.signal(signal.SIGTERM, _on_sigterm)
-    state = from_json(JobState, json.loads((folder / "state.json").read_text()), "state")
+    state = read_state(folder)
     reporter = Reporter(folder, state)
+    if state.status == "lost":  # what was asked for is not to be read any more
+        return reporter.write(status="failed", finished_at_utc=_now())
     try:
         if (folder / "cancel").exists():
             raise Cancelled

@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from shifamind_core.records import to_json
 from shifamind_core.replay.recipe import EditContext, OutputContext, Recipe
 from shifamind_core.replay.reference_rows import RESOLVED, Rows, Target
 from shifamind_core.runs.manifest import TokenizationRecord, digest_of
+from shifamind_core.runs.sealed import take_sealed, write_sealed
 
 DRAWS = 8  # repetitions of a random recipe: enough for a mean, a variance and their spread
 BATCH = 16  # notes a forward pass
@@ -62,6 +62,7 @@ class Bench:
         self.context = OutputContext(target.turned_back)
         self.cache = cache
         self.notes_computed = 0
+        self.remarks: list[str] = []  # what of the cache was damaged and was computed again
         self._environment = observe_environment(device)
         self._flags: dict[tuple[PrecisionPolicy, Attention], NumericFlags] = {}
         self._models: dict[tuple[str | None, Attention], nn.Module] = {}
@@ -95,8 +96,8 @@ class Bench:
 
     def share(self, other: "Bench") -> None:
         """Take over what another bench over the same run directories and device has computed."""
-        self._models, self._tokenizers, self._ids, self._logits = (
-            other._models, other._tokenizers, other._ids, other._logits,
+        self._models, self._tokenizers, self._ids, self._logits, self.remarks = (
+            other._models, other._tokenizers, other._ids, other._logits, other.remarks,
         )  # fmt: skip
 
     def _draw(self, recipe: Recipe, inputs: list[Input], seed: int) -> Float64[np.ndarray, "notes codes"]:
@@ -105,13 +106,11 @@ class Bench:
         keys = [_digest(one) for one in inputs]
         missing = {key: one for key, one in zip(keys, inputs, strict=True) if key not in known}
         if missing:
-            path = self._path(fields, list(missing))
-            if path is not None and path.is_file():
-                logits = np.load(path, allow_pickle=False)
-            else:
+            notes = digest_of(fields | {"notes": [key.hex() for key in missing]})
+            logits = self._kept(notes)
+            if logits is None:
                 logits = self._run(recipe, list(missing.values()), seed)
-                if path is not None:
-                    _store(path, logits)
+                self._keep(notes, logits)
             known.update(zip(missing, logits, strict=True))
         return np.stack([known[key] for key in keys])
 
@@ -144,10 +143,16 @@ class Bench:
         parts = pipeline.concept_embeddings.items()
         return digest_of({name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in parts})
 
-    def _path(self, fields: dict[str, Any], keys: list[bytes]) -> Path | None:
+    def _kept(self, key: str) -> np.ndarray | None:
         if self.cache is None:
             return None
-        return self.cache / "trials" / f"{digest_of(fields | {'notes': [key.hex() for key in keys]})}.npy"
+        arrays, remarks = take_sealed(self.cache / "trials" / f"{key}.safetensors", key)
+        self.remarks += remarks
+        return None if arrays is None else arrays["logits"]
+
+    def _keep(self, key: str, logits: np.ndarray) -> None:
+        if self.cache is not None:
+            write_sealed(self.cache / "trials" / f"{key}.safetensors", key, {"logits": logits})
 
     def _run(self, recipe: Recipe, inputs: list[Input], seed: int) -> Float64[np.ndarray, "notes codes"]:
         self.notes_computed += len(inputs)
@@ -205,6 +210,7 @@ class Bench:
         missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing:
             tokens = tokenize(missing, tokenizer, self.cache)
+            self.remarks += tokens.remarks
             bounds = zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)
             known.update(zip(missing, (tokens.flat[a:b] for a, b in bounds), strict=True))
         return [cut(known[text], tokenizer, recipe.tokenization) for text in texts]
@@ -235,11 +241,3 @@ def _batch(inputs: list[Input], width: int, pad: int) -> ModelInput:
 def _digest(one: Input) -> bytes:
     ids, attended, width = one
     return hashlib.blake2b(f"{attended} {width} ".encode() + ids.tobytes(), digest_size=16).digest()
-
-
-def _store(path: Path, logits: np.ndarray) -> None:
-    """Seen by a reader as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_suffix(f".{os.getpid()}.npy")
-    np.save(temporary, logits)
-    temporary.replace(path)

@@ -86,7 +86,9 @@ class Setup:
         search = Search(bench, base, self.interventions(target), spec.notes or SCREENED, spec.depth, watch)
         search.remarks += self.remarks
         result = search.run()
-        return result.to_json() | {"before_after": before_after(bench, search, result, reference)}
+        compared = before_after(bench, search, result, reference)
+        said = result.to_json()
+        return said | {"remarks": [*said["remarks"], *bench.remarks], "before_after": compared}
 
     def bed(self, pipeline: Pipeline, split_name: str) -> Bed:
         """A split to score; all of them share what the first computes."""
@@ -187,8 +189,8 @@ def _from_scores(setup: Setup, reported: ReportedScores, watch: Watch | None) ->
             for part, name in wanted.items()
             if part == "test" or name in pipeline.directory.splits
         }
-    target = beds[None]["test"].bench.target
-    steps = setup.interventions(target, tuple(beds))
+    bench = beds[None]["test"].bench
+    steps = setup.interventions(bench.target, tuple(beds))
     search = ScoreSearch(beds, setup.base, steps, reported, setup.spec.notes, watch=watch)
     result = search.run()
-    return result | {"remarks": [*result["remarks"], *setup.remarks]}
+    return result | {"remarks": [*result["remarks"], *setup.remarks, *bench.remarks]}

@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from shifamind_core.analysis.checks import over_codes
 from shifamind_core.analysis.comparison import RunComparison, compare
 from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.analysis.thresholds import (
     FIXED_THRESHOLD,
     GRIDS,
+    Evaluation,
     GridName,
     evaluate,
     threshold_curve,
@@ -90,8 +92,9 @@ def report(selection: Selection) -> Report:
         None if reference is None else attempt(lambda: compare(candidate, reference, selection.threshold))
     )
     parts = _parts(selection, comparison)
+    scored = [attempt(partial(evaluate, part.scored, part.validation, selection.grid)) for part in parts]
     tables: dict[str, pd.DataFrame | None] = {
-        "metrics": _stacked([attempt(partial(_metrics, part, selection.grid)) for part in parts]),
+        "metrics": _stacked([_metrics(*pair, selection.grid) for pair in zip(parts, scored, strict=True)]),
         "codes": attempt(lambda: _codes(selection, comparison)),
         "comparison": None if comparison is None else _of_both(selection, comparison_table(comparison)),
         "thresholds": _stacked([attempt(partial(_curves, part, selection.grid)) for part in parts]),
@@ -105,6 +108,9 @@ def report(selection: Selection) -> Report:
         "certificate": None if selection.certificate is None else certificate_table(selection.certificate),
     }
     remarks = [*(() if comparison is None else comparison.remarks), *refusals]
+    for part, evaluation in zip(parts, scored, strict=True):
+        said = () if evaluation is None else evaluation.remarks
+        remarks += [f"{part.role.capitalize()}: {remark}" for remark in said]
     return Report(
         {name: table for name, table in tables.items() if table is not None}, tuple(dict.fromkeys(remarks))
     )
@@ -147,9 +153,8 @@ def _parts(selection: Selection, comparison: RunComparison | None) -> list[_Part
     ]
 
 
-def _metrics(part: _Part, grid: GridName) -> pd.DataFrame:
-    table = metrics_table(evaluate(part.scored, part.validation, grid))
-    return _with_part(part, part.run, table, grid)
+def _metrics(part: _Part, evaluation: Evaluation | None, grid: GridName) -> pd.DataFrame | None:
+    return None if evaluation is None else _with_part(part, part.run, metrics_table(evaluation), grid)
 
 
 def _curves(part: _Part, grid: GridName) -> pd.DataFrame:
@@ -159,13 +164,16 @@ def _curves(part: _Part, grid: GridName) -> pd.DataFrame:
         curves.append((part.validation, part.validation, "tuning"))
     return pd.concat(
         [
-            _with_part(
-                part, run, curve_table(threshold_curve(scored, GRIDS[grid])).assign(used_for=use), grid
-            )
+            _with_part(part, run, _curve(scored, grid).assign(used_for=use), grid)
             for run, scored, use in curves
         ],
         ignore_index=True,
     )
+
+
+def _curve(run: Run, grid: GridName) -> pd.DataFrame:
+    over = over_codes(run.logits.shape[1], run.codes_of)
+    return curve_table(threshold_curve(run, GRIDS[grid])).assign(macro_f1_over=over)
 
 
 def _codes(selection: Selection, comparison: RunComparison | None) -> pd.DataFrame:

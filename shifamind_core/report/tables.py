@@ -32,7 +32,8 @@ def metrics_table(evaluation: Evaluation) -> pd.DataFrame:
     Columns: `protocol` (fixed, tuned, top_k), `threshold` (empty for top_k), `k`, `macro_f1` (mean over all
     codes), `micro_f1`, `macro_f1_with_support` (mean over the codes that occur), `macro_f1_of_means`
     (harmonic mean of mean precision and mean recall), `validation_micro_f1`, `plateau_lowest`,
-    `plateau_highest`, `documents`, `codes`. Decision: >; 0/0 = 0.
+    `plateau_highest`, `documents`, `codes`, `codes_of` and `macro_f1_over` (what "all codes" are here, in numbers and in
+    words). Decision: >; 0/0 = 0.
     """
     tuned = evaluation.tuned_threshold
     rows = [
@@ -54,7 +55,13 @@ def metrics_table(evaluation: Evaluation) -> pd.DataFrame:
         _metrics_row("top_k", evaluation.top_k, k=evaluation.k),
     ]
     table = pd.DataFrame(rows, columns=list(_METRICS_COLUMNS))
-    return table.assign(k=table["k"].astype("Int64"), documents=evaluation.documents, codes=evaluation.codes)
+    return table.assign(
+        k=table["k"].astype("Int64"),
+        documents=evaluation.documents,
+        codes=evaluation.codes,
+        codes_of=evaluation.codes_of,
+        macro_f1_over=evaluation.over,
+    )
 
 
 def _metrics_row(protocol: str, score: Score, **more: float) -> dict[str, object]:
@@ -108,7 +115,7 @@ def comparison_table(comparison: RunComparison) -> pd.DataFrame:
 
     Columns: `code`, `title`, then those of `RunComparison.per_code` (differences are candidate − reference
     in logits; flips at the comparison's threshold), and `threshold`. In the first row `candidate_f1`,
-    `reference_f1` and `f1_gap` are macro F1; `micro_f1_…` is filled there only.
+    `reference_f1` and `f1_gap` are macro F1, over what `macro_f1_over` says; `micro_f1_…` is filled there only.
     """
     difference = comparison.difference
     first = {
@@ -134,7 +141,11 @@ def comparison_table(comparison: RunComparison) -> pd.DataFrame:
     rows.insert(1, "title", pd.Series([code_title(code) for code in rows["code"]], dtype=object))
     table = pd.concat([pd.DataFrame([first], dtype=object), rows], ignore_index=True)
     table = table[[*rows.columns, "micro_f1_candidate", "micro_f1_reference", "micro_f1_gap"]]
-    return table.assign(threshold=comparison.threshold, documents=comparison.aligned.documents.matched)
+    return table.assign(
+        threshold=comparison.threshold,
+        documents=comparison.aligned.documents.matched,
+        macro_f1_over=comparison.aligned.over,
+    )
 
 
 def curve_table(curve: ThresholdCurve) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 WEIGHTS = ("model_state_dict", "state_dict")
+DEEPEST, MOST_TENSORS = 4, 100_000
 
 
 def main() -> None:
@@ -27,9 +28,8 @@ def main() -> None:
     request = json.loads(sys.stdin.readline())
     limit_memory(request["memory_bytes"], request["largest_bytes"])
     source = Path(request["source"])
-    content = load(source)
-    arrays, codes, others = parts(content, request["arrays"], request["largest_bytes"])
-    metadata = {"codes": json.dumps(codes), "others": json.dumps(others)}
+    arrays, outline, codes = parts(load(source), request["largest_bytes"])
+    metadata = {"codes": json.dumps(codes), "outline": json.dumps(outline)}
     save_file(arrays, request["target"], metadata)
 
 
@@ -61,31 +61,47 @@ def unsafe(source: Path) -> str:
     return f" ({', '.join(names[:3])})" if names else ""
 
 
-def parts(content: Any, wanted: list[str], largest: int) -> tuple[dict[str, Any], Any, list[str]]:
-    """The wanted tensors as arrays, `codes`, and the names of everything else. A bare tensor is `scores`."""
-    if isinstance(content, torch.Tensor):
-        content = {"scores": content}
-    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+def parts(content: Any, largest: int) -> tuple[dict[str, Any], Any, Any]:
+    """The file's tensors as numbered arrays, the outline that says how they are nested, and its `codes`."""
+    if not isinstance(content, torch.Tensor | Mapping | list | tuple):
         refuse(
             f"holds a {type(content).__name__}; expected a tensor, or a dict of tensors with 'logits' in it."
         )
-    if any(key in content for key in WEIGHTS):
+    if isinstance(content, Mapping) and any(key in content for key in WEIGHTS):
         refuse("is a checkpoint, not a run. Put it into a run directory and score a split with it.")
-    arrays = {key: array(key, content[key], largest) for key in (*wanted, "scores") if key in content}
-    return arrays, content.get("codes"), [key for key in content if key not in (*arrays, "codes")]
-
-
-def array(key: str, value: Any, largest: int) -> Any:
-    """A tensor as a NumPy array of its own; BF16 as float32, which holds it exactly."""
-    if not isinstance(value, torch.Tensor):
-        refuse(f"holds a {type(value).__name__} under {key!r}; expected a tensor.")
+    codes = content.get("codes") if isinstance(content, Mapping) else None
+    if codes is not None and not (isinstance(codes, list) and all(isinstance(code, str) for code in codes)):
+        refuse(f"has a {type(codes).__name__} for codes; expected a list of names.")
+    tensors: list[torch.Tensor] = []
+    outline = outlined(content, tensors)
     # A tensor may repeat one number by strides of 0: what counts is its size when laid out.
-    if value.numel() * max(value.element_size(), 4) > largest:
-        refuse(f"holds a tensor {key!r} of shape {tuple(value.shape)}, which is too large.")
+    if sum(tensor.numel() * max(tensor.element_size(), 4) for tensor in tensors) > largest:
+        refuse("holds tensors that are too large. Save the logits and labels of one run alone.")
+    return {str(i): array(tensor) for i, tensor in enumerate(tensors)}, outline, codes
+
+
+def outlined(content: Any, tensors: list[torch.Tensor], depth: int = 0) -> Any:
+    """The nesting in JSON: a tensor as its number, what is no tensor as the name of its type."""
+    if isinstance(content, torch.Tensor):
+        tensors.append(content)
+        return len(tensors) - 1
+    if depth > DEEPEST or len(tensors) > MOST_TENSORS:
+        refuse(f"nests its tensors deeper than {DEEPEST} levels, or holds more than {MOST_TENSORS:,}.")
+    if isinstance(content, Mapping):
+        if not all(isinstance(key, str) for key in content):
+            refuse("holds a dict whose keys are no names; expected a dict of tensors with 'logits' in it.")
+        return {key: outlined(value, tensors, depth + 1) for key, value in content.items() if key != "codes"}
+    if isinstance(content, list | tuple) and (
+        not content or isinstance(content[0], torch.Tensor | Mapping | list | tuple)
+    ):
+        return [outlined(value, tensors, depth + 1) for value in content]
+    return type(content).__name__
+
+
+def array(value: torch.Tensor) -> Any:
+    """A tensor as a NumPy array of its own; BF16 as float32, which holds it exactly."""
     if value.layout != torch.strided or value.is_quantized or value.is_complex() or value.is_meta:
-        refuse(
-            f"holds a sparse, quantized, complex or empty tensor under {key!r}; expected a dense one of numbers."
-        )
+        refuse("holds a sparse, quantized, complex or empty tensor; expected dense ones of numbers.")
     value = value.float() if value.dtype == torch.bfloat16 else value
     return value.detach().clone(memory_format=torch.contiguous_format).numpy()
 

@@ -13,6 +13,7 @@ from shifamind_core.runs.run import LOGIT_DTYPES, Run
 ARRAYS = ("logits", "labels", "document_ids", "token_digests", "token_counts", "concept_scores")
 """Names of the arrays of a run, in files as in `Run`."""
 
+FILL = -100  # what Hugging Face's Trainer and accelerate pad gathered batches with
 LONGEST_CODE = 200
 LONGEST_NAME = 120
 
@@ -135,6 +136,12 @@ def _labels(name: str, part: str, array: np.ndarray) -> np.ndarray:
     wrong = ~((array == 0) | (array == 1))
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
+        fill = (array == FILL).all(axis=1)
+        if fill.any() and not wrong[~fill].any():
+            raise ShifamindError(
+                f"{name}: {int(fill.sum()):,} of {len(array):,} rows of labels are {FILL} throughout, the first at note {row}: "
+                f"fill with which batches are padded, and no notes. Leave those rows out of every array."
+            )
         raise ShifamindError(
             f"{name}: {int(wrong.sum()):,} of {wrong.size:,} labels are neither 0 nor 1, the first at note {row}, "
             f"code {column}: {array[row, column]}. Labels are 0 or 1; scores belong under 'logits'."

@@ -7,7 +7,7 @@ from pathlib import Path
 from shifamind_core.errors import ShifamindError
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | bytearray) -> None:
     """Write `content` to `path`, readable by its owner only; a reader sees the old file or the new one.
 
     The temporary file lies in the same folder, since a rename is atomic within one file system only.

@@ -70,13 +70,19 @@ class PolicyRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Provenance of a run. `notes` are remarks for the person, e.g. what was assumed on upload."""
+    """Provenance of a run. `notes` are remarks for the person, e.g. what was assumed on upload.
+
+    `documents_of` and `codes_of` say of how many notes and codes these are a part. `validated_by` is the digest of the
+    validation run that a person said belongs to this one.
+    """
 
     producer: str | None = None
     created_at_utc: str | None = None
     run_directory: str | None = None
     split: str | None = None
     documents_of: int | None = None
+    codes_of: int | None = None
+    validated_by: str | None = None
     checkpoint: CheckpointRecord | None = None
     tokenization: TokenizationRecord | None = None
     policy: PolicyRecord | None = None

@@ -10,6 +10,8 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Container
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,15 +47,15 @@ class ArrayHeader:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_npy(name: str, content: bytes) -> np.ndarray:
-    """The array in the bytes of a `.npy` file.
+def read_npy(name: str, content: bytes, part: str = "scores") -> np.ndarray:
+    """The array in the bytes of a `.npy` file; `part` is what it is to hold, for what a refusal advises.
 
     Raises
     ------
     ShifamindError
         No such file, objects or records in it, or less data than it claims.
     """
-    header = array_header(name, content[: LONGEST_HEADER + 12])
+    header = array_header(name, content[: LONGEST_HEADER + 12], part)
     present = len(content) - header.offset
     if present != header.nbytes:
         raise ShifamindError(
@@ -64,8 +66,10 @@ def read_npy(name: str, content: bytes) -> np.ndarray:
     return flat.reshape(header.shape, order="F" if header.fortran_order else "C")
 
 
-def read_npz(name: str, content: bytes, wanted: tuple[str, ...]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The wanted arrays in the bytes of a `.npz` file, and the names of the others.
+def read_npz(
+    name: str, content: bytes, wanted: Container[str], enough: Container[str]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The wanted arrays in the bytes of a `.npz` file, and the names of the others; all of them where none is `enough`.
 
     Raises
     ------
@@ -77,10 +81,12 @@ def read_npz(name: str, content: bytes, wanted: tuple[str, ...]) -> tuple[dict[s
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = _members(name, archive, len(content))
+            chosen = [part for part in members if part in wanted]
+            if not any(part in enough for part in chosen):
+                chosen += _plain_arrays(name, archive, members, chosen)
             arrays = {
-                part: _member_array(f"{name}, array {part!r}", archive, members[part])
-                for part in wanted
-                if part in members
+                part: _member_array(f"{name}, array {shown(part)}", archive, members[part], part)
+                for part in chosen
             }
     except UNSOUND as error:
         raise ShifamindError(
@@ -89,7 +95,7 @@ def read_npz(name: str, content: bytes, wanted: tuple[str, ...]) -> tuple[dict[s
     return arrays, [part for part in members if part not in arrays]
 
 
-def array_header(name: str, head: bytes) -> ArrayHeader:
+def array_header(name: str, head: bytes, part: str = "scores") -> ArrayHeader:
     """The header at the start of a `.npy` file.
 
     Read with patterns instead of NumPy's `literal_eval`: what they do not match is no plain array.
@@ -108,7 +114,7 @@ def array_header(name: str, head: bytes) -> ArrayHeader:
     if offset > len(head):
         raise ShifamindError(f"{name} is cut off within its header, or the header is damaged.")
     text = head[8 + size : offset].decode("latin1")
-    dtype = _dtype(name, text)
+    dtype = _dtype(name, text, part)
     shape = re.search(r"'shape'\s*:\s*\(\s*((?:[0-9]{1,20}\s*,\s*){0,8}[0-9]{0,20})\s*\)", text)
     order = re.search(r"'fortran_order'\s*:\s*(True|False)", text)
     if shape is None or order is None:
@@ -122,12 +128,14 @@ def array_header(name: str, head: bytes) -> ArrayHeader:
     return header
 
 
-def _dtype(name: str, text: str) -> np.dtype:
+def _dtype(name: str, text: str, part: str) -> np.dtype:
     described = re.search(r"'descr'\s*:\s*'([<>|=]?)([biufUS?])(\d{0,4})'", text)
     if described is None:
+        of_text = part in ("codes", "document_ids")
+        plain = "texts: array.astype(str)" if of_text else "numbers: array.astype('float32')"
         raise ShifamindError(
-            f"{name} holds no plain numbers but Python objects or records ({shown(text, 80)}), or is damaged. Objects "
-            "can run code and are never read; save numbers: array.astype('float32')."
+            f"{name} holds no plain {'texts' if of_text else 'numbers'} but Python objects or records "
+            f"({shown(text, 80)}), or is damaged. Objects can run code and are never read; save {plain}."
         )
     try:
         return np.dtype("".join(described.groups()))
@@ -146,7 +154,19 @@ def _members(name: str, archive: zipfile.ZipFile, packed: int) -> dict[str, zipf
     return dict(zip(names, entries, strict=True))
 
 
-def _member_array(name: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+def _plain_arrays(
+    name: str, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], but: list[str]
+) -> list[str]:
+    """Members of names that nobody knows which are arrays of numbers all the same."""
+    found = []
+    for part in members:
+        with suppress(ShifamindError):
+            if part not in but and _member_array(name, archive, members[part], part).dtype.kind in "biuf":
+                found.append(part)
+    return found
+
+
+def _member_array(name: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, part: str) -> np.ndarray:
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
         raise ShifamindError(
             f"{name} is encrypted or packed by a method that NumPy does not use. Save it again."
@@ -154,7 +174,7 @@ def _member_array(name: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -
     with archive.open(entry) as member:
         # Bounded reads: a member may expand far beyond the size that its directory entry claims.
         content = member.read(min(entry.file_size, LONGEST_HEADER + 12))
-        header = array_header(name, content)
+        header = array_header(name, content, part)
         if header.offset + header.nbytes == entry.file_size:
             content += member.read(entry.file_size - len(content))
-    return read_npy(name, content)
+    return read_npy(name, content, part)

@@ -102,6 +102,11 @@ class Run:
         """Number of notes."""
         return self.logits.shape[0]
 
+    @property
+    def codes_of(self) -> int:
+        """Of how many codes these are a part: all there are, as far as anybody knows."""
+        return max(self.manifest.codes_of or 0, self.logits.shape[1])
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of what the run says: arrays and code names, not its name or manifest."""
@@ -119,7 +124,7 @@ class Run:
         return int(self.logits.size - np.isfinite(self.logits).sum())
 
     def select(self, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> "Run":
-        """The run with these notes and codes (index arrays), in this order."""
+        """The run with these notes and codes (index arrays), in this order; of how many codes they are, it keeps."""
         rows = np.arange(self.documents) if rows is None else rows
         columns = np.arange(self.logits.shape[1]) if columns is None else columns
         cell = np.ix_(rows, columns)
@@ -128,9 +133,11 @@ class Run:
             for part in ("document_ids", "token_digests", "token_counts", "concept_scores")
             if getattr(self, part) is not None
         }
+        part = len(columns) < self.codes_of
         return replace(
             self,
             logits=self.logits[cell],
+            manifest=replace(self.manifest, codes_of=self.codes_of) if part else self.manifest,
             labels=None if self.labels is None else self.labels[cell],
             codes=None if self.codes is None else tuple(self.codes[i] for i in columns),
             **by_row,

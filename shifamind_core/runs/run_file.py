@@ -71,12 +71,8 @@ def read_run_file(source: Path | bytes, name: str | None = None) -> Run:
     """
     name = display_name(name or (source.name if isinstance(source, Path) else "run"))
     content = _read(source, name) if isinstance(source, Path) else source
-    try:
-        tensors = safetensors.deserialize(content)
-    except safetensors.SafetensorError as error:
-        raise _not_a_run_file(name, error) from error
-    metadata = _metadata(content)
-    manifest, codes, notes = _described(name, metadata)
+    tensors = _tensors(name, content)
+    manifest, codes, notes = _described(name, _metadata(content))
     known = {part: view for part, view in tensors if part in ARRAYS}
     _require_logits(name, [part for part, _ in tensors])
     notes += _note_unknown([part for part, _ in tensors])
@@ -87,6 +83,35 @@ def read_run_file(source: Path | bytes, name: str | None = None) -> Run:
     ]
     arrays = {part: _array(name, part, view) for part, view in known.items()}
     return assemble(name, arrays, codes, manifest, notes)
+
+
+def tensor_names(content: bytes) -> list[str]:
+    """The names of the tensors by the header of a safetensors file; none where it cannot be read."""
+    try:
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (ValueError, RecursionError):
+        return []
+    return [part for part in header if part != "__metadata__"] if isinstance(header, dict) else []
+
+
+def read_tensors(name: str, content: bytes) -> tuple[dict[str, np.ndarray], list[str] | None]:
+    """All tensors in the bytes of a safetensors file, whatever their names, and its code names.
+
+    Raises
+    ------
+    ShifamindError
+        As `read_run_file`.
+    """
+    _, codes, _ = _described(name, _metadata(content))
+    arrays = {part: _array(name, part, view) for part, view in _tensors(name, content)}
+    return arrays, None if codes is None else list(codes)
+
+
+def _tensors(name: str, content: bytes) -> list[tuple[str, dict[str, Any]]]:
+    try:
+        return safetensors.deserialize(content)
+    except safetensors.SafetensorError as error:
+        raise _not_a_run_file(name, error) from error
 
 
 def read_run_header(path: Path) -> RunHeader:

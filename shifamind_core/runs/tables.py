@@ -5,7 +5,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,11 @@ from shifamind_core.runs.limits import require_size
 
 ID_COLUMNS = ("document_id", "document_ids")
 INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")  # what pandas writes if not told index=False
-NOT_CODES = ("text", "label", "labels", "subject_id", "hadm_id", "note_id", "index", "id", "split")
+NOTE_COLUMNS = ("text", "texts", "note", "notes", "note_text", "content", "summary", "discharge_summary")
+NOT_CODES = (
+    *NOTE_COLUMNS, "label", "labels", "subject_id", "hadm_id", "stay_id", "icustay_id", "note_id", "row_id", "index",
+    "id", "split", "note_type", "note_seq", "category", "description", "chartdate", "charttime", "storetime",
+)  # fmt: skip
 LONGEST_ID = 1000
 MOST_COLUMNS = 100_000  # all of ICD-10-CM and more
 BLOCK_BYTES = 8 << 20  # a row of a CSV file must fit into one block
@@ -27,10 +31,9 @@ BLOCK_BYTES = 8 << 20  # a row of a CSV file must fit into one block
 
 @dataclass(frozen=True)
 class Table:
-    """Scores [documents, codes] of a table, and what its other columns said."""
+    """A table's columns of numbers by name, each [documents], and its document ids."""
 
-    scores: np.ndarray
-    codes: list[str] | None
+    columns: dict[str, np.ndarray]
     document_ids: np.ndarray | None
     notes: list[str]
 
@@ -47,14 +50,16 @@ class Columns:
 def read_csv(name: str, content: bytes) -> Table:
     """The table in the bytes of a CSV file: UTF-8, commas, decimal points, one header row.
 
-    Scores are float32 where that loses nothing (see `narrowed`).
-
     Raises
     ------
     ShifamindError
         Another encoding or separator, missing or non-numeric cells, rows of unequal length, nameless or
         repeated columns.
     """
+    notes = []
+    if re.search(rb"\r(?!\n)", content):
+        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        notes = ["Carriage returns alone were read as ends of lines."]
     text = _decoded(name, content)
     header = _csv_header(name, text)
     columns = _columns(name, header)
@@ -74,8 +79,7 @@ def read_csv(name: str, content: bytes) -> Table:
         )
     except pa.ArrowInvalid as error:
         raise _bad_csv(name, text, header, columns, error) from error
-    read = _table(name, table, columns)
-    return replace(read, scores=narrowed(read.scores))
+    return _table(name, table, columns, notes)
 
 
 def read_parquet(name: str, content: bytes) -> Table:
@@ -94,7 +98,7 @@ def read_parquet(name: str, content: bytes) -> Table:
         # Text ids stay dictionaries while read: a thousand bytes may stand for gigabytes of repetitions.
         repeated = None if columns.document_id is None else [columns.document_id]
         table = parquet.ParquetFile(io.BytesIO(content), read_dictionary=repeated).read()
-        return _table(name, table, columns)  # texts are decoded here
+        return _table(name, table, columns, [])  # texts are decoded here
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ShifamindError(
             f"{name} is no sound Parquet file ({shortened(str(error), 200)}). Export or copy it again."
@@ -117,6 +121,10 @@ def document_ids_of(name: str, values: Sequence[str]) -> tuple[np.ndarray, list[
         raise ShifamindError(
             f"{name}: {missing:,} of {len(values):,} document ids are missing. Fill the column or drop it."
         )
+    if all(re.fullmatch(r"-?[0-9]{1,15}\.0+", value) for value in values):
+        return document_ids_of(
+            name, [value.split(".")[0] for value in values]
+        )  # integers that went through floats
     if all(re.fullmatch(r"-?[0-9]{1,19}", value) and -(2**63) <= int(value) < 2**63 for value in values):
         return np.array([int(value) for value in values], np.int64), []
     if all(re.fullmatch(r"[0-9a-fA-F]{16}|[0-9a-fA-F]{64}", value) for value in values):
@@ -148,8 +156,9 @@ def _decoded(name: str, content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        like = ", but looks like UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise ShifamindError(
-            f"{name} is not UTF-8 text (byte {error.start:,}). Export it as CSV in UTF-8 encoding."
+            f"{name} is not UTF-8 text (byte {error.start:,}){like}. Export it as CSV in UTF-8 encoding."
         ) from error
 
 
@@ -157,7 +166,10 @@ def _csv_header(name: str, text: str) -> list[str]:
     try:
         header = next(csv.reader(io.StringIO(text[:BLOCK_BYTES])), [])
     except csv.Error as error:
-        raise ShifamindError(f"{name} has no header row that can be read ({error}).") from error
+        raise ShifamindError(
+            f"{name} has no header row that can be read: a quotation mark is not closed, or a field is too long. "
+            "Export it as CSV again."
+        ) from error
     if len(header) == 1 and re.search(r"[;\t|]", header[0]):
         raise ShifamindError(
             f"{name} does not separate its columns by commas. Export it with commas and decimal points."
@@ -181,8 +193,11 @@ def _columns(name: str, header: list[str]) -> Columns:
         )
     for code in codes:
         if code.lower() in NOT_CODES:
+            notes = " A file of notes is no run: it is scored with `predict`." * (
+                code.lower() in NOTE_COLUMNS
+            )
             raise ShifamindError(
-                f"{name}: the column {code!r} is no code. Keep one column a code, and perhaps 'document_id'."
+                f"{name}: the column {code!r} is no code. Keep one column a code, and perhaps 'document_id'.{notes}"
             )
     if all(re.fullmatch(r"-?[0-9]*\.?[0-9]+(e[-+]?[0-9]+)?", code, re.I) for code in codes) and any(
         re.search(r"^-|\.[0-9]{3}|e", code, re.I) for code in codes
@@ -193,12 +208,12 @@ def _columns(name: str, header: list[str]) -> Columns:
 
 def _require_types(name: str, schema: pa.Schema, columns: Columns) -> None:
     """Refuse columns of other types than are wanted before any of them is read."""
-    for code in columns.codes:
-        kind = schema.field(code).type
-        if not pa.types.is_floating(kind):
-            raise ShifamindError(
-                f"{name}: the column {code!r} holds {shortened(str(kind), 60)}; expected floating-point scores."
-            )
+    kinds = {code: schema.field(code).type for code in columns.codes}
+    floating = any(pa.types.is_floating(kind) for kind in kinds.values())
+    for code, kind in kinds.items():
+        whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind)  # labels, perhaps, beside scores
+        if not pa.types.is_floating(kind) and not (whole and floating):
+            raise _not_scores(name, code, kind)
     if columns.document_id is not None:
         kind = schema.field(columns.document_id).type
         text = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -210,23 +225,23 @@ def _require_types(name: str, schema: pa.Schema, columns: Columns) -> None:
         raise _nameless(name)
 
 
-def _table(name: str, table: pa.Table, columns: Columns) -> Table:
+def _not_scores(name: str, code: str, kind: pa.DataType) -> ShifamindError:
+    return ShifamindError(
+        f"{name}: the column {code!r} holds {shortened(str(kind), 60)}; expected floating-point scores."
+    )
+
+
+def _table(name: str, table: pa.Table, columns: Columns, notes: list[str]) -> Table:
     if not table.num_rows:
         raise ShifamindError(f"{name} has a header but no rows. Upload a table with one row a note.")
-    notes = []
     if columns.index is not None:
         _require_row_numbers(name, table[columns.index])
         notes.append("The first column, which numbers the rows, was ignored.")
-    scores = np.column_stack([_numbers(name, code, table[code]) for code in columns.codes])
     document_ids = None
     if columns.document_id is not None:
         document_ids, made = _document_ids(name, table[columns.document_id])
         notes += made
-    codes: list[str] | None = columns.codes
-    if columns.codes == [str(i) for i in range(len(columns.codes))]:
-        codes = None
-        notes.append("The columns are numbered, not named; the code names are not known.")
-    return Table(scores, codes, document_ids, notes)
+    return Table({code: _numbers(name, code, table[code]) for code in columns.codes}, document_ids, notes)
 
 
 def _numbers(name: str, code: str, column: pa.ChunkedArray) -> np.ndarray:
@@ -234,7 +249,10 @@ def _numbers(name: str, code: str, column: pa.ChunkedArray) -> np.ndarray:
         raise ShifamindError(
             f"{name}: {column.null_count:,} cells of column {code!r} are missing. Every note needs a score."
         )
-    return column.to_numpy()
+    values = column.to_numpy()
+    if values.dtype.kind in "biu" and not np.isin(values, (0, 1)).all():
+        raise _not_scores(name, code, column.type)
+    return values.astype(np.uint8) if values.dtype.kind in "biu" else values
 
 
 def _require_row_numbers(name: str, column: pa.ChunkedArray) -> None:
@@ -272,7 +290,7 @@ def _bad_csv(
                 )
             for column, cell in zip(header, row, strict=False):
                 if number and column != columns.document_id and not _is_number(cell):
-                    what = f"is {shown(cell, 24)}, no number" if cell.strip() else "is empty"
+                    what = f"is {_harmless(cell)}, no number" if cell.strip() else "is empty"
                     return ShifamindError(
                         f"{name}: row {number:,}, column {column!r} {what}. Every note needs a score for every "
                         "code, without thousands separators."
@@ -280,6 +298,14 @@ def _bad_csv(
     except csv.Error:
         pass
     return ShifamindError(f"{name} is no sound CSV file ({shortened(str(error), 120)}). Export it again.")
+
+
+def _harmless(cell: str) -> str:
+    """A cell for an error message, if it is something like a number: never the text of a note."""
+    like_a_number = re.fullmatch(
+        r"(?=.*[0-9])[-+0-9.,' %€$/:eE]{1,12}|#[A-Z0-9/!?]{1,10}|[A-Za-z/-]{1,5}", cell
+    )
+    return shown(cell, 24) if like_a_number else "text"
 
 
 def _is_number(cell: str) -> bool:

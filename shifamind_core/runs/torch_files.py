@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -13,6 +14,7 @@ import safetensors
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.assemble import shortened
 from shifamind_core.runs.limits import LARGEST_ARRAYS
+from shifamind_core.runs.nested import ARRAY_NAMES, Nested
 
 SCRIPT = Path(__file__).with_name("_read_torch.py")
 TIME_LIMIT_SECONDS = 120.0  # importing torch from a cold disk takes most of it
@@ -20,21 +22,20 @@ MEMORY_BYTES = 1 << 30  # beyond what an imported torch uses, and four times the
 
 
 def read_torch(
-    name: str, source: Path, wanted: tuple[str, ...], time_limit_seconds: float = TIME_LIMIT_SECONDS
-) -> tuple[dict[str, np.ndarray], object, list[str]]:
-    """The wanted arrays of a `.pt` file (a bare tensor is `scores`), its `codes`, and the names of the rest.
+    name: str, source: Path, time_limit_seconds: float = TIME_LIMIT_SECONDS
+) -> tuple[Nested, list[str] | None, list[str]]:
+    """The tensors of a `.pt` file as arrays, nested as they were saved, its `codes`, and the names of what is no tensor.
 
     Raises
     ------
     ShifamindError
-        Anything but a tensor or a dict of tensors, a damaged file, or one that takes too much memory or time.
+        Anything but tensors, a damaged file, or one that takes too much memory or time.
     """
     with tempfile.TemporaryDirectory(prefix="shifamind-") as folder:
         target = Path(folder, "arrays.safetensors")
         request = {
             "source": str(source),
             "target": str(target),
-            "arrays": wanted,
             "largest_bytes": LARGEST_ARRAYS,
             "memory_bytes": MEMORY_BYTES + 4 * source.stat().st_size,
         }
@@ -42,7 +43,24 @@ def read_torch(
         with safetensors.safe_open(target, framework="numpy") as file:
             arrays = {part: file.get_tensor(part) for part in file.keys()}  # noqa: SIM118
             metadata = file.metadata()
-    return arrays, json.loads(metadata["codes"]), json.loads(metadata["others"])
+    others: list[str] = []
+    nested = _nested(name, json.loads(metadata["outline"]), arrays, others)
+    return nested, json.loads(metadata["codes"]), others
+
+
+def _nested(name: str, outline: Any, arrays: dict[str, np.ndarray], others: list[str]) -> Any:
+    """The outline with the arrays in their places; what is no tensor is left out, unless its name says that it should be."""
+    if isinstance(outline, int):
+        return arrays[str(outline)]
+    if isinstance(outline, list):
+        return [_nested(name, item, arrays, others) for item in outline if not isinstance(item, str)]
+    for key, value in outline.items():
+        if isinstance(value, str):
+            if key in ARRAY_NAMES:
+                raise ShifamindError(f"{name} holds a {value} under {key!r}; expected a tensor.")
+            others.append(key)
+    tensors = {key: value for key, value in outline.items() if not isinstance(value, str)}
+    return {key: _nested(name, value, arrays, others) for key, value in tensors.items()}
 
 
 def _convert(name: str, request: dict[str, object], time_limit_seconds: float) -> None:

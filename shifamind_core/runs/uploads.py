@@ -2,34 +2,41 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs import tables
-from shifamind_core.runs.assemble import ARRAYS, assemble, display_name, floats, listed, shortened, shown
+from shifamind_core.runs.assemble import assemble, display_name, floats, listed, shortened
+from shifamind_core.runs.column_roles import sort_out
 from shifamind_core.runs.file_kind import require_kind
+from shifamind_core.runs.json_lines import read_json_lines
 from shifamind_core.runs.limits import LARGEST_ARRAYS
 from shifamind_core.runs.manifest import Manifest
+from shifamind_core.runs.nested import ALIASES, ARRAY_NAMES, SCORES, Arrays, untangle
 from shifamind_core.runs.numpy_files import read_npy, read_npz
-from shifamind_core.runs.probability import logits_of
 from shifamind_core.runs.run import Run
-from shifamind_core.runs.run_file import read_run_file
+from shifamind_core.runs.run_file import read_run_file, read_tensors, tensor_names
+from shifamind_core.runs.score_scale import READ_SCORES
+from shifamind_core.runs.tables import Table, document_ids_of, narrowed, read_csv, read_parquet
 from shifamind_core.runs.torch_files import read_torch
 
-ARRAY_NAMES = (*ARRAYS, "probabilities")
+SCORE_PARTS = ("logits", "probabilities", "percentages", "scores")  # the first that a file holds is read
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds: arrays by name (`scores` came without one), code names, what else it holds, remarks."""
+    """What a file holds: arrays by name (`scores` came without one), code names, what else it holds, remarks.
+
+    `codes_of` is the number of codes that the file speaks of, where only some of them have scores.
+    """
 
     arrays: Mapping[str, np.ndarray]
     codes: list[str] | None = None
     others: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    codes_of: int | None = None
 
 
 def read_upload(name: str, data: bytes | Path) -> Run:
@@ -38,7 +45,7 @@ def read_upload(name: str, data: bytes | Path) -> Run:
     Where an array has a name, the name is believed: `logits` stay as they are even if they look like
     probabilities (a diagnosis says so, not a guess), and `probabilities` are turned back into logits. Where
     it has none (`.csv`, `.parquet`, `.npy`, a bare tensor), values that all lie in [0, 1] are taken as
-    probabilities. The manifest's notes say so in both cases.
+    probabilities, and percentages as percentages. The manifest's notes say so in both cases.
 
     Parameters
     ----------
@@ -59,7 +66,7 @@ def read_upload(name: str, data: bytes | Path) -> Run:
     content = _content(name, data, None if extension == ".safetensors" else LARGEST_ARRAYS)
     require_kind(name, extension, content)
     if extension == ".safetensors":
-        return read_run_file(content, name)
+        return _safetensors(name, content)
     return _run(name, READERS[extension](name, content))
 
 
@@ -76,41 +83,75 @@ def _content(name: str, data: bytes | Path, largest: int | None) -> bytes:
     return content
 
 
+def _safetensors(name: str, content: bytes) -> Run:
+    """A run file; or one whose tensors have other programs' names, which are read as in the other formats."""
+    parts = tensor_names(content)
+    if "logits" in parts or not any(ALIASES.get(part, part) in SCORES for part in parts):
+        return read_run_file(content, name)
+    arrays, codes = read_tensors(name, content)
+    return _run(name, _of_arrays(untangle(name, arrays), codes, [], name))
+
+
 def _npy(name: str, content: bytes) -> Contents:
-    return Contents({"scores": read_npy(name, content)})
+    return _of_arrays(untangle(name, read_npy(name, content)), None, [], name)
 
 
 def _npz(name: str, content: bytes) -> Contents:
-    arrays, others = read_npz(name, content, (*ARRAY_NAMES, "codes"))
+    known = {*ARRAY_NAMES, *ALIASES, "codes"}
+    arrays, others = read_npz(name, content, known, {key for key in known if ALIASES.get(key, key) in SCORES})
     codes = _texts(name, "codes", arrays.pop("codes")) if "codes" in arrays else None
-    notes = []
-    if "document_ids" in arrays and arrays["document_ids"].dtype.kind in "SU":
-        texts = _texts(name, "document_ids", arrays["document_ids"])
-        arrays["document_ids"], notes = tables.document_ids_of(name, texts)
-    return Contents(arrays, codes, others, notes)
-
-
-def _csv(name: str, content: bytes) -> Contents:
-    return _of_table(tables.read_csv(name, content))
-
-
-def _parquet(name: str, content: bytes) -> Contents:
-    return _of_table(tables.read_parquet(name, content))
-
-
-def _of_table(table: tables.Table) -> Contents:
-    ids = {} if table.document_ids is None else {"document_ids": table.document_ids}
-    return Contents({"scores": table.scores} | ids, table.codes, notes=table.notes)
+    return _of_arrays(untangle(name, arrays), codes, others, name)
 
 
 def _pt(name: str, content: bytes) -> Contents:
     with tempfile.NamedTemporaryFile(prefix="shifamind-", suffix=".pt") as file:  # mode 0600
         file.write(content)
         file.flush()
-        arrays, codes, others = read_torch(name, Path(file.name), ARRAY_NAMES)
-    if codes is not None and not isinstance(codes, list):
-        raise ShifamindError(f"{name}: codes are {shown(codes)}; expected a list of names.")
-    return Contents(arrays, codes, others)
+        nested, codes, others = read_torch(name, Path(file.name))
+    return _of_arrays(untangle(name, nested), codes, others, name)
+
+
+def _jsonl(name: str, content: bytes) -> Contents:
+    lines = read_json_lines(name, content)
+    arrays = _of_arrays(untangle(name, lines.arrays), lines.codes, lines.others, name)
+    if lines.columns:
+        table = _of_table(name, Table(lines.columns, arrays.arrays.get("document_ids"), []))
+        arrays = replace(table, others=arrays.others, notes=[*arrays.notes, *table.notes])
+    return _narrowed(arrays)
+
+
+def _of_arrays(found: Arrays, codes: list[str] | None, others: list[str], name: str) -> Contents:
+    arrays, notes = dict(found.arrays), list(found.notes)
+    ids = arrays.get("document_ids")
+    if ids is not None and ids.dtype.kind in "SU":
+        arrays["document_ids"], made = document_ids_of(name, _texts(name, "document_ids", ids))
+        notes += made
+    return Contents(arrays, codes or found.codes, [*others, *found.others], notes)
+
+
+def _csv(name: str, content: bytes) -> Contents:
+    return _narrowed(_of_table(name, read_csv(name, content)))
+
+
+def _narrowed(contents: Contents) -> Contents:
+    """Scores from a text, which does not say their dtype."""
+    arrays = {
+        part: narrowed(array) if array.dtype == np.float64 and part != "labels" else array
+        for part, array in contents.arrays.items()
+    }
+    return replace(contents, arrays=arrays)
+
+
+def _parquet(name: str, content: bytes) -> Contents:
+    return _of_table(name, read_parquet(name, content))
+
+
+def _of_table(name: str, table: Table) -> Contents:
+    ids = {} if table.document_ids is None else {"document_ids": table.document_ids}
+    found = sort_out(name, table.columns)
+    return Contents(
+        found.arrays | ids, found.codes, notes=[*table.notes, *found.notes], codes_of=found.codes_of
+    )
 
 
 READERS: dict[str, Callable[[str, bytes], Contents]] = {
@@ -119,6 +160,7 @@ READERS: dict[str, Callable[[str, bytes], Contents]] = {
     ".csv": _csv,
     ".parquet": _parquet,
     ".pt": _pt,
+    ".jsonl": _jsonl,
 }
 EXTENSIONS = (".safetensors", *READERS)
 """The formats that `read_upload` takes."""
@@ -152,54 +194,19 @@ def _decoded(array: np.ndarray) -> list[str]:
 
 def _run(name: str, contents: Contents) -> Run:
     arrays = dict(contents.arrays)
-    scores, probabilities = arrays.pop("scores", None), arrays.pop("probabilities", None)
     notes = [*contents.notes, *([f"Ignored: {listed(contents.others)}."] if contents.others else [])]
-    turned = None
-    if "logits" in arrays:
-        notes += (
-            ["Its probabilities were ignored, since it holds logits."] if probabilities is not None else []
-        )
-    elif probabilities is not None:
-        arrays["logits"], turned = _from_probabilities(name, probabilities)
-    elif scores is not None and _in_unit_interval(name, scores):
-        arrays["logits"], turned = _from_probabilities(name, scores)
-        notes.append(
-            "No name says what the scores are; all lie in [0, 1], so they were taken as probabilities."
-        )
-    elif scores is not None:
-        arrays["logits"] = scores
-    else:
+    given = next((part for part in SCORE_PARTS if part in arrays), None)
+    if given is None:
         raise ShifamindError(
             f"{name} has no array 'logits' or 'probabilities' (found: "
             f"{listed([*arrays, *contents.others]) or 'none'}). Save one of them, notes × codes, under that name."
         )
-    manifest = Manifest(logits_from_probabilities=True if turned else None)
-    return assemble(name, arrays, contents.codes, manifest, [*notes, *([turned] if turned else [])])
-
-
-def _in_unit_interval(name: str, scores: np.ndarray) -> bool:
-    """Whether scores without a name are probabilities: every finite one in [0, 1].
-
-    Raises
-    ------
-    ShifamindError
-        All are exactly 0 or 1: labels or decisions, from which no score can be had.
-    """
-    finite = scores[np.isfinite(floats(name, "scores", scores))]
-    if finite.size and ((finite == 0) | (finite == 1)).all():
-        raise ShifamindError(
-            f"{name} holds nothing but 0 and 1: labels or decisions. Upload the scores before thresholding."
-        )
-    return bool(finite.size and (finite >= 0).all() and (finite <= 1).all())
-
-
-def _from_probabilities(name: str, values: np.ndarray) -> tuple[np.ndarray, str]:
-    values = floats(name, "probabilities", values)
-    outside = (values < 0) | (values > 1)
-    if outside.any():
-        row, column = np.argwhere(outside)[0]
-        raise ShifamindError(
-            f"{name}: {int(outside.sum()):,} of {values.size:,} probabilities lie outside [0, 1], the first at note "
-            f"{row}, code {column}: {values[row, column]:.4g}. Scores before the sigmoid belong under 'logits'."
-        )
-    return logits_of(values)
+    scores = arrays.pop(given)
+    ignored = [part for part in SCORE_PARTS if arrays.pop(part, None) is not None]
+    notes += [f"Its {part} were ignored, since it holds {given}." for part in ignored]
+    if given == "logits":
+        arrays["logits"], turned = scores, []
+    else:
+        arrays["logits"], turned = READ_SCORES[given](name, floats(name, given, scores))
+    manifest = Manifest(logits_from_probabilities=True if turned else None, codes_of=contents.codes_of)
+    return assemble(name, arrays, contents.codes, manifest, [*notes, *turned])

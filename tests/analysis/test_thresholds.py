@@ -123,9 +123,9 @@ def test_nothing_is_tuned_without_a_validation_run():
 
 
 def test_the_two_grids_are_named():
-    run = synthetic_run(1)
-    assert evaluate(run, run, "clean").tuned_threshold.threshold in CLEAN_GRID
-    assert evaluate(run, run, "seed").tuned_threshold.threshold in SEED_GRID
+    run, validation = synthetic_run(1), synthetic_run(2)
+    assert evaluate(run, validation, "clean").tuned_threshold.threshold in CLEAN_GRID
+    assert evaluate(run, validation, "seed").tuned_threshold.threshold in SEED_GRID
 
 
 def test_a_run_without_labels_is_refused():

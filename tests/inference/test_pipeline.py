@@ -1,11 +1,16 @@
 """From a run directory to a run, the cache between, and what decides its key."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from shifamind_core.artifacts.digests import file_sha256
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import PolicyRefused, ShifamindError
 from shifamind_core.inference import predict as predict_module
@@ -73,6 +78,110 @@ def test_a_repeated_request_is_answered_from_the_cache_and_says_so(pipeline):
 def test_whatever_decides_the_logits_changes_the_key(pipeline, changed):
     base = pipeline.score("test", SHORT).run.manifest
     assert pipeline.score("test", changed).run.manifest.cache_key != base.cache_key
+
+
+@pytest.fixture
+def cached(tmp_path):
+    return tmp_path / "cache", tiny_run_directory(tmp_path / "run_1", notes=6)
+
+
+def resaved(folder, copy, **changes):
+    """The run directory once more, its checkpoint saved again with other things beside the weights."""
+    shutil.copytree(folder, copy)
+    file = copy / "checkpoints" / "phase1" / "phase1_best.pt"
+    torch.save(torch.load(file, weights_only=False) | changes, file)
+    return copy
+
+
+def with_texts(folder, copy, change):
+    """The run directory once more, its test notes changed by `change`."""
+    shutil.copytree(folder, copy)
+    file = copy / "shared_data" / "test_split.pkl"
+    table = pd.read_pickle(file)
+    table.assign(text=table["text"].map(change)).to_pickle(file)
+    return copy
+
+
+def alone(folder, setting=SHORT):
+    """What a pipeline without a cache says of this run directory."""
+    return Pipeline(RunDirectory(folder)).score("test", setting).run
+
+
+def said_by(run):
+    """All that a run says but the clock."""
+    return run.digest, run.name, replace(run.manifest, created_at_utc=None, duration_seconds=None)
+
+
+@pytest.mark.parametrize("change", [lambda text: text.replace(" ", "\n"), lambda text: text + "  \r\n"])
+def test_equal_tokens_under_other_texts_keep_their_own_document_ids(cached, change):
+    """Cases 08 b and 40: line ends change no token, so the logits are shared, the ids are not."""
+    cache, folder = cached
+    other = with_texts(folder, folder.with_name("run_2"), change)
+    first = Pipeline(RunDirectory(folder), cache=cache).score("test", SHORT).run
+    outcome = Pipeline(RunDirectory(other), cache=cache).score("test", SHORT)
+    assert outcome.cached and np.array_equal(outcome.run.logits, first.logits)
+    assert not np.isin(outcome.run.document_ids, first.document_ids).any()
+    assert said_by(outcome.run) == said_by(alone(other))
+    assert outcome.run.manifest.run_directory == "run_2"
+    again = Pipeline(RunDirectory(folder), cache=cache).score("test", SHORT)
+    assert again.cached and said_by(again.run) == said_by(first)
+
+
+def test_a_checkpoint_saved_again_keeps_its_own_record(cached):
+    cache, folder = cached
+    other = resaved(folder, folder.with_name("run_2"), epoch=3, macro_f1=np.float64(0.5))
+    Pipeline(RunDirectory(folder), cache=cache).score("test", SHORT)
+    outcome = Pipeline(RunDirectory(other), cache=cache).score("test", SHORT)
+    record = outcome.run.manifest.checkpoint
+    assert outcome.cached and (record.epoch, record.stored_macro_f1) == (3, 0.5)
+    assert record.file_sha256 == file_sha256(other / "checkpoints" / "phase1" / "phase1_best.pt")
+    assert said_by(outcome.run) == said_by(alone(other))
+
+
+def test_other_labels_and_another_casing_asked_for_are_answered_with_their_own(cached):
+    cache, folder = cached
+    shutil.copytree(folder, other := folder.with_name("run_2"))
+    file = other / "shared_data" / "test_split.pkl"
+    table = pd.read_pickle(file)
+    table["labels"] = [[1 - label for label in labels] for labels in table["labels"]]
+    codes = table.columns[2:]
+    table.assign(**{code: 1 - table[code] for code in codes}).to_pickle(file)
+    first = Pipeline(RunDirectory(folder), cache=cache).score("test", SHORT).run
+    outcome = Pipeline(RunDirectory(other), cache=cache).score("test", SHORT)
+    assert outcome.cached and np.array_equal(outcome.run.labels, 1 - first.labels)
+    default = replace(SHORT, tokenization=replace(SHORT.tokenization, lowercase=None))
+    if alone(folder, default).manifest.tokenization.lowercase:
+        outcome = Pipeline(RunDirectory(folder), cache=cache).score("test", default)
+        assert outcome.cached and said_by(outcome.run) == said_by(alone(folder, default))
+
+
+@settings(max_examples=12)
+@given(data=st.data())
+def test_whatever_bit_of_the_cache_is_flipped_the_answer_is_the_same(tmp_path_factory, once, data):
+    """Runs and tokens alike: what fails is named, thrown away and computed again."""
+    kept, folder, expected = once
+    cache = tmp_path_factory.mktemp("flipped") / "cache"
+    shutil.copytree(kept, cache)
+    files = sorted(path for path in cache.rglob("*") if path.is_file())
+    path = data.draw(st.sampled_from(files))
+    content = bytearray(path.read_bytes())
+    bit = data.draw(st.integers(0, 8 * len(content) - 1))
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+    outcome = Pipeline(RunDirectory(folder), cache=cache).score("test", SHORT)
+    assert said_by(outcome.run) == expected
+    for remark in outcome.remarks:
+        assert str(cache) in remark and "thrown away and is computed again" in remark
+    assert outcome.remarks or outcome.cached
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """A cache that has answered one question, the run directory it was about, and the answer."""
+    place = tmp_path_factory.mktemp("once")
+    folder = tiny_run_directory(place / "run_1", notes=3)
+    run = Pipeline(RunDirectory(folder), cache=place / "cache").score("test", SHORT).run
+    return place / "cache", folder, said_by(run)
 
 
 def test_validation_and_test_share_a_configuration_but_no_key(pipeline):

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shifamind_core import jobs
 from shifamind_core.commands import Command
@@ -156,6 +158,24 @@ def test_progress_gives_rate_and_remaining_time(tmp_path, monkeypatch):
     reporter.progress("Scoring", 0, 100)
     reporter.progress("Scoring", 20, 100)
     assert (reporter.state.rate_per_second, reporter.state.eta_seconds) == (10.0, 8.0)
+
+
+@given(data=st.data())
+def test_no_flipped_bit_gives_another_result(tmp_path_factory, data):
+    """Measured numbers (a layer profile, a ladder) are shown as they were written, or not at all."""
+    cache = tmp_path_factory.mktemp("flipped")
+    written = {"std": [0.125, 3.5e-7], "relative_error": None, "names": ["encoder.0", "größe"]}
+    folder = folder_of(cache, status="done", result=written)
+    content = bytearray((folder / "state.json").read_bytes())
+    bit = data.draw(st.integers(0, 8 * len(content) - 1))
+    content[bit // 8] ^= 1 << bit % 8
+    (folder / "state.json").write_bytes(content)
+    for job in jobs.list_jobs(cache):
+        assert job.id == folder.name
+        if job.status == "done":
+            assert job.result == written
+        else:
+            assert job.status == "lost" and job.result is None and "is damaged" in job.error
 
 
 def test_an_unknown_job_is_one_clear_line(tmp_path):

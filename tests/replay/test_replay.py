@@ -212,7 +212,7 @@ class Listener:
 
 
 def test_the_worker_shows_progress_and_a_growing_table_and_can_be_cancelled(subject, tmp_path):
-    reference = RunCache(tmp_path).store_upload(subject.reference(case_of("max_length=128")))
+    reference = RunCache(tmp_path).store_upload(subject.reference(case_of("max_length=128")), tmp_path)
     spec = ReplaySpec(
         str(subject.setup.own.directory.path),
         reference=reference,

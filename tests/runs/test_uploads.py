@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import io
+import json
 import re
 import struct
 import warnings
@@ -63,6 +64,15 @@ def parquet(**changes):
     return written(lambda file: table(**changes).to_parquet(file))
 
 
+def jsonl(lines):
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def by_code(values=LOGITS, codes=CODES):
+    """One object a note."""
+    return [dict(zip(codes, row, strict=True)) for row in values.tolist()]
+
+
 def pt(content, **options):
     return written(lambda file: torch.save(content, file, **options))
 
@@ -110,6 +120,10 @@ def full_files(tmp_path):
         "a.parquet": parquet(document_id=IDS),
         "text.parquet": parquet(document_id=IDS.astype(str)),
         "a.pt": pt(tensors(logits=LOGITS, document_ids=IDS) | {"codes": CODES}),
+        "a.jsonl": jsonl(
+            {"document_id": int(i), "logits": row} for i, row in zip(IDS, by_code(), strict=True)
+        ),
+        "flat.jsonl": jsonl({"document_id": i, **row} for i, row in zip(IDS_HEX, by_code(), strict=True)),
     }
 
 
@@ -379,7 +393,7 @@ REFUSED = {
     "npz code objects": (
         "a.npz",
         npz(logits=LOGITS, codes=np.array(["a", None, "b"], object)),
-        "array 'codes' holds no plain numbers",
+        r"array 'codes' holds no plain texts .* save texts: array\.astype\(str\)",
     ),
     "npz code numbers": ("a.npz", npz(logits=LOGITS, codes=np.arange(3)), "expected a list of texts"),
     "npz code bytes": ("a.npz", npz(logits=LOGITS, codes=np.array([b"\xff"] * 3)), "no valid text"),
@@ -550,10 +564,11 @@ class Exploit:
 
 
 PT_REFUSED = {
+    "numbers": (pt({"logits": LOGITS.tolist()}), "holds a list under 'logits'; expected a tensor"),
     "code": (pt({"logits": Exploit()}), r"holds more than tensors \(.*print.*\), which is refused"),
     "arrays": (pt({"logits": LOGITS}), "holds more than tensors .*numpy.savez"),
     "no logits": (pt(tensors(labels=LABELS)), "no array 'logits' or 'probabilities' .found: 'labels'"),
-    "codes": (pt({**tensors(logits=LOGITS), "codes": {"a": 1}}), "codes are a dict; expected a list"),
+    "codes": (pt({**tensors(logits=LOGITS), "codes": {"a": 1}}), "has a dict for codes; expected a list"),
     "cut": (pt(tensors(logits=LOGITS))[:-200], "is no sound PyTorch file"),
     "garbage": (b"garbage", "holds more than tensors|is no sound PyTorch file"),
 }
@@ -570,18 +585,18 @@ def test_a_bad_pt_file_gets_one_clear_line(case):
     ("content", "says"),
     [
         ({"model_state_dict": tensors(w=LOGITS), "epoch": 3}, "is a checkpoint, not a run"),
-        ({"logits": LOGITS.tolist()}, "holds a list under 'logits'; expected a tensor"),
-        ([torch.zeros(2, 2)], "holds a list; expected a tensor"),
-        ({3: torch.zeros(2, 2)}, "holds a dict; expected a tensor"),
+        (3, "holds a int; expected a tensor"),
+        ({3: torch.zeros(2, 2)}, "a dict whose keys are no names; expected a dict of tensors"),
+        ([[[[[[torch.zeros(2, 2)]]]]]], "deeper than 4 levels"),
         ({"logits": torch.eye(3).to_sparse()}, "sparse, quantized"),
         ({"logits": torch.zeros(2, 2, device="meta")}, "sparse, quantized"),
-        ({"logits": torch.zeros(1).expand(1 << 20, 1 << 12)}, "which is too large"),
+        ({"logits": torch.zeros(1).expand(1 << 20, 1 << 12)}, "tensors that are too large"),
     ],
 )
 def test_a_pt_file_holds_tensors_of_numbers_and_nothing_else(content, says, capsys):
     """What the subprocess says, without starting one."""
     with pytest.raises(SystemExit) as ended:
-        _read_torch.parts(content, ["logits"], 1 << 30)
+        _read_torch.parts(content, 1 << 30)
     (line,) = capsys.readouterr().out.splitlines()
     assert ended.value.code == 2 and re.search(says, line)
 
@@ -590,7 +605,7 @@ def test_a_pt_file_that_takes_too_long_is_given_up(tmp_path):
     path = tmp_path / "a.pt"
     path.write_bytes(pt(tensors(logits=LOGITS)))
     with pytest.raises(ShifamindError, match=r"a\.pt could not be read within 0\.01 seconds"):
-        torch_files.read_torch("a.pt", path, ("logits",), time_limit_seconds=0.01)
+        torch_files.read_torch("a.pt", path, time_limit_seconds=0.01)
 
 
 def test_a_pt_file_that_takes_too_much_memory_is_given_up(tmp_path, monkeypatch):
@@ -598,7 +613,7 @@ def test_a_pt_file_that_takes_too_much_memory_is_given_up(tmp_path, monkeypatch)
     path = tmp_path / "a.pt"
     path.write_bytes(pt({"logits": torch.zeros(1).expand(50_000_000, 4)}))
     with pytest.raises(ShifamindError, match=r"no sound PyTorch file .*memory"):
-        torch_files.read_torch("a.pt", path, ("logits",))
+        torch_files.read_torch("a.pt", path)
 
 
 def test_only_the_subprocess_imports_torch():

@@ -87,11 +87,15 @@ class Dashboard:
         for split in ("test", "val"):
             (self.run_directory / "shared_data" / f"{split}_split.pkl").touch()
 
-    def compute(self, *runs: Run) -> None:
-        """Put runs into the cache as if the worker had computed them, the last one latest."""
+    def compute(self, *runs: Run, owner: Path | None = None) -> None:
+        """Put runs into the cache as if the worker had computed them (from `run_directory`), the last one latest."""
         for run in runs:
             key = {"digest": run.digest}
-            RunCache(self.cache).store(run, digest_of(key), key)
+            RunCache(self.cache).store(run, digest_of(key), key, (owner or self.run_directory).resolve())
+
+    def upload(self, run: Run) -> str:
+        """Put a run into the cache as if it had been uploaded to the run directory."""
+        return RunCache(self.cache).store_upload(run, self.run_directory.resolve())
 
     def add_reference(self, run: Run, name: str) -> None:
         write_run_file(run, self.run_directory / "references" / name)
@@ -132,6 +136,16 @@ class Dashboard:
             app.query_params[key] = value
         app.run()
         return app if name == "overview" else app.switch_page(page_path(name)).run()
+
+
+def errors(app: AppTest) -> list[str]:
+    return [one.value for one in app.error]
+
+
+def metric(app: AppTest, label: str) -> tuple[str, str]:
+    """The value and the delta under a label."""
+    (found,) = (one for one in app.metric if one.label == label)
+    return found.value, found.delta
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ def test_runs_with_nothing_in_common_are_a_finding(dashboard: Dashboard) -> None
 
 def test_without_a_run_directory_nothing_can_be_started(dashboard: Dashboard) -> None:
     for run in (small_run(), reference()):
-        RunCache(dashboard.cache).store_upload(run)
+        dashboard.upload(run)
     app = dashboard.open("diagnosis")
     assert not app.exception
     assert button(app, "Run the ladder").disabled and button(app, "Start the replay").disabled
@@ -366,7 +366,7 @@ def test_the_decisive_pair_is_one_button(filled: Dashboard) -> None:
 def test_the_demo_is_not_taken_for_the_seeds_checkpoint(dashboard: Dashboard, monkeypatch) -> None:
     monkeypatch.delenv("SHIFAMIND_RUN_DIR")
     demo = replace(small_run(), manifest=replace(small_run().manifest, run_directory="demo"))
-    dashboard.compute(demo)
+    dashboard.compute(demo, owner=dashboard.cache / "demo")
     assert "not the one that these scores were reported of" in text(reported(dashboard))
 
 

@@ -11,7 +11,6 @@ from streamlit.testing.v1 import AppTest
 
 from shifamind_core.analysis.comparison import compare
 from shifamind_core.analysis.thresholds import CLEAN_GRID, SEED_GRID, evaluate, threshold_curve
-from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import write_run_file
 from shifamind_core.ui.session import cached
@@ -64,7 +63,7 @@ def test_a_pair_that_was_chosen_elsewhere_is_what_the_page_shows(filled: Dashboa
 
 def test_two_uploads_alone_are_not_compared_with_themselves(dashboard: Dashboard) -> None:
     for run in (small_run(), reference()):
-        RunCache(dashboard.cache).store_upload(run)
+        dashboard.upload(run)
     app = dashboard.open("codes")
     assert app.selectbox(key="candidate").value != app.selectbox(key="reference").value
 

@@ -15,25 +15,16 @@ from shifamind_core.runs.run_file import write_run_file
 from shifamind_core.ui.site import first_run
 from shifamind_core.ui.site.launch import ROUTER
 from shifamind_core.ui.site.navigation import PAGES, present_pages
-from tests.support.dashboard import Dashboard, small_run
+from tests.support.dashboard import Dashboard, errors, metric, small_run
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "![x](http://host.example/b.png)"
-
-
-def errors(app: AppTest) -> list[str]:
-    return [one.value for one in app.error]
 
 
 def parameter(app: AppTest, name: str) -> str:
     """A query parameter; older AppTests give a list."""
     value = app.query_params[name]
     return value if isinstance(value, str) else value[-1]
-
-
-def metric(app: AppTest, label: str) -> tuple[str, str]:
-    (found,) = (one for one in app.metric if one.label == label)
-    return found.value, found.delta
 
 
 # The router ----------------------------------------------------------------------------------------------
@@ -124,8 +115,7 @@ def test_a_link_to_a_run_that_is_not_here_says_so(filled: Dashboard) -> None:
 
 def test_runs_of_another_run_directory_are_not_offered_as_computed_here(filled: Dashboard) -> None:
     other = small_run(policy="bf16", noise=0.5)
-    object.__setattr__(other.manifest, "run_directory", "run_2")
-    filled.compute(other)
+    filled.compute(other, owner=filled.folder / "elsewhere" / "run_1")  # of the same name
     assert other.digest[:6] not in " ".join(filled.open().selectbox(key="candidate").options)
 
 
@@ -217,7 +207,7 @@ def test_the_first_start_writes_the_demo_and_computes_both_splits(first_start: D
 
 def test_a_later_start_computes_nothing_that_is_in_the_cache(first_start: Dashboard) -> None:
     source = {"run_directory": str(first_start.cache / "demo")}
-    first_start.compute(small_run())
+    first_start.compute(small_run(), owner=first_start.cache / "demo")
     for split, digest in (("test", small_run().digest), ("val", "deleted meanwhile")):
         spec = source | {"split": split, "lowercase": "true"}
         first_start.add_job("predict", "done", spec=spec, result={"run_digest": digest})

@@ -6,7 +6,7 @@ import streamlit as st
 from shifamind_core.analysis.gap_split import GapSplit
 from shifamind_core.analysis.thresholds import FIXED_THRESHOLD
 from shifamind_core.figures.findings import PARTS, gap_split_figure
-from shifamind_core.ui.diagnosis.question import Question
+from shifamind_core.ui.diagnosis.question import Question, show_codes_scored
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.widgets.charts import show_figure
 
@@ -35,6 +35,7 @@ def show_gap_split(question: Question) -> None:
     assert question.whole is not None
     split = cached.gap_split(*question.whole, thresholds)
     st.markdown(gap_sentence(split))
+    show_codes_scored(question)
     show_figure(
         gap_split_figure(split),
         "gap",

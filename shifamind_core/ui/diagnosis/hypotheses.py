@@ -14,9 +14,7 @@ from shifamind_core.ui.diagnosis.findings import status_badge
 from shifamind_core.ui.text import safe_text
 
 
-def hypotheses_of(
-    candidate: Run, diagnosis: Diagnosis | None, proof: Proof | None
-) -> tuple[Hypothesis, ...]:
+def hypotheses_of(candidate: Run, diagnosis: Diagnosis | None, proof: Proof | None) -> tuple[Hypothesis, ...]:
     """From the logits of both runs where they are known, else from the flip bound alone."""
     if diagnosis is not None:
         return diagnosis.hypotheses

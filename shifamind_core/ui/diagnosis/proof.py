@@ -13,7 +13,7 @@ from shifamind_core.diagnosis.proof import Proof
 from shifamind_core.errors import ShifamindError
 from shifamind_core.figures.proof import TITLES, Metric, proof_figure
 from shifamind_core.ui.diagnosis.ladder import sampled_ranges
-from shifamind_core.ui.diagnosis.question import Question
+from shifamind_core.ui.diagnosis.question import Question, show_codes_scored
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
@@ -73,6 +73,7 @@ def show_proof(question: Question, ladder: Ladder | None, workspace: Workspace) 
         proof = proof_of(question, ladder, tuned=protocol == "tuned")
     drawn = _sampled(proof, question, ladder, workspace) if protocol == "fixed" else {}
     st.markdown(f"**{safe_text(proof.sentence)}**")
+    show_codes_scored(question)
     show_figure(
         proof_figure(proof, metric, drawn),
         "proof",

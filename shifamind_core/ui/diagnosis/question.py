@@ -20,9 +20,9 @@ from shifamind_core.ui.widgets.pick_runs import (
     pick_run,
     runs_on_offer,
     show_error,
-    upload_reference,
 )
-from shifamind_core.ui.widgets.validation import validation_of
+from shifamind_core.ui.widgets.uploads import upload_reference
+from shifamind_core.ui.widgets.validation import may_tune, validation_of
 
 AGAINST = {"run": "Another run", "scores": "Scores reported elsewhere"}
 
@@ -46,6 +46,14 @@ class Question:
     tuned_targets: dict[str, float] = field(default_factory=dict)
     thresholds: tuple[float, float] | None = None
     remarks: tuple[str, ...] = ()
+
+
+def show_codes_scored(question: Question) -> None:
+    """Beside a macro F1 over a part of the codes: which part."""
+    if question.whole is not None:
+        aligned = cached.comparison(*question.whole, FIXED_THRESHOLD).aligned
+        if aligned.codes.matched < aligned.codes_of:
+            st.caption(f"{aligned.macro_title}: the others are not in both runs.")
 
 
 @contextmanager
@@ -97,7 +105,7 @@ def _scored(question: Question) -> Question:
     there = {"macro_f1": comparison.macro_f1.reference, "micro_f1": comparison.micro_f1.reference}
     validations = [validation_of(run) for run in (aligned.candidate, aligned.reference)]
     tuned = [
-        cached.evaluation(run, validation, "seed") if _can_be_tuned(run, validation) else None
+        cached.evaluation(run, validation, "seed") if may_tune(run, validation) else None
         for run, validation in zip((aligned.candidate, aligned.reference), validations, strict=True)
     ]
     ours, theirs = ((one.tuned, one.tuned_threshold) if one else (None, None) for one in tuned)
@@ -115,16 +123,6 @@ def _scored(question: Question) -> Question:
     )
 
 
-def _can_be_tuned(run: Run, validation: Run | None) -> bool:
-    return (
-        validation is not None
-        and run.labels is not None
-        and validation.labels is not None
-        and not run.non_finite
-        and not validation.non_finite
-    )
-
-
 def _about_scores() -> Question | None:
     offers = [offer for offer in runs_on_offer("test") if offer.labelled]
     offer = pick_run("Candidate", CANDIDATE, offers)
@@ -136,7 +134,7 @@ def _about_scores() -> Question | None:
     return Question(
         offer,
         candidate,
-        validation if _can_be_tuned(candidate, validation) else None,
+        validation if may_tune(candidate, validation) else None,
         reported=reported,
         targets=_of(reported, "macro_f1@0.5", "micro_f1@0.5"),
         tuned_targets=_of(reported, "tuned_macro_f1", "tuned_micro_f1"),

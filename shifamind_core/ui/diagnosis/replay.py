@@ -56,7 +56,7 @@ def asked_about(
     if reference is not None:
         source = reference.source
         if isinstance(source, Path):
-            source = RunCache(workspace.cache).upload_id(load_run(reference))
+            source = RunCache(workspace.cache).upload_id(load_run(reference), workspace.owner)
         return {**about, "reference": source}
     written = ",".join(f"{name}={value:g}" for name, value in reported.items())
     return {**about, "reported": written} if written else None
@@ -163,7 +163,7 @@ def submit_replay(question: Question, workspace: Workspace, asked: dict[str, Any
     offer = question.reference_offer
     try:
         if offer is not None and isinstance(offer.source, Path):
-            RunCache(workspace.cache).store_upload(load_run(offer))
+            RunCache(workspace.cache).store_upload(load_run(offer), workspace.owner)
     except ShifamindError as error:
         show_error(error)
         return

@@ -6,7 +6,7 @@ from shifamind_core.analysis.comparison import Pair, RunComparison
 from shifamind_core.analysis.thresholds import FIXED_THRESHOLD, Evaluation
 from shifamind_core.runs.run import Run
 from shifamind_core.ui.session import cached
-from shifamind_core.ui.widgets.validation import validation_of
+from shifamind_core.ui.widgets.validation import may_tune, validation_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ def headline_of(candidate: Run, reference: Run) -> Headline:
     Raises
     ------
     ShifamindError
-        Two runs that have nothing in common, or a validation run over other codes.
+        Two runs that have nothing in common.
     """
     comparison = cached.comparison(candidate, reference, FIXED_THRESHOLD)
     tuned = [_tuned(run) for run in (comparison.aligned.candidate, comparison.aligned.reference)]
@@ -45,6 +45,6 @@ def headline_of(candidate: Run, reference: Run) -> Headline:
 
 def _tuned(run: Run) -> Evaluation | None:
     validation = validation_of(run)
-    if validation is None or run.labels is None or run.non_finite or validation.non_finite:
+    if not may_tune(run, validation):
         return None
     return cached.evaluation(run, validation, "seed")

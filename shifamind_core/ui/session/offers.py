@@ -43,11 +43,11 @@ class Offer:
 
 
 def runs_on_offer(workspace: Workspace) -> list[Offer]:
-    """Runs computed from the selected run directory, its references, and all uploads, in that order."""
+    """Runs computed from the selected run directory, its references, and what was uploaded to it, in that order."""
     computed, uploaded = [], []
-    names = _names(workspace)
+    owner = str(workspace.owner)
     for entry in RunCache(workspace.cache).entries():
-        if entry.kind == "computed" and entry.manifest.run_directory not in names:
+        if entry.owner != owner:
             continue
         offer = Offer(
             key=entry.digest[:SHORT],
@@ -66,6 +66,13 @@ def runs_on_offer(workspace: Workspace) -> list[Offer]:
     beside = [(offer.digest, offer.manifest) for offer in references]
     uploaded = [offer for offer in uploaded if (offer.digest, offer.manifest) not in beside]
     return _distinct([*computed, *references, *uploaded])
+
+
+def offer_of_upload(workspace: Workspace, id: str, run: Run) -> Offer | None:
+    """What the upload of that id is offered as; where the same run lies in `references/`, that one."""
+    offers = runs_on_offer(workspace)
+    found = [offer for offer in offers if offer.source == id]
+    return next(iter([*found, *(offer for offer in offers if offer.digest == run.digest)]), None)
 
 
 def references_on_offer(workspace: Workspace) -> tuple[list[Offer], list[str]]:
@@ -105,7 +112,8 @@ def load_run(offer: Offer, workspace: Workspace) -> Run:
     ShifamindError
         It was removed or damaged meanwhile.
     """
-    run = _load_stored(offer.digest, str(offer.source), offer, workspace.cache)
+    source = offer.source
+    run = _read_reference(source) if isinstance(source, Path) else _load_stored(source, workspace.cache)
     return replace(run, name=offer.label)
 
 
@@ -128,15 +136,6 @@ def describe(manifest: Manifest) -> str:
     return " · ".join(str(part) for part in parts if part)
 
 
-def _names(workspace: Workspace) -> set[str | None]:
-    names: set[str | None] = {str(workspace.run_directory), workspace.run_directory.name}
-    try:
-        found = RunDirectory(workspace.run_directory)
-    except ShifamindError:
-        return names
-    return names | {str(found.path), found.name}
-
-
 def _label(text: str, digest: str) -> str:
     return f"{plain_text(text, 80) or 'run'} · {digest[:6]}"
 
@@ -157,16 +156,15 @@ def _distinct(offers: list[Offer]) -> list[Offer]:
 
 def _read_reference(file: Path) -> Run:
     state = file.stat()
-    return _read_file(str(file), state.st_mtime_ns, state.st_size)
+    # A file may be written over within a tick of its clock, at the same size; its inode's clock and number tell.
+    return _read_file(str(file), (state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_size))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _read_file(path: str, modified_ns: int, size: int) -> Run:
+def _read_file(path: str, state: tuple[int, ...]) -> Run:
     return read_upload(Path(path).name, Path(path))
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _load_stored(digest: str, source: str, _offer: Offer, _cache: Path) -> Run:
-    if isinstance(_offer.source, Path):
-        return _read_reference(_offer.source)
-    return RunCache(_cache).load(_offer.source)
+def _load_stored(id: str, folder: Path) -> Run:
+    return RunCache(folder).load(id)  # the id is a digest of all that the run says

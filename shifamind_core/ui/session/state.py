@@ -8,6 +8,8 @@ from typing import Any
 
 import streamlit as st
 
+from shifamind_core.artifacts.run_directory import RunDirectory
+from shifamind_core.errors import ShifamindError
 from shifamind_core.settings import cache_folder
 
 RUN_DIRECTORY = "run_directory"
@@ -26,6 +28,14 @@ class Workspace:
     @property
     def is_demo(self) -> bool:
         return self.run_directory == demo_directory()
+
+    @property
+    def owner(self) -> Path:
+        """Whose the runs are that are computed or brought here: the run's folder, however it was named."""
+        try:
+            return RunDirectory(self.run_directory).path
+        except ShifamindError:  # uploads can be compared without one
+            return self.run_directory.resolve()
 
     @property
     def source(self) -> dict[str, str | None]:

@@ -46,7 +46,8 @@ def ensure_job(workspace: Workspace, kind: str, spec: dict[str, Any]) -> str:
     An inspection tells of the machine and its libraries, so one from before this start does not count; a
     prediction counts as long as its run is in the cache.
     """
-    kept = {entry.digest for entry in RunCache(workspace.cache).entries()}
+    entries = RunCache(workspace.cache).entries()
+    kept = {entry.digest for entry in entries if entry.owner == str(workspace.owner)}
     for job in jobs.list_jobs(workspace.cache):
         if (job.kind, job.spec) != (kind, spec):
             continue

@@ -1,20 +1,16 @@
 """Widgets that several pages share. Foreign text goes through `text.safe_text` here, so that no page forgets it."""
 
-from typing import Literal
-
 import streamlit as st
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.cache import VALIDATION_SPLITS, RunCache
+from shifamind_core.runs.cache import VALIDATION_SPLITS
 from shifamind_core.runs.run import Run
-from shifamind_core.runs.uploads import read_upload
 from shifamind_core.ui.session import offers as _offers
 from shifamind_core.ui.session import state
 from shifamind_core.ui.session.offers import Kind, Offer
 from shifamind_core.ui.site.navigation import page_path
 from shifamind_core.ui.text import safe_text
 
-UPLOAD_TYPES = ["safetensors", "npz", "npy", "csv", "parquet", "pt"]
 CANDIDATE, REFERENCE = "candidate", "reference"
 FULL_PRECISION = ("fp32", "default", "portable")
 
@@ -160,46 +156,6 @@ def default_pair(options: list[Offer]) -> tuple[Offer | None, Offer | None]:
     uploaded = [offer for offer in others if offer.kind == "uploaded"]
     reference = next(iter([*uploaded, *cased, *others, *computed[1:]]), candidate)
     return candidate, reference
-
-
-def upload_reference(
-    select_as: Literal["candidate", "reference"] | None = REFERENCE, key: str = "upload"
-) -> None:
-    """Take a run from the person's computer and keep it in the cache, so that it outlives a reload.
-
-    A new upload becomes the choice of the picker whose key is `select_as`. A refused file is one line and
-    changes nothing else.
-    """
-    file = st.file_uploader(
-        "Upload a run",
-        type=UPLOAD_TYPES,
-        key=key,
-        on_change=_take_upload,
-        args=(key, select_as),
-        help="A run file (.safetensors), or logits as .npz, .npy, .csv, .parquet or .pt. "
-        "`python -m shifamind_core capture` prints the few lines that save one on any machine.",
-    )
-    problem = st.session_state.get(f"{key}.problem")
-    if file is not None and problem is not None:
-        show_error(problem)
-    elif file is not None:
-        st.caption(f"{safe_text(file.name, 80)} is kept in the cache: a reload will not lose it.")
-
-
-def _take_upload(key: str, select_as: str | None) -> None:
-    """Runs before the page does, so that the pickers already offer the new run."""
-    file = st.session_state[key]
-    st.session_state[f"{key}.problem"] = None
-    if file is None:
-        return
-    try:
-        run = read_upload(file.name, file.getvalue())
-        RunCache(state.current_workspace().cache).store_upload(run)
-    except ShifamindError as error:
-        st.session_state[f"{key}.problem"] = str(error)
-        return
-    if select_as is not None:
-        st.session_state[select_as] = run.digest[: _offers.SHORT]
 
 
 def show_no_runs() -> None:
