@@ -141,6 +141,16 @@ def speed(name: str) -> Callable[[Record], str]:
     return read
 
 
+def from_the_h200(policy: str) -> Callable[[Record], str]:
+    """How far ill-conditioned models' logits are from those that the tests keep of an H200."""
+
+    def read(record: Record) -> str:
+        found = record["reference_models"]
+        return f"{max(found[f'{name}.ill.{policy}']['from the H200'] for name in ('cls_fusion', 'concept_attention')):.1e}"
+
+    return read
+
+
 def cpu(record: Record) -> str:
     """Notes a second on the CPU beside the GPU."""
     found = record["cpu"]
@@ -160,6 +170,8 @@ ROWS: tuple[tuple[str, Callable[[Record], str]], ...] = (
     ("demo's fingerprint on CPU and GPU, batch 16, 7, 1", fingerprints),
     ("mutation: FP64 values that a contraction changes", mutation("exp in FP64, contraction True: numbers that differ")),
     ("mutation: functions whose digest a library's exp changes", changed_functions),
+    ("ill-conditioned small models, FP32: largest difference from an H200's logits", from_the_h200("fp32")),
+    ("the same, TF32", from_the_h200("tf32")),
     ("notes a second, FP32 (share of FP32); GiB", speed("fp32")),
     ("the same, bitwise from FP64 products", speed("fp64")),
     ("the same, bitwise from INT8 products", speed("int8")),

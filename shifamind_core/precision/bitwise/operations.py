@@ -21,11 +21,9 @@ from shifamind_core.precision.bitwise.exact_products import (
     halves,
 )
 
-BLOCK = {"cpu": 1 << 20, "cuda": 1 << 26}  # numbers of a product's block, on a CPU for each thread
-PASS = {
-    "cpu": 1 << 15,
-    "cuda": 1 << 26,
-}  # numbers of an elementwise pass: on a CPU the least that torch gives a thread
+# Numbers of a product's block and of an elementwise pass, on a CPU for each thread: torch splits no pass into less than 2^15.
+BLOCK = {"cpu": 1 << 20, "cuda": 1 << 26}
+PASS = {"cpu": 1 << 15, "cuda": 1 << 26}
 Function = Callable[[Tensor], Tensor]
 
 
@@ -160,10 +158,8 @@ def score_scale(size: int, device: torch.device) -> Tensor:
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """One note: query [heads, queries, size], key and value [heads, keys, size]."""
     scale = score_scale(query.shape[-1], query.device)
-    keys, values = (
-        _in_halves(key),
-        _in_halves(value.transpose(-1, -2)),
-    )  # [heads, 2 keys, size], [heads, 2 size, keys]
+    keys = _in_halves(key)  # [heads, 2 keys, size]
+    values = _in_halves(value.transpose(-1, -2))  # [heads, 2 size, keys]
     out = torch.empty_like(query)
     for rows in blocks(query.shape[1], keys[..., 0].numel(), BLOCK, query.device):
         weights = exact_product(fixed(query[:, rows]).values, keys).mul_(scale)
