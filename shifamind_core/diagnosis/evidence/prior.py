@@ -11,7 +11,7 @@ from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.findings import Finding, ruled_out
 
 # A recorded fact is taken to be wrong, or to differ beside the true cause, once in a hundred times: an assumption, not a
-# fit. docs/cause-model.md shows that the held-out table is the same for once in ten and once in a thousand.
+# fit. docs/cause-model.md shows what once in ten and once in a thousand give.
 TRUST = math.log(100)
 TRUSTED = 1 - math.exp(-TRUST)  # the probability of what one such fact alone says
 EXCLUDED = -math.inf
