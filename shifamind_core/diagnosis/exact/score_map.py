@@ -149,6 +149,8 @@ def find_map(examination: Examination) -> ScoreMap | None:
                 continue
             own, other = views[-1].interval(place, target), views[-1].interval(1 - place, source)
             assert own is not None and other is not None
+            if not _takes_away(own, other, *fitted):
+                continue
             named = _named(SIDES[place], form, own, other, *fitted)
             if named.has_name:
                 return named
@@ -156,6 +158,24 @@ def find_map(examination: Examination) -> ScoreMap | None:
         if found is not None:
             return found
     return _in_order(views)
+
+
+def _takes_away(target: Interval, source: Interval, slope: np.ndarray, offset: np.ndarray) -> bool:
+    """Does the map leave less of the difference in logits than there was without it?
+
+    Most probabilities of a model that is very sure lie so near to 0 that every run's meet there, mapped or not.
+    """
+    if target.function is not source.function or target.function not in (SIGMOID, LOG_SIGMOID):
+        return True
+    written, mapped = target.middle, slope * source.middle + offset
+    if target.function is SIGMOID:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            written, mapped, before = np.log(written), np.log(mapped), np.log(source.middle)
+    else:
+        before = source.middle
+    known = np.isfinite(written) & np.isfinite(mapped) & np.isfinite(before)
+    left, there = (np.square(values[known] - written[known]).sum() for values in (mapped, before))
+    return bool(left < there / 2)
 
 
 class _Sides:
@@ -314,7 +334,8 @@ def _bits(form: Form, y: Matrix, width: Matrix) -> float:
     high = np.where(finite, y, -np.inf).max(axis, keepdims=True)
     varies = high > low
     extent = np.where(varies, high - low, 1.0)
-    window = np.where(finite & varies, 2 * np.where(finite, width, 1.0) / extent, 1.0)
+    with np.errstate(over="ignore"):  # what is open may be infinitely wider than the values reach
+        window = np.where(finite & varies, 2 * np.where(finite, width, 1.0) / extent, 1.0)
     bits = -np.log2(np.clip(window, 1e-300, 1.0))
     counted = np.maximum(finite.sum(axis, keepdims=True), 1)
     free = np.minimum((1 if form.one_slope else 2) / counted, 1.0)
