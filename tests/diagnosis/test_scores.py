@@ -13,7 +13,7 @@ from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.exact.formats import Format, format_of, read
 from shifamind_core.diagnosis.exact.non_finite import start
 from shifamind_core.diagnosis.exact.output_scale import sigmoids
-from shifamind_core.diagnosis.exact.score_map import score_map
+from shifamind_core.diagnosis.exact.score_map import SIGMOID, Interval, _takes_away, score_map
 from shifamind_core.diagnosis.exact.stored_precision import stored_precision
 from shifamind_core.diagnosis.examination import Examination
 from shifamind_core.runs.manifest import Manifest
@@ -242,3 +242,17 @@ def test_no_scores_are_too_odd_to_be_looked_at(seed: int, documents: int, codes:
     for pair in ((odd(), odd()), [run := odd(), replace(run, logits=1.3 * run.logits + 1)]):
         examination = examined(*pair)
         assert all(finding.to_json()["score"] >= 0 for finding in examination.findings)
+
+
+def test_a_map_that_takes_nothing_away_explains_nothing() -> None:
+    logits = np.random.default_rng(0).normal(-20, 5, (40, 6))
+    noisy = logits + np.random.default_rng(1).normal(0, 0.5, logits.shape)
+
+    def probability(values: np.ndarray) -> Interval:
+        written = expit(values)
+        return Interval(SIGMOID, written, written, written)
+
+    one, nothing = np.ones((1, 1)), np.zeros((1, 1))
+    halved = probability(np.log(expit(logits) / 2))
+    assert not _takes_away(probability(noisy), probability(logits), one, nothing)
+    assert _takes_away(halved, probability(logits), one / 2, nothing)
