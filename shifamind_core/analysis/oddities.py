@@ -154,7 +154,7 @@ def _about_copies(run: Run, fill: np.ndarray) -> Iterator[str]:
 
 def _copies(run: Run) -> np.ndarray:
     """Rows that equal an earlier one in every logit and label."""
-    with np.errstate(invalid="ignore"):  # infinities of both signs
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities of both signs, and values beyond FP32
         sums = run.logits.sum(axis=1, dtype=np.float64)  # equal rows have equal sums, and few others do
     _, first, which = np.unique(sums, return_index=True, return_inverse=True)
     rows = np.flatnonzero(np.arange(run.documents) != first[which])

@@ -34,7 +34,7 @@ def test_a_planted_fault_is_the_first_finding(case: Planted) -> None:
     diagnosis = diagnose(case.candidate, case.reference)
     right = {case.cause, *(cause for cause in case.also if cause != "numerics")}
     assert diagnosis.cause in right
-    for cause in case.also:
+    for cause in set(case.also) - {"numerics"}:  # rounding beside a fault need not show
         finding = diagnosis.finding(cause)
         assert finding is not None and finding.score > 0, f"{cause} was planted too"
 

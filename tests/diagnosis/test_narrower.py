@@ -62,6 +62,7 @@ def test_two_fields_that_differ_share_it():
         (tokenized(max_length=384), {"max_length": 1.0}),
         (tokenized(truncation_side="left"), {"truncation_side": 0.99, "max_length": 0.01}),
         (tokenized(), {"input_changed": 0.99, "max_length": 0.01}),
+        (tokenized(lowercase=False), {"tokenizer_casing": 0.99, "max_length": 0.01}),
     ],
 )
 def test_where_only_long_notes_changed_the_manifests_tell_the_twins_apart(reference, expected):
