@@ -1,10 +1,8 @@
 """Launcher: Streamlit behind the access gate. `make run` and `streamlit run app.py` both come here."""
 
 import streamlit as st
-from starlette.middleware import Middleware
 
 from shifamind_core.ui.site import launch
-from shifamind_core.ui.site.gate import Gate
 
 access = launch.access()
 
@@ -12,5 +10,5 @@ access = launch.access()
 app = st.App(
     launch.ROUTER,
     lifespan=launch.lifespan_with(access),
-    middleware=[Middleware(Gate, access=access)],
+    middleware=[launch.gate(access)],
 )

@@ -1,7 +1,10 @@
 """The dashboard in a real browser, on a small run directory whose checkpoint the worker really runs."""
 
 import csv
+import functools
 import io
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -133,3 +136,59 @@ def test_markdown_that_slipped_through_could_not_call_another_host(server: Dashb
         })"""
     )
     assert refused == "img-src"
+
+
+def test_signing_out_darkens_every_tab_of_this_browser_and_no_other(server: Dashboard, new_tab) -> None:
+    tab, other = new_tab(server).open(), new_tab(server).open()
+    second = tab.page.context.new_page()
+    second.goto(f"http://127.0.0.1:{server.port}/codes")
+    second.get_by_role("heading", name="Codes").wait_for()
+    with tab.page.context.expect_page() as opened, second.expect_event("console", is_a_refused_websocket):
+        tab.page.get_by_role("link", name="Sign out").click()
+        opened.value.get_by_role("button", name="Sign out").click()
+        opened.value.get_by_role("heading", name="Signed out").wait_for()
+    second.reload()
+    assert "This dashboard is locked" in second.content()
+    other.page.get_by_role("link", name="Codes").click()
+    other.page.get_by_role("heading", name="Codes").wait_for()
+
+
+def is_a_refused_websocket(message) -> bool:
+    return "WebSocket connection to" in message.text or "401" in message.text
+
+
+def test_a_page_of_another_port_cannot_use_the_persons_cookie(
+    server: Dashboard, new_tab, tmp_path: Path
+) -> None:
+    """Cookies know no ports, so the browser sends ours along with whatever another program's page asks for."""
+    tab = new_tab(server).open()
+    (tmp_path / "index.html").write_text("<!doctype html><title>another program</title>")
+    handler = functools.partial(QuietHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        page = tab.page.context.new_page()
+        page.goto(f"http://127.0.0.1:{other.server_port}/")
+        outcome = page.evaluate(
+            """async port => {
+                const socket = new WebSocket(`ws://127.0.0.1:${port}/_stcore/stream`);
+                const socketOpened = await new Promise(done => {
+                    socket.onopen = () => done(true);
+                    socket.onerror = () => done(false);
+                });
+                const picture = await new Promise(done => {
+                    const image = new Image();
+                    image.onload = () => done(true);
+                    image.onerror = () => done(false);
+                    image.src = `http://127.0.0.1:${port}/favicon.png?not-from-the-cache`;
+                });
+                return [socketOpened, picture];
+            }""",
+            server.port,
+        )
+        other.shutdown()
+    assert outcome == [False, False]
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing."""

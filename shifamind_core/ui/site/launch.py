@@ -10,10 +10,14 @@ from typing import Any
 from urllib.parse import quote
 
 import streamlit as st
+from starlette.middleware import Middleware
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from shifamind_core.errors import ShifamindError
+from shifamind_core.ui.site import half_open
 from shifamind_core.ui.site.first_run import prepare_first_run
-from shifamind_core.ui.site.gate import TOKEN_PARAMETER, Access, choose_access, is_loopback
+from shifamind_core.ui.site.gate import ACCESS_PATH, TOKEN_PARAMETER, Access, Gate, choose_access, is_loopback
+from shifamind_core.ui.site.origin import Names
 
 # Not beside `pages/`, or Streamlit would serve those files before any router has run.
 ROUTER = Path(__file__).with_name("router.py")
@@ -28,6 +32,32 @@ def access() -> Access:
         raise SystemExit(2) from None
 
 
+def gate(access: Access) -> Middleware:
+    """The gate of this start, as the server's settings have it; connections that never ask are limited, too."""
+    half_open.limit(AutoHTTPProtocol, half_open.HalfOpen())
+    names = Names(
+        tuple(st.get_option("server.allowedHosts") or ()),
+        tuple(st.get_option("server.corsAllowedOrigins") or ()),
+    )
+    return Middleware(Gate, access=access, names=names, base=_base(), announce=announce)
+
+
+def announce(token: str) -> None:
+    """Print the one address to open."""
+    print(f"\n  ShifaMind diagnostics\n\n  {address_to_open(token)}\n", flush=True)
+
+
+def access_page() -> str:
+    """Where to sign out or to draw a new token, as a path."""
+    return _base() + ACCESS_PATH
+
+
+def _base() -> str:
+    """`server.baseUrlPath` with a leading slash and none behind; empty at the root."""
+    base = st.get_option("server.baseUrlPath").strip("/")
+    return f"/{base}" if base else ""
+
+
 def address_to_open(token: str) -> str:
     """The one address to open, with the token."""
     scheme = "https" if st.get_option("server.sslCertFile") else "http"
@@ -35,9 +65,8 @@ def address_to_open(token: str) -> str:
     if not is_loopback(host) and host in ("0.0.0.0", "::"):
         host = "localhost"
     host = f"[{host}]" if ":" in host else host
-    base = st.get_option("server.baseUrlPath").strip("/")
-    path = f"/{base}/" if base else "/"
-    return f"{scheme}://{host}:{st.get_option('server.port')}{path}?{TOKEN_PARAMETER}={quote(token, safe='')}"
+    port = st.get_option("server.port")
+    return f"{scheme}://{host}:{port}{_base()}/?{TOKEN_PARAMETER}={quote(token, safe='')}"
 
 
 def lifespan_with(access: Access) -> Any:
@@ -47,7 +76,7 @@ def lifespan_with(access: Access) -> Any:
     async def lifespan(app: Any) -> AsyncIterator[None]:
         # Uvicorn's own lines name an address without the token: one address is enough.
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        print(f"\n  ShifaMind diagnostics\n\n  {address_to_open(access.token)}\n", flush=True)
+        announce(access.token)
         threading.Thread(target=prepare_first_run, name="first-run", daemon=True).start()
         yield
 

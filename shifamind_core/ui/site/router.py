@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from shifamind_core.ui.session import state
+from shifamind_core.ui.site.launch import access_page
 from shifamind_core.ui.site.navigation import present_pages
 
 # A local picture: a `:material/…:` icon here would be fetched from the web.
@@ -26,5 +27,6 @@ for entry in present_pages():
         )
     )
 page = st.navigation(sections)
+st.sidebar.link_button("Sign out", access_page(), type="tertiary", icon=":material/logout:")
 state.settle()
 page.run()
