@@ -1,4 +1,6 @@
-"""Known errors: what is wrong, where, and what to do, in one line for the person."""
+"""Known errors: what is wrong, where, and what to do, in one line for the person; of others, only where they arose."""
+
+import traceback
 
 
 class ShifamindError(Exception):
@@ -10,3 +12,26 @@ class ShifamindError(Exception):
 
 class PolicyRefused(ShifamindError):
     """A precision policy that this device cannot honour; the text says why."""
+
+
+def stack_of(error: BaseException) -> str:
+    """Where an unforeseen error arose: types and places of it and of its causes, innermost last.
+
+    Never its message: a library's message may quote what it was reading, and notes are read here.
+
+    >>> try:
+    ...     int("a patient's name")
+    ... except ValueError as error:
+    ...     print(stack_of(error).splitlines()[0])
+    ValueError
+    """
+    lines: list[str] = []
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        lines.append(f"{'because of ' if lines else ''}{type(link).__name__}")
+        frames = traceback.extract_tb(link.__traceback__)
+        lines += [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+        link = link.__cause__ or link.__context__
+    return "\n".join(lines) + "\n"
