@@ -149,7 +149,7 @@ def test_signing_out_darkens_every_tab_of_this_browser_and_no_other(server: Dash
         opened.value.get_by_role("heading", name="Signed out").wait_for()
     second.reload()
     assert "This dashboard is locked" in second.content()
-    other.page.get_by_role("link", name="Codes").click()
+    other.page.get_by_role("link", name="Codes", exact=True).click()
     other.page.get_by_role("heading", name="Codes").wait_for()
 
 
