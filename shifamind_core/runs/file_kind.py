@@ -16,6 +16,9 @@ class Kind:
     extensions: tuple[str, ...] = ()
 
 
+# The length of its JSON header, in eight bytes that may look like another kind's (1,152 is \x80\x04), and the header's brace.
+SAFETENSORS = rb"(?s).{7}\0\{"
+
 KINDS = (
     Kind(rb"\x93NUMPY", "a NumPy array", "Rename it to .npy.", (".npy",)),
     Kind(
@@ -50,6 +53,8 @@ def require_kind(name: str, extension: str, content: bytes) -> None:
     ShifamindError
         What it is, and what to do.
     """
+    if extension == ".safetensors" and re.match(SAFETENSORS, content[:1024]):
+        return
     kind = next((kind for kind in KINDS if re.match(kind.start, content[:1024])), None)
     if kind is not None and extension not in kind.extensions:
         raise ShifamindError(f"{name} is {kind.description}, whatever its extension says. {kind.advice}")

@@ -24,6 +24,7 @@ import shifamind_core.runs
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs import _read_torch, torch_files
+from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import write_run_file
 from shifamind_core.runs.tables import narrowed
@@ -183,6 +184,18 @@ def test_names_in_an_archive_are_names_and_no_paths(tmp_path, monkeypatch):
     content = written(lambda file: _zip(file, {"../../logits.npy": npy(LOGITS), "logits.npy": npy(LOGITS)}))
     assert noted(read_upload("a.npz", content), "Ignored: '../../logits'")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580])
+def test_a_run_file_whose_header_is_as_long_as_a_pickle_begins_is_read(tmp_path, length):
+    """1,152 bytes are 80 04 at the start of the file."""
+    path = tmp_path / "run.safetensors"
+    for filler in range(length):
+        write_run_file(Run(LOGITS, manifest=Manifest(notes=("." * filler,))), path)
+        if int.from_bytes(path.read_bytes()[:8], "little") == length:
+            break
+    assert path.read_bytes()[0] == 0x80
+    assert np.array_equal(read_upload(path.name, path).logits, LOGITS)
 
 
 # --- document ids ------------------------------------------------------------------------------------------------

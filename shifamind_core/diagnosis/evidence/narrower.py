@@ -108,7 +108,9 @@ def _of_length(evidence: Evidence) -> Iterator[Named]:
     if side is not None:
         yield Named("truncation_side", 1.0, numbers=side.sentence)
     if length is None and side is None:
-        others = list(_of_the_input(evidence))  # a casing that differs explains why long notes changed most, too
+        others = list(
+            _of_the_input(evidence)
+        )  # a casing that differs explains why long notes changed most, too
         if others:
             yield from others
             return
