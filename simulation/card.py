@@ -19,6 +19,7 @@ TWINS: tuple[tuple[str, str, str], ...] = (
     ("input_changed", "weights_changed", "Special tokens left out of every note, or segments of ones, act alike on every note, as other weights do."),
     ("weights_changed", "encoder_not_loaded", "One layer of the encoder that was not loaded, or the base model's encoder under a fine-tuned head, is both."),
     ("calibration_shift", "weights_changed", "Other biases of the head are both."),
+    ("numerics", "weights_changed", "Weights that were rounded to half precision, and nothing else, are both."),
     ("numerics", "any fault that is drowned", "Where rounding that came on top is as loud as the fault, both are at work."),
     ("different_documents", "input_changed, dropout_active", "Where codes do not correlate with themselves (less than three standard errors), no note is linked with itself: other notes, wholly other tokens and dropout that leaves nothing look alike."),
     ("encoder_not_loaded", "other weights that leave nothing", "Where, besides, neither run can be read off the other."),
@@ -57,6 +58,7 @@ def text(
     learned: pd.DataFrame,
     held: pd.DataFrame,
     found: np.ndarray,
+    in_turn: np.ndarray,
     boosted: np.ndarray,
     content: Mapping[str, Any],
     chosen: Mapping[str, Sequence[tuple[float, float]]],
@@ -67,6 +69,7 @@ def text(
     Parameters
     ----------
     found, boosted : probabilities [held-out rows, causes] of the model and of the ceiling
+    in_turn : probabilities [learned rows, causes], each from a fit to the other families
     content : what `cause_model.json` holds
     chosen : cross-validated log-loss by number of `features`, and by `penalty`
     end_to_end : what `simulation.evaluate` wrote, if it ran
@@ -83,6 +86,7 @@ def text(
         ("Models", _models(corpus)),
         ("Twins", _twins(held)),
         ("How it does", [*_table(scores, ceiling), "", *_bars(scores, end_to_end)]),
+        ("Every family left out in turn", _in_turn(learned, in_turn)),
         ("End to end", _end_to_end(end_to_end, content)),
         ("Calibration", _calibration(held[main], found[main])),
         ("What is called what", _confusion(held[main], found[main])),
@@ -189,6 +193,26 @@ def _table(scores: Mapping[str, Score], ceiling: Mapping[str, Score]) -> list[st
             f"| {s.numerics_for_another} of {s.of_others} | {s.another_for_numerics} of {s.of_numerics} | {ceiling[name].first:.1%} |"
         )
     return lines
+
+
+def _in_turn(learned: pd.DataFrame, found: np.ndarray) -> list[str]:
+    told = ((learned["tokens_known"] == 0) & ~learned["smaller"]).to_numpy()
+    parts = {"all of them": told} | {
+        kind: told & (learned["kind"] == kind).to_numpy() for kind in sorted(learned["kind"].unique())
+    }
+    rows = {name: score(learned[mask], found[mask]) for name, mask in parts.items()}
+    return [
+        "What the held-out families say of two kinds of models, this says of every other: each family of the fit as a fit to the "
+        "others judges it, with the same features, penalty and temperature. Logits alone, faults not smaller than rounding.",
+        "",
+        "| family | rows | first | among three | calibration error | `numerics` for another fault | another for `numerics` |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {name} | {s.rows:,} | {s.first:.1%} | {s.among_three:.1%} | {s.calibration_error:.3f} "
+            f"| {s.numerics_for_another} of {s.of_others} | {s.another_for_numerics} of {s.of_numerics} |"
+            for name, s in rows.items()
+        ),
+    ]
 
 
 def _bars(scores: Mapping[str, Score], end_to_end: Mapping[str, Any] | None) -> list[str]:

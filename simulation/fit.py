@@ -21,7 +21,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
+from sklearn.model_selection import GroupKFold, LeaveOneGroupOut
 from sklearn.preprocessing import SplineTransformer
 
 from shifamind_core.diagnosis.classifier.cause_model import FILE
@@ -133,6 +133,14 @@ def left_out(rows: pd.DataFrame, penalty: float, names: Sequence[str]) -> tuple[
         for number, probabilities in enumerate(fitted.without(asked, average)):
             blind[number, outside] = probabilities
     return found, np.array([loss(rows, one) for one in blind]) - loss(rows, found)
+
+
+def of_other_families(rows: pd.DataFrame, penalty: float, names: Sequence[str]) -> np.ndarray:
+    """Scores [rows, causes], each from a fit to all families but the row's own."""
+    scores = np.zeros((len(rows), len(CAUSES)))
+    for inside, outside in LeaveOneGroupOut().split(rows, groups=rows["kind"]):
+        scores[outside] = fit(rows.iloc[inside], penalty, names).scores(rows.iloc[outside])
+    return scores
 
 
 def chosen_features(rows: pd.DataFrame, penalty: float) -> tuple[tuple[str, ...], list[tuple[int, float]]]:
@@ -364,9 +372,9 @@ def main() -> None:
     probabilities = fitted.probabilities(held)
     chosen = {"features": steps, "penalty": list(losses.items())}
     end_to_end = json.loads(END_TO_END.read_text()) if END_TO_END.exists() else None
-    text = card.text(
-        corpus, learned, held, probabilities, boosted_probabilities(ceiling(learned), matrix(held)), content, chosen, end_to_end
-    )  # fmt: skip
+    in_turn = softmax(of_other_families(learned, penalty, names) / temperature)
+    boosted = boosted_probabilities(ceiling(learned), matrix(held))
+    text = card.text(corpus, learned, held, probabilities, in_turn, boosted, content, chosen, end_to_end)
     options.card.write_text(text)
     (options.card.with_suffix(".svg")).write_text(card.diagram(held, probabilities))
     print(text)

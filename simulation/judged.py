@@ -36,6 +36,7 @@ UNREAD = {
     "weights_changed",
     "encoder_not_loaded",
 }  # twins where, besides, nothing can be read off the other run
+ROUNDED_WEIGHTS = ("fp16 weights", "bf16 weights")  # weights that were rounded are other weights
 BINS = 10
 
 
@@ -57,8 +58,8 @@ def judged_rows(corpus: pd.DataFrame) -> pd.DataFrame:
     """Every case as it looks with note lengths and as it looks without, with what may be said of it.
 
     Adds `right` (names that are right), `truth` (the one that was planted), `limit` (log10 of the largest rounding on the
-    same model), `smaller` (than that, though it acts on every score) and `drowned` (the rounding that came on top is as
-    loud as the fault, so that rounding is as right a name).
+    same model), `smaller` (than that, though it acts on every score), `drowned` (the rounding that came on top is as
+    loud as the fault, so that rounding is as right a name) and `kind` (the family, whatever its sizes).
     """
     corpus = corpus[~corpus["model"].isin(collapsed(corpus))]
     rounding = corpus[
@@ -78,6 +79,7 @@ def judged_rows(corpus: pd.DataFrame) -> pd.DataFrame:
         & (rows["loudest"] <= rows["floor"] + DROWNED)
     )
     rows["right"] = [_right_names(row) for row in rows.to_dict("records")]
+    rows["kind"] = rows["family"].where(~rows["family"].str.contains("×"), rows["architecture"])
     return rows
 
 
@@ -85,6 +87,8 @@ def _right_names(row: Mapping[str, Any]) -> frozenset[str]:
     names = {row["truth"], *filter(None, row["twins"].split(","))}
     if row["drowned"]:
         names.add("numerics")
+    if row["truth"] == "numerics" and row["fault"] in ROUNDED_WEIGHTS:
+        names.add("weights_changed")
     if row["link"] < UNLINKED:
         if row["truth"] in UNRELATED:
             names |= UNRELATED
