@@ -52,6 +52,14 @@ class Column:
         return self.zero_or_one and bool((self.values == 1).any())
 
     @property
+    def numbers_rows(self) -> bool:
+        """Whole numbers that count up from 0 or 1: a row number, and no scores."""
+        start = int(self.values[0] == 1)
+        return len(self.values) > 2 and np.array_equal(
+            self.values, np.arange(start, start + len(self.values))
+        )
+
+    @property
     def zero_or_one(self) -> bool:
         """Nothing but 0 and 1, as far as there are numbers."""
         numbers = self.values[~np.isnan(self.values)]
@@ -90,6 +98,9 @@ def sort_out(name: str, table: Mapping[str, np.ndarray]) -> Sorted:
         No column holds scores, two hold those of one code, or only some codes have labels.
     """
     columns, notes = _read_names(table)
+    if numbering := [column.name for column in columns if column.numbers_rows]:
+        columns = [column for column in columns if not column.numbers_rows]
+        notes.append(f"Ignored, since it numbers the rows: {listed(numbering)}.")
     labels = [column for column in columns if column.role == "labels" and column.zero_or_one]
     rest = [column for column in columns if column not in labels]
     if rest and all(column.role == "labels" for column in rest):

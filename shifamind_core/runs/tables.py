@@ -109,13 +109,14 @@ def document_ids_of(name: str, values: Sequence[str]) -> tuple[np.ndarray, list[
     """Document ids from text, and a note where they were made here.
 
     Whole numbers are ids as they stand; 16 or 64 hexadecimal digits are a SHA-256 or its beginning; any other
-    text becomes an id by its own SHA-256, so that equal texts still meet.
+    text becomes an id by its own SHA-256, so that equal texts still meet. Blanks around an id are no part of it.
 
     >>> document_ids_of("a.csv", ["-1", "7"])[0].tolist()
     [-1, 7]
     >>> document_ids_of("a.csv", ["ffffffffffffffff"])[0].tolist()
     [-1]
     """
+    values = [value.strip() for value in values]
     missing = sum(not value for value in values)
     if missing:
         raise ShifamindError(
@@ -285,15 +286,15 @@ def _bad_csv(
         for number, row in enumerate(csv.reader(io.StringIO(text))):
             if number and row and len(row) != len(header):
                 return ShifamindError(
-                    f"{name}: row {number:,} has {len(row):,} cells, the header {len(header):,}. Decimal commas "
-                    "or unquoted text may be why."
+                    f"{name}: row {number:,} has {len(row):,} cells, the header {len(header):,}. A line "
+                    "above the header, decimal commas or unquoted text may be why."
                 )
             for column, cell in zip(header, row, strict=False):
                 if number and column != columns.document_id and not _is_number(cell):
                     what = f"is {_harmless(cell)}, no number" if cell.strip() else "is empty"
                     return ShifamindError(
                         f"{name}: row {number:,}, column {column!r} {what}. Every note needs a score for every "
-                        "code, without thousands separators."
+                        "code, with a decimal point and without thousands separators."
                     )
     except csv.Error:
         pass

@@ -290,7 +290,7 @@ def test_numbered_columns_are_no_code_names():
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=2, max_size=20))
 def test_float32_scores_come_back_from_csv_bit_for_bit(values):
-    column = np.array([7.5, *values], np.float32)[:, None]  # one beyond [0, 1]: logits
+    column = np.array([7.5, -7.5, *values], np.float32)[:, None]  # beyond [0, 1] and below 0: logits
     run = read_upload("a.csv", table(column, ["A"]).to_csv(index=False).encode())
     assert run.logits.dtype == np.float32 and np.array_equal(run.logits, column)
 
