@@ -3,7 +3,6 @@
 import pandas as pd
 import streamlit as st
 
-from shifamind_core import jobs
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.cache import RUN_FILE, RunCache
 from shifamind_core.ui.inference.form import ask_settings
@@ -11,7 +10,7 @@ from shifamind_core.ui.session import state
 from shifamind_core.ui.session.offers import Offer
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets import inspection
-from shifamind_core.ui.widgets.jobs import duration, latest_job, show_failure, show_jobs
+from shifamind_core.ui.widgets.jobs import duration, latest_job, show_failure, show_jobs, start_job
 from shifamind_core.ui.widgets.pick_runs import load_run, pick_run, runs_on_offer, show_error
 from shifamind_core.ui.widgets.workspace import show_workspace
 
@@ -87,7 +86,7 @@ if directory is not None:
     with st.container(border=True):
         settings = ask_settings(found, directory.splits)
     if st.button("Start", type="primary", icon=":material/play_arrow:"):
-        jobs.submit(workspace.cache, "predict", {**workspace.source, **settings})
+        start_job(workspace, "predict", settings)
 active = show_jobs(workspace)
 if not any(job.kind == "predict" for job in active):
     show_failure(workspace, "predict")

@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from shifamind_core import jobs
 from shifamind_core.ui.layers.profiles import (
     ask_layers,
     finished_profiles,
@@ -14,7 +13,7 @@ from shifamind_core.ui.session import state
 from shifamind_core.ui.site.navigation import page_path
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets import inspection
-from shifamind_core.ui.widgets.jobs import show_failure, show_jobs
+from shifamind_core.ui.widgets.jobs import show_failure, show_jobs, start_job
 from shifamind_core.ui.widgets.workspace import show_workspace
 
 st.title("Layers")
@@ -33,7 +32,7 @@ if directory is not None:
             if refused:
                 st.caption(f":material/block: **{safe_text(name)}** is refused here: {safe_text(refused)}")
     if st.button("Compare layers", type="primary", icon=":material/layers:", disabled=settings is None):
-        jobs.submit(workspace.cache, "layers", {**workspace.source, **(settings or {})})
+        start_job(workspace, "layers", settings or {})
 if show_jobs(workspace, kinds=("layers",)):
     st.fragment(show_live, run_every="1s")(workspace.cache)
     st.stop()

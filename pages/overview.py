@@ -12,7 +12,7 @@ from shifamind_core.ui.session.offers import references_on_offer
 from shifamind_core.ui.site.navigation import PAGES, page_path, present_pages
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets import inspection
-from shifamind_core.ui.widgets.jobs import show_failure, show_jobs
+from shifamind_core.ui.widgets.jobs import show_failure, show_jobs, start_job
 from shifamind_core.ui.widgets.pick_runs import (
     load_run,
     pick_pair,
@@ -92,7 +92,7 @@ def show_next_steps() -> None:
 
 
 def look_again() -> None:
-    jobs.submit(workspace.cache, "inspect", workspace.source)
+    start_job(workspace, "inspect", {})
 
 
 st.title("ShifaMind diagnostics")
@@ -113,7 +113,8 @@ if directory is not None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header("What is loaded", width="stretch")
         st.button("Look again", icon=":material/refresh:", on_click=look_again)
-    for problem in [*references_on_offer(workspace)[1], *RunCache(workspace.cache).problems()]:
+    stored = [*RunCache(workspace.cache).problems(), *jobs.damaged_jobs(workspace.cache)]
+    for problem in [*references_on_offer(workspace)[1], *stored]:
         show_error(problem)
     if found is None:
         st.caption("The checkpoint is being looked at; this fills by itself.")

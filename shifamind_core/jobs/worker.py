@@ -8,7 +8,7 @@ import fcntl
 import signal
 import sys
 import time
-import traceback
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -17,8 +17,9 @@ from types import FrameType
 from typing import Any
 
 from shifamind_core.commands import COMMANDS, Host
-from shifamind_core.errors import ShifamindError
-from shifamind_core.jobs.store import JobState, read_state, write_state
+from shifamind_core.errors import ShifamindError, stack_of
+from shifamind_core.jobs.state import JobState, Status, read_state, write_state
+from shifamind_core.jobs.store import CANCEL_FILE, DEVICE_LOCK, RESERVE_FILE
 from shifamind_core.records import from_json
 from shifamind_core.runs.cache import RunCache
 
@@ -39,9 +40,34 @@ class Reporter:
         self._written = 0.0
 
     def write(self, **changes: Any) -> None:
+        """A step; on a full disk the work goes on without it. The person may have asked to stop meanwhile."""
+        if (self.folder / CANCEL_FILE).exists():
+            raise Cancelled
         self.state = replace(self.state, **changes)
-        write_state(self.folder, self.state)
+        with suppress(OSError):
+            write_state(self.folder, self.state)
         self._written = time.monotonic()
+
+    def end(self, status: Status, **changes: Any) -> None:
+        """The last word. Where there is no room for it, the reserve and the results so far make some."""
+        reserve = self.folder / RESERVE_FILE
+        self.state = replace(self.state, status=status, finished_at_utc=_now(), **changes)
+        try:
+            write_state(self.folder, self.state)
+        except OSError as error:
+            with suppress(OSError):
+                reserve.unlink(missing_ok=True)
+                unsaid = (
+                    f"Its result could not be written: {error.strerror}."
+                    if status == "done"
+                    else self.state.error
+                )
+                status = "failed" if status == "done" else status
+                write_state(
+                    self.folder, replace(self.state, status=status, result=None, partial=None, error=unsaid)
+                )
+        with suppress(OSError):
+            reserve.unlink(missing_ok=True)
 
     def progress(self, message: str, done: int, total: int) -> None:
         """A step: notes (or trials) done of how many, in a stage named by `message`."""
@@ -76,29 +102,32 @@ def main(folder: Path) -> None:
     signal.signal(signal.SIGTERM, _on_sigterm)
     state = read_state(folder)
     reporter = Reporter(folder, state)
-    if state.status == "lost":  # what was asked for is not to be read any more
-        return reporter.write(status="failed", finished_at_utc=_now())
+    if state.status == "damaged":  # what was asked for is not to be read any more
+        return reporter.end("failed")
     try:
-        if (folder / "cancel").exists():
+        if (folder / CANCEL_FILE).exists():
             raise Cancelled
         command = COMMANDS[state.kind]
         assert command.job, f"{command.name} is no job"
         cache = folder.parent.parent
         host = Host(cache, RunCache(cache).load, reporter.progress, reporter.partial)
         import_module("shifamind_core.tasks")  # torch: seconds, while others may hold the device
-        with (folder.parent / "device.lock").open("w") as lock:
+        with (folder.parent / DEVICE_LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             reporter.write(status="running", started_at_utc=_now(), message="Starting")
             result = command.run(from_json(command.spec, state.spec, "spec"), host)
-        reporter.write(status="done", finished_at_utc=_now(), result=result, eta_seconds=None)
+        reporter.end("done", result=result, eta_seconds=None)
     except Cancelled:
-        reporter.write(status="cancelled", finished_at_utc=_now(), message="Cancelled.")
+        reporter.end("cancelled", message="Cancelled.")
     except ShifamindError as error:
-        reporter.write(status="failed", finished_at_utc=_now(), error=str(error))
+        reporter.end("failed", error=str(error))
     except Exception as error:  # noqa: BLE001 - the last line of defence: the person gets one line, the log the rest
-        traceback.print_exc()
         line = f"The worker failed unexpectedly ({type(error).__name__}). Its log: jobs/{folder.name}/log.txt in the cache."
-        reporter.write(status="failed", finished_at_utc=_now(), error=line)
+        if isinstance(error, OSError):
+            line = f"The system refused the worker something: {error.strerror}. Its log: jobs/{folder.name}/log.txt in the cache."
+        reporter.end("failed", error=line)
+        with suppress(OSError):
+            print(stack_of(error), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,22 +3,21 @@
 import json
 import os
 import signal
-import time
 from dataclasses import replace
 
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shifamind_core import jobs
+from shifamind_core import jobs, locks
 from shifamind_core.commands import Command
 from shifamind_core.errors import ShifamindError
 from shifamind_core.jobs import store, worker
-from shifamind_core.jobs.store import JobState
+from shifamind_core.jobs.state import JobState, write_state
 from shifamind_core.jobs.worker import Cancelled, Reporter
 from shifamind_core.specs import NoSpec
 from simulation.builders import tiny_run_directory
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -27,15 +26,6 @@ def no_worker_outlives_its_test():
     for process in store._started:
         process.kill()
         process.wait()
-
-
-def until(condition, seconds=120):
-    """Wait for `condition()` to become true; the limit only guards against hanging."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
-    return value
 
 
 @pytest.fixture
@@ -106,16 +96,17 @@ def folder_of(tmp_path, **state):
         "status": "running",
         "created_at_utc": "2026-01-01T00:00:00+00:00",
     }
-    store.write_state(folder, JobState(id=folder.name, **(defaults | state)))
+    write_state(folder, JobState(id=folder.name, **(defaults | state)))
     return folder
 
 
-def test_a_pid_that_was_used_again_is_not_taken_for_the_worker(tmp_path):
-    folder = folder_of(tmp_path)
-    me = psutil.Process()
-    (folder / "process.json").write_text(json.dumps({"pid": me.pid, "created": me.create_time()}))
-    assert jobs.read_job(tmp_path, folder.name).status == "running"
-    (folder / "process.json").write_text(json.dumps({"pid": me.pid, "created": me.create_time() - 5}))
+def test_a_worker_lives_while_its_lock_is_held_whatever_the_clock_and_the_pid_say(tmp_path):
+    """Pids are used again, and a creation time changes when the clock is set."""
+    folder = folder_of(tmp_path, created_at_utc="2999-01-01T00:00:00+00:00")
+    (folder / "process.json").write_text(json.dumps({"pid": os.getpid()}))
+    assert jobs.read_job(tmp_path, folder.name).status == "lost"
+    with locks.lock(folder / "process.json"):
+        assert jobs.read_job(tmp_path, folder.name).status == "running"
     assert jobs.read_job(tmp_path, folder.name).status == "lost"
 
 
@@ -137,7 +128,8 @@ def test_an_unexpected_error_gives_one_line_and_leaves_the_rest_in_the_log(tmp_p
     folder = folder_of(tmp_path, status="queued")
     state = task(folder, lambda *_: {}["secret"])
     assert state["status"] == "failed" and "KeyError" in state["error"] and "secret" not in state["error"]
-    assert "Traceback" in capsys.readouterr().err
+    log = capsys.readouterr().err
+    assert "KeyError" in log and "test_jobs.py" in log and "secret" not in log
 
 
 def test_cancelling_between_two_batches_ends_as_cancelled(tmp_path, task):
@@ -175,7 +167,7 @@ def test_no_flipped_bit_gives_another_result(tmp_path_factory, data):
         if job.status == "done":
             assert job.result == written
         else:
-            assert job.status == "lost" and job.result is None and "is damaged" in job.error
+            assert job.status == "damaged" and job.result is None and "is damaged" in job.error
 
 
 def test_an_unknown_job_is_one_clear_line(tmp_path):
@@ -189,6 +181,6 @@ def test_old_finished_jobs_are_forgotten(tmp_path, monkeypatch):
     for day in range(5):
         folder = store.jobs_folder(tmp_path) / f"2026010{day}T000000000000-abcdef"
         folder.mkdir(parents=True)
-        store.write_state(folder, replace(state, id=folder.name))
+        write_state(folder, replace(state, id=folder.name))
     store._forget_old(tmp_path)
     assert [job.id[:8] for job in jobs.list_jobs(tmp_path)] == ["20260104", "20260103"]

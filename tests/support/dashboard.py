@@ -1,18 +1,18 @@
 """A dashboard without a server: its pages driven by AppTest on a small cache that is filled by hand."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import streamlit
 from streamlit.testing.v1 import AppTest
 
-from shifamind_core import jobs
-from shifamind_core.jobs.store import JobState, jobs_folder, write_state
+from shifamind_core import jobs, locks
+from shifamind_core.jobs.state import JobState, write_state
+from shifamind_core.jobs.store import PROCESS_FILE, jobs_folder
+from shifamind_core.locks import Lock
 from shifamind_core.precision.environment import Environment
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.cache import RunCache
@@ -67,6 +67,7 @@ class Dashboard:
     folder: Path
     submitted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    alive: list[Lock | None] = field(default_factory=list)
 
     @property
     def run_directory(self) -> Path:
@@ -101,15 +102,14 @@ class Dashboard:
         write_run_file(run, self.run_directory / "references" / name)
 
     def add_job(self, kind: str, status: str, alive: bool = False, **state: Any) -> str:
-        """A job's folder as its worker would leave it; `alive` lends it this process's id."""
+        """A job's folder as its worker would leave it; `alive` holds its lock as a living worker does."""
         name = f"20260101T000000-{len(list(jobs_folder(self.cache).glob('*'))):03d}"
         folder = jobs_folder(self.cache) / name
         folder.mkdir(parents=True)
         spec = self.source | state.pop("spec", {})
         write_state(folder, JobState(name, kind, spec, status, AFTER_EVERY_START, **state))  # type: ignore[arg-type]
         if alive:
-            me = psutil.Process()
-            (folder / "process.json").write_text(json.dumps({"pid": me.pid, "created": me.create_time()}))
+            self.alive.append(locks.lock(folder / PROCESS_FILE))
         return name
 
     def inspect(self, **found: Any) -> None:

@@ -1,20 +1,23 @@
 """The router and the two pages of the first section, driven without a browser. The launcher renders nothing here."""
 
 import ast
+from itertools import product
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from shifamind_core import demo
+from shifamind_core import demo, jobs
 from shifamind_core.analysis.comparison import compare
 from shifamind_core.analysis.thresholds import evaluate
 from shifamind_core.errors import ShifamindError
+from shifamind_core.jobs.store import jobs_folder
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.run_file import write_run_file
 from shifamind_core.ui.site import first_run
 from shifamind_core.ui.site.launch import ROUTER
 from shifamind_core.ui.site.navigation import PAGES, present_pages
+from tests.support.damage import DAMAGES, damage
 from tests.support.dashboard import Dashboard, errors, metric, small_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +62,32 @@ def test_every_page_opens_on_a_filled_cache(filled: Dashboard, name: str) -> Non
     app = filled.open(name)
     assert not app.exception
     assert not app.error and not app.warning
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in present_pages()])
+def test_every_page_opens_beside_damaged_jobs(filled: Dashboard, name: str) -> None:
+    folders = [jobs_folder(filled.cache) / filled.add_job("probe", "running") for _ in (*DAMAGES, *DAMAGES)]
+    for folder, (file, how) in zip(folders, product(("state.json", "process.json"), DAMAGES), strict=True):
+        damage(folder / file, how)
+    app = filled.open(name)
+    assert not app.exception
+    if name == "overview":
+        lines = [line for line in errors(app) if "The record of this job" in line]
+        assert len(lines) == len(DAMAGES)
+
+
+@pytest.mark.parametrize("name", ["overview", "inference"])
+def test_a_job_that_cannot_be_started_is_one_line(filled: Dashboard, name: str, monkeypatch) -> None:
+    def refuse(*_):
+        raise ShifamindError("No job can be started: No space left on device.")
+
+    app = filled.open(name)
+    monkeypatch.setattr(jobs, "submit", refuse)
+    (button,) = (one for one in app.button if one.label in ("Look again", "Start"))
+    app = button.click().run()
+    assert not app.exception
+    (line,) = errors(app)
+    assert "No space left on device" in line
 
 
 # Overview ------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from shifamind_core import jobs
 from shifamind_core.analysis.flip_bound import SampledRange
 from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.errors import ShifamindError
@@ -16,7 +15,7 @@ from shifamind_core.runs.run import Run
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
-from shifamind_core.ui.widgets.jobs import latest_job, show_failure, show_jobs
+from shifamind_core.ui.widgets.jobs import latest_job, show_failure, show_jobs, start_job
 from shifamind_core.ui.widgets.tables import show_table
 
 SAMPLES = {"64": "64 notes", "256": "256 notes", "all": "Whole split"}
@@ -54,12 +53,11 @@ def show_ladder(workspace: Workspace, candidate: Manifest, ladder: Ladder | None
         if st.button("Run the ladder", type="primary", icon=":material/stairs:", disabled=not openable):
             limit = None if size == "all" else int(size)
             asked = {
-                **workspace.source,
                 **_tokenized_like(candidate),
                 "split": candidate.split or "test",
                 "limit": limit,
             }
-            jobs.submit(workspace.cache, "ladder", asked)
+            start_job(workspace, "ladder", asked)
     active = show_jobs(workspace, kinds=("ladder",))
     if active:
         return

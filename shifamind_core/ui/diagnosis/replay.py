@@ -21,7 +21,7 @@ from shifamind_core.ui.session.offers import Offer
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.charts import show_figure
-from shifamind_core.ui.widgets.jobs import active_jobs, show_jobs
+from shifamind_core.ui.widgets.jobs import active_jobs, show_jobs, start_job
 from shifamind_core.ui.widgets.pick_runs import load_run, show_error
 from shifamind_core.ui.widgets.tables import show_table
 
@@ -167,7 +167,7 @@ def submit_replay(question: Question, workspace: Workspace, asked: dict[str, Any
     except ShifamindError as error:
         show_error(error)
         return
-    jobs.submit(workspace.cache, "replay", {**asked, **more})
+    start_job(workspace, "replay", {**asked, **more})
 
 
 def _jobs_about(workspace: Workspace, asked: dict[str, Any] | None) -> list[JobState]:
@@ -194,7 +194,7 @@ def _show_failure(about: list[JobState]) -> None:
     if not about:
         return
     last = about[0]
-    if last.status in ("failed", "lost"):
+    if last.status in jobs.BAD_ENDS:
         show_error(f"Replay: {last.error or last.message or 'it ended without a word.'}")
     elif last.status == "cancelled":
         st.info("The last replay was cancelled.", icon=":material/cancel:")

@@ -5,7 +5,6 @@ from typing import Any
 
 import streamlit as st
 
-from shifamind_core import jobs
 from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.figures.certificate import at_risk_figure
 from shifamind_core.report.csv_text import csv_text
@@ -16,7 +15,7 @@ from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
 from shifamind_core.ui.widgets.charts import show_figure
 from shifamind_core.ui.widgets.choices import CASINGS, KEEP
-from shifamind_core.ui.widgets.jobs import latest_job, show_failure, show_jobs
+from shifamind_core.ui.widgets.jobs import latest_job, show_failure, show_jobs, start_job
 from shifamind_core.ui.widgets.measured_on import show_measured_on
 
 PROMISES = """
@@ -58,7 +57,7 @@ def show_certificate(
                 "referee_notes": int(referee),
                 "lowercase": casing,
             }
-            jobs.submit(workspace.cache, "certify", {**workspace.source, **asked})
+            start_job(workspace, "certify", asked)
     if show_jobs(workspace, kinds=("certify",)):
         return
     show_failure(workspace, "certify")

@@ -6,13 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from shifamind_core import jobs
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.measurements import probes_table
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.choices import KEEP
-from shifamind_core.ui.widgets.jobs import active_jobs, latest_job, show_failure, show_jobs
+from shifamind_core.ui.widgets.jobs import active_jobs, latest_job, show_failure, show_jobs, start_job
 from shifamind_core.ui.widgets.measured_on import show_measured_on
 
 # Word, icon, colour: never the colour alone.
@@ -45,7 +44,7 @@ def show_probes(workspace: Workspace, openable: bool) -> None:
             "Notes", min_value=2, max_value=256, value=8, key="probe.notes", width=120, **KEEP
         )
         if st.button("Run the probes", type="primary", icon=":material/science:", disabled=not openable):
-            jobs.submit(workspace.cache, "probe", {**workspace.source, "notes": int(notes)})
+            start_job(workspace, "probe", {"notes": int(notes)})
     if show_jobs(workspace, kinds=("probe",)):
         st.fragment(_show_live, run_every="1s")(workspace.cache)
         return

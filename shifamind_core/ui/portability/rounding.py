@@ -5,11 +5,10 @@ from typing import Any
 
 import streamlit as st
 
-from shifamind_core import jobs
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
 from shifamind_core.ui.widgets.choices import CASINGS, KEEP
-from shifamind_core.ui.widgets.jobs import latest_job, show_failure, show_jobs
+from shifamind_core.ui.widgets.jobs import latest_job, show_failure, show_jobs, start_job
 from shifamind_core.ui.widgets.measured_on import show_measured_on
 
 NOTES: dict[str, int | None] = {"First 64": 64, "All": None}
@@ -33,7 +32,7 @@ def show_rounding(workspace: Workspace, splits: Sequence[str], openable: bool) -
             disabled=not openable,
         ):
             asked = {"split": split, "limit": NOTES[notes], "lowercase": casing}
-            jobs.submit(workspace.cache, "rounding", {**workspace.source, **asked})
+            start_job(workspace, "rounding", asked)
     if show_jobs(workspace, kinds=("rounding",)):
         return
     show_failure(workspace, "rounding")

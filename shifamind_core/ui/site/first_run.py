@@ -25,8 +25,11 @@ def prepare_first_run() -> None:
     except (ShifamindError, OSError) as error:
         problems.append(f"The demo could not be written to {workspace.run_directory}: {error}")
         return
-    for kind, spec in first_jobs(workspace):
-        ensure_job(workspace, kind, spec)
+    try:
+        for kind, spec in first_jobs(workspace):
+            ensure_job(workspace, kind, spec)
+    except ShifamindError as error:
+        problems.append(str(error))
 
 
 def first_jobs(workspace: Workspace) -> list[tuple[str, dict[str, Any]]]:
@@ -45,11 +48,16 @@ def ensure_job(workspace: Workspace, kind: str, spec: dict[str, Any]) -> str:
 
     An inspection tells of the machine and its libraries, so one from before this start does not count; a
     prediction counts as long as its run is in the cache.
+
+    Raises
+    ------
+    ShifamindError
+        No job can be started.
     """
     entries = RunCache(workspace.cache).entries()
     kept = {entry.digest for entry in entries if entry.owner == str(workspace.owner)}
     for job in jobs.list_jobs(workspace.cache):
-        if (job.kind, job.spec) != (kind, spec):
+        if job.status == "damaged" or (job.kind, job.spec) != (kind, spec):
             continue
         fresh = datetime.fromisoformat(job.created_at_utc) >= STARTED.replace(microsecond=0)
         done = job.status == "done" and (

@@ -5,11 +5,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from shifamind_core.errors import ShifamindError
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.site.first_run import ensure_job
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.jobs import latest_job
+from shifamind_core.ui.widgets.pick_runs import show_error
 
 ARCHITECTURES = {"cls_fusion": "CLS fusion", "concept_attention": "Concept cross-attention"}
 SPELLING = {
@@ -21,7 +23,10 @@ SPELLING = {
 
 def inspection_of(workspace: Workspace) -> dict[str, Any] | None:
     """The latest inspection, starting one where this start of the server has none yet; `None` until it is done."""
-    ensure_job(workspace, "inspect", workspace.source)
+    try:
+        ensure_job(workspace, "inspect", workspace.source)
+    except ShifamindError as error:
+        show_error(error)
     done = latest_job(workspace, "inspect", status="done")
     return None if done is None else done.result
 

@@ -6,7 +6,8 @@ from typing import Any
 import streamlit as st
 
 from shifamind_core import jobs
-from shifamind_core.jobs import JobState
+from shifamind_core.errors import ShifamindError
+from shifamind_core.jobs import BAD_ENDS, JobState
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.pick_runs import show_error
@@ -20,6 +21,14 @@ TITLES = {
     "certify": "Certificate of",
     "rounding": "What rounding changes on",
 }
+
+
+def start_job(workspace: Workspace, kind: str, asked: dict[str, Any]) -> None:
+    """Start a worker on the selected run directory; one line where none can be started."""
+    try:
+        jobs.submit(workspace.cache, kind, {**workspace.source, **asked})
+    except ShifamindError as error:
+        show_error(error)
 
 
 def show_jobs(workspace: Workspace, kinds: tuple[str, ...] = ()) -> list[JobState]:
@@ -38,7 +47,7 @@ def active_jobs(cache: Path, kinds: tuple[str, ...] = ()) -> list[JobState]:
 def show_failure(workspace: Workspace, kind: str) -> None:
     """What the latest job of this kind on this run directory ended with, where that was no good end."""
     last = latest_job(workspace, kind)
-    if last is not None and last.status in ("failed", "lost"):
+    if last is not None and last.status in BAD_ENDS:
         show_error(f"{job_title(last)}: {last.error or last.message or 'it ended without a word.'}")
 
 
