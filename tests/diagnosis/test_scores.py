@@ -178,6 +178,15 @@ def test_a_map_is_named_for_what_it_is() -> None:
         assert finding.evidence["kind"] == kind
 
 
+def test_a_curve_of_every_codes_own_shows_that_ranking_is_kept_and_no_more() -> None:
+    logits = REFERENCE.logits.astype(np.float64)
+    bent = np.sinh(logits / np.linspace(2, 4, 50)).astype(np.float32)
+    findings = examined(with_logits(REFERENCE, bent), REFERENCE).findings
+    (finding,) = [finding for finding in findings if finding.status == "confirmed"]
+    assert finding.cause == "calibration_shift" and finding.evidence["kind"] == "order_within_code"
+    assert "other weights" in finding.meaning
+
+
 def test_cells_that_are_no_numbers_are_counted_and_decide_nothing() -> None:
     logits = np.round(REFERENCE.logits, 4)
     logits[3] = np.nan

@@ -561,8 +561,15 @@ def _finding(found: ScoreMap, examination: Examination) -> Finding:
         "sigmoid": "probabilities_as_logits",
         "logit": "probabilities_as_logits",
         "double_sigmoid": "double_sigmoid",
+        # No formula: that every code's ranking is kept is all that is shown.
+        "order_within_code": "calibration_shift",
     }.get(found.kind, "score_map")
     meaning = ""
+    if cause == "calibration_shift":
+        meaning = (
+            "Within every code all notes keep their ranking, so that thresholds of every code's own give the same decisions: "
+            "calibrated anew, or other weights whose change moves no two scores past each other."
+        )
     if cause == "score_map":
         meaning = f"The {found.side}'s scores are the {other}'s, converted: {found.words}."
         if found.kind in IN_THE_HEAD:
