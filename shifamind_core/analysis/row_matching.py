@@ -29,7 +29,7 @@ LEVEL = 0.01
 FLAT = 1e-12
 # Of speed alone: how many rows are looked at to see whether anything is to be found, how many are compared at once, and
 # how often a quicker way is tried.
-SAMPLE, BLOCK, TRIES = 500, 1024, 4
+SAMPLE, BLOCK, TRIES = 500, 256, 4
 RIVALS = 16  # a stranger resembles its own row more than so many others with probability 1 ⁄ 17: then it is looked at later
 
 
