@@ -127,7 +127,7 @@ def _diagnose(spec: specs.DiagnoseSpec, host: Host) -> Result:
     ladder = read_ladder(Path(spec.ladder)) if spec.ladder else None
     reported = None
     if spec.reported:
-        from shifamind_core.replay.reported import parse_reported
+        from shifamind_core.analysis.reported_scores import parse_reported
 
         reported = parse_reported(spec.reported).values
     return diagnose(host.read(spec.candidate), host.read(spec.reference), ladder, reported).to_json()

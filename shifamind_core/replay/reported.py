@@ -8,6 +8,7 @@ import numpy as np
 
 from shifamind_core.analysis.bootstrap import score_intervals
 from shifamind_core.analysis.metric_definitions import match, tuned_on_itself
+from shifamind_core.analysis.reported_scores import TUNED, ReportedScores
 from shifamind_core.analysis.thresholds import evaluate, run_counts, score
 from shifamind_core.errors import ShifamindError
 from shifamind_core.replay.recipe import Intervention, Recipe
@@ -16,63 +17,6 @@ from shifamind_core.runs.run import Run
 
 ROUNDING = 5e-5  # reported scores have four decimals
 STEP = 0.01  # of the threshold grid
-NAMES = ("best_threshold", "validation_micro_f1", "tuned_macro_f1", "tuned_micro_f1")
-
-
-@dataclass(frozen=True)
-class ReportedScores:
-    """Scores as somebody reported them, by name: `macro_f1@0.5`, `micro_f1@0.5` (any threshold), `best_threshold`,
-    `validation_micro_f1`, `tuned_macro_f1`, `tuned_micro_f1`."""
-
-    values: dict[str, float]
-
-    @property
-    def tuned(self) -> bool:
-        """Whether a validation split is needed."""
-        return any(name in NAMES for name in self.values)
-
-    @property
-    def fixed(self) -> "ReportedScores":
-        """Only those at a given threshold, where there are any: they need no validation split."""
-        fixed = {name: value for name, value in self.values.items() if "@" in name}
-        return ReportedScores(fixed) if fixed else self
-
-
-def parse_reported(text: str) -> ReportedScores:
-    """Read ``macro_f1@0.5=0.2934,micro_f1@0.5=0.4210``.
-
-    >>> parse_reported("macro_f1@0.5=0.2934").values
-    {'macro_f1@0.5': 0.2934}
-
-    Raises
-    ------
-    ShifamindError
-        An unknown score, or a value that is none.
-    """
-    values = {}
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, _, value = part.partition("=")
-        values[name.strip()] = _score(name.strip(), value.strip())
-    if not values:
-        raise ShifamindError(
-            "No reported score was given; write e.g. macro_f1@0.5=0.2934,micro_f1@0.5=0.4210."
-        )
-    return ReportedScores(values)
-
-
-def _score(name: str, text: str) -> float:
-    kind, at, threshold = name.partition("@")
-    fixed = kind in ("macro_f1", "micro_f1") and at
-    if not fixed and name not in NAMES:
-        raise ShifamindError(f"{name!r} is no score; known are macro_f1@T, micro_f1@T, {', '.join(NAMES)}.")
-    for number in (text, threshold) if fixed else (text,):
-        try:
-            inside = 0 <= float(number) <= 1
-        except ValueError:
-            inside = False
-        if not inside:
-            raise ShifamindError(f"{name}={text}: {number!r} is no number between 0 and 1.")
-    return float(text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +134,7 @@ class ScoreSearch:
             names.append(f"metric={found.found.name}")
             told.append(f"{found.found.words}; {found.accident_words}")
         tuned = tuned_on_itself(test.logits, test.labels, values)
-        if tuned is not None and not _all_same_digits(usual, {n: v for n, v in values.items() if n in NAMES}):
+        if tuned is not None and not _all_same_digits(usual, {n: v for n, v in values.items() if n in TUNED}):
             given |= {name: tuned.values[name] for name in values if name in tuned.values}
             names.append(f"metric={tuned.name}")
             told.append(f"{tuned.words}.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from shifamind_core.analysis.reported_scores import ReportedScores, parse_reported
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import Split
 from shifamind_core.errors import ShifamindError
@@ -18,7 +19,7 @@ from shifamind_core.replay.before_after import before_after
 from shifamind_core.replay.interventions import Scene, interventions
 from shifamind_core.replay.recipe import Intervention, Recipe
 from shifamind_core.replay.reference_rows import Target, target_of
-from shifamind_core.replay.reported import Bed, ReportedScores, ScoreSearch, parse_reported
+from shifamind_core.replay.reported import Bed, ScoreSearch
 from shifamind_core.replay.runner import Bench
 from shifamind_core.replay.search import SCREENED, Search
 from shifamind_core.runs.run import Run

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from shifamind_core.analysis.reported_scores import parse_reported
 from shifamind_core.commands import COMMANDS, Host
 from shifamind_core.errors import ShifamindError
 from shifamind_core.jobs.worker import Cancelled
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.replay.reference_rows import target_of
-from shifamind_core.replay.reported import parse_reported
 from shifamind_core.replay.runner import Bench
 from shifamind_core.replay.task import Setup, replay
 from shifamind_core.runs.cache import RunCache

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from shifamind_core.analysis.metric_definitions import definitions
+from shifamind_core.analysis.reported_scores import ReportedScores
 from shifamind_core.inference.tokenization import Tokenization
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.replay.interventions import _tokenization
 from shifamind_core.replay.recipe import Recipe
-from shifamind_core.replay.reported import Bed, ReportedScores, ScoreSearch
+from shifamind_core.replay.reported import Bed, ScoreSearch
 from shifamind_core.replay.runner import Bench
 from simulation import planted
 
