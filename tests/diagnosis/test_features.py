@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from shifamind_core.diagnosis.evidence.features import FEATURES, NAMES, SAMPLE, measure, spearman
+from shifamind_core.diagnosis.evidence.features import FEATURES, NAMES, SAMPLE, measure
+from shifamind_core.diagnosis.evidence.shapes import spearman
 
 NOTES, CODES = 240, 12
 # Sums of floating-point numbers in another order differ in the last digits; a fit chosen among neighbours may then

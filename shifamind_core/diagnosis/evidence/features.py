@@ -9,20 +9,15 @@ from the clean one, so that the smaller of the two is what the difference has to
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Int
 from scipy.stats import rankdata
 
-Matrix: TypeAlias = Float64[np.ndarray, "documents codes"]
+from shifamind_core.diagnosis.evidence import shapes
+from shifamind_core.diagnosis.evidence.shapes import Matrix
 
 SAMPLE = 4000  # notes: a share of variance is then known to ±0.01
-KERNEL_NOTES = 400  # for fits whose cost grows with the cube of the notes
-NEAREST, NEAR_DIRECTIONS = 8, 12  # neighbours, and the directions in which they are near
-TINY = 1e-9  # relative: what double precision may leave of an exact zero
-STILL = 0.05  # of the root mean square: a note or code that moved less hardly moved; only where this feature's scale lies
-RIDGES = 10.0 ** np.arange(-3, 2)  # the penalties that the kernel fit chooses from
 
 
 @dataclass(frozen=True)
@@ -70,21 +65,6 @@ def measure(
     return found
 
 
-def _log10(value: float, least: float) -> float:
-    return float(np.log10(max(value, least)))
-
-
-def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Rank correlation, equal values sharing their mean rank; 0 where either never varies.
-
-    >>> spearman(np.array([1, 1, 2, 3]), np.array([5, 5, 7, 9]))
-    1.0
-    """
-    if len(x) < 3 or not np.ptp(x) or not np.ptp(y):
-        return 0.0
-    return float(np.round(np.corrcoef(rankdata(x), rankdata(y))[0, 1], 12))
-
-
 class _Measured:
     """A pair and the intermediate results that several features share, each computed once."""
 
@@ -93,11 +73,11 @@ class _Measured:
         self.token_counts = token_counts
         self.difference = candidate - reference
         spread = np.sqrt((candidate.var(axis=0) + reference.var(axis=0)) / 2)
-        flat = TINY * max(np.abs(candidate).max(), np.abs(reference).max(), 1e-300)
+        flat = shapes.TINY * max(np.abs(candidate).max(), np.abs(reference).max(), 1e-300)
         live = spread > flat
         spread = np.where(live, spread, np.median(spread[live]) if live.any() else 1.0)
         self.relative = self.difference / spread
-        rows = _sample(candidate + reference, SAMPLE)
+        rows = shapes.sample(candidate + reference, SAMPLE)
         self.runs = candidate[rows], reference[rows]
         self.change = self.relative[rows]
         self.spread = spread
@@ -122,7 +102,7 @@ class _Measured:
 
     @cached_property
     def scored(self) -> tuple[Matrix, Matrix]:
-        return _standard_scores(self.runs[0]), _standard_scores(self.runs[1])
+        return shapes.standard_scores(self.runs[0]), shapes.standard_scores(self.runs[1])
 
     @cached_property
     def apart(self) -> np.ndarray:
@@ -131,7 +111,7 @@ class _Measured:
 
     @cached_property
     def rank_apart(self) -> np.ndarray:
-        ranks = [_standard_scores(rankdata(run, axis=0)) for run in self.runs]
+        ranks = [shapes.standard_scores(rankdata(run, axis=0)) for run in self.runs]
         return ((ranks[0] - ranks[1]) ** 2).mean(axis=0) / 2
 
     @cached_property
@@ -142,11 +122,11 @@ class _Measured:
 
     @cached_property
     def directions(self) -> tuple[np.ndarray, np.ndarray]:
-        return _directions(self.scored[0]), _directions(self.scored[1])
+        return shapes.directions(self.scored[0]), shapes.directions(self.scored[1])
 
     @cached_property
     def coherence(self) -> float:
-        return min(_coherence(scored) for scored in self.scored)
+        return min(shapes.coherence(scored) for scored in self.scored)
 
     @cached_property
     def left(self) -> tuple["_Left", "_Left"]:
@@ -156,7 +136,7 @@ class _Measured:
     @cached_property
     def log_factors(self) -> np.ndarray:
         """log of the ratio of spreads, a code."""
-        floor = TINY * max(self.spreads.max(), 1e-300)
+        floor = shapes.TINY * max(self.spreads.max(), 1e-300)
         logs = np.log(np.maximum(self.spreads, floor))
         return logs[0] - logs[1]
 
@@ -165,8 +145,8 @@ class _Measured:
         """How well a length tells who changed: those above it, those below it. 1: without an error, 0: not at all."""
         if self.token_counts is None or not np.ptp(self.token_counts):
             return 0.0, 0.0
-        logs = _logs(self.note_sizes)
-        return _best_split(self.token_counts, logs), _best_split(-self.token_counts, logs)
+        logs = shapes.logs_of(self.note_sizes)
+        return shapes.best_split(self.token_counts, logs), shapes.best_split(-self.token_counts, logs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,8 +171,8 @@ class _Left:
         slope = (source * y).mean(axis=0)
         left = y - source * slope
         size = np.sqrt((left**2).mean(axis=0))
-        live &= size > TINY * max(float(size.max()), 1e-300)
-        if live.sum() < 2 or float(size.max()) < TINY:
+        live &= size > shapes.TINY * max(float(size.max()), 1e-300)
+        if live.sum() < 2 or float(size.max()) < shapes.TINY:
             return cls()
         scored = left[:, live] / size[live]
         values, vectors = np.linalg.eigh(pair.correlations[1 - target])
@@ -200,188 +180,16 @@ class _Left:
         amount = ((scored @ vectors[live][:, kept]) ** 2).mean(axis=0)
         note = np.sqrt((scored**2).mean(axis=1))
         return cls(
-            predicted=_predicted_share(left[:, live], pair.directions[1 - target], used=1),
-            smooth=_smooth_share(pair.scored[1 - target], scored),
-            slope_spread=_slope_spread(slope[live], size[live], len(left)),
-            evenness=_effective_rank(np.linalg.eigvalsh(scored.T @ scored / len(scored)))
-            / _effective_rank(values),
-            along=_exponent(values[kept], amount),
-            alike=_alike(source, scored),
-            scatter=float(_logs(note).std()),
+            predicted=shapes.predicted_share(left[:, live], pair.directions[1 - target], used=1),
+            smooth=shapes.smooth_share(pair.scored[1 - target], scored),
+            slope_spread=shapes.slope_spread(slope[live], size[live], len(left)),
+            evenness=shapes.effective_rank(np.linalg.eigvalsh(scored.T @ scored / len(scored)))
+            / shapes.effective_rank(values),
+            along=shapes.exponent(values[kept], amount),
+            alike=shapes.alike(source, scored),
+            scatter=float(shapes.logs_of(note).std()),
             tail=float((scored**4).mean() / (note**4).mean()),
         )
-
-
-def _sample(keys: Matrix, most: int) -> np.ndarray:
-    """At most so many rows, evenly spaced in the order of their sums: the same notes in whichever order they stand."""
-    if len(keys) <= most:
-        return np.arange(len(keys))
-    order = np.argsort(keys.sum(axis=1), kind="stable")
-    return order[np.linspace(0, len(keys) - 1, most).astype(int)]
-
-
-def _standard_scores(matrix: np.ndarray) -> np.ndarray:
-    """Every column at mean 0 and standard deviation 1; a column that never varies becomes 0."""
-    centred = matrix - matrix.mean(axis=0)
-    spread = np.sqrt((centred**2).mean(axis=0))
-    flat = TINY * max(float(np.abs(matrix).max()), 1e-300)
-    return centred / np.where(spread > flat, spread, np.inf)
-
-
-def _directions(scored: Matrix) -> np.ndarray:
-    """Principal components of the notes, each of unit variance; few where notes are few."""
-    values, vectors = np.linalg.eigh(scored.T @ scored / len(scored))
-    most = max(1, min(scored.shape[1], len(scored) // 5))
-    kept = np.argsort(-values)[:most]
-    kept = kept[values[kept] > 1e-6]
-    return scored @ (vectors[:, kept] / np.sqrt(values[kept]))
-
-
-def _predicted_share(target: Matrix, directions: np.ndarray, used: int = 0) -> float:
-    """Median over codes of the share of variance that a linear fit explains, adjusted for chance."""
-    notes, parameters = directions.shape
-    variance = (target**2).mean(axis=0)
-    live = variance > 0
-    if not live.any() or notes <= parameters + 2 or not parameters:
-        return 0.0
-    explained = ((directions.T @ target[:, live] / notes) ** 2).sum(axis=0) / variance[live]
-    chance = (notes - 1 - used) / (notes - 1 - parameters)
-    return float(np.median(1 - (1 - explained) * chance))
-
-
-def _coherence(scored: Matrix) -> float:
-    """How well codes predict each other: median share of a code's variance that all others explain."""
-    notes, codes = scored.shape
-    if codes < 3 or notes < 2 * codes:
-        return 0.0
-    inverse = np.linalg.inv(scored.T @ scored / notes + 1e-6 * np.eye(codes))
-    left = 1 / np.diag(inverse) * (notes - 1) / (notes - codes)
-    return float(np.clip(1 - np.median(left), 0.0, 1.0))
-
-
-def _information(share: float) -> float:
-    """−log(1 − R²): additive where R² saturates."""
-    return float(-np.log(np.clip(1 - share, 1e-4, 1.0)))
-
-
-def _slope_spread(slopes: np.ndarray, left: np.ndarray, notes: int) -> float:
-    """Standard deviation of the codes' slopes beyond what chance gives, over the size of what they leave."""
-    beyond = slopes.var() - (left**2).mean() / notes
-    return float(np.sqrt(max(beyond, 0.0)) / np.median(left))
-
-
-def _effective_rank(eigenvalues: np.ndarray) -> float:
-    """Participation ratio: 1 for one direction, n for n equal ones."""
-    squares = float((eigenvalues**2).sum())
-    return float(eigenvalues.sum() ** 2 / squares) if squares else 1.0
-
-
-def _exponent(values: np.ndarray, amount: np.ndarray) -> float:
-    """Power with which the amount grows with the eigenvalues."""
-    if len(values) < 3 or np.ptp(np.log(values)) < 0.1:
-        return 0.5
-    return float(np.polyfit(np.log(values), np.log(np.maximum(amount, 1e-12)), 1)[0])
-
-
-def _near(scored: Matrix, rows: np.ndarray) -> np.ndarray:
-    """Coordinates in the directions in which notes differ most."""
-    values, vectors = np.linalg.eigh(scored.T @ scored / len(scored))
-    return scored[rows] @ vectors[:, np.argsort(-values)[:NEAR_DIRECTIONS]]
-
-
-def _squared_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    distance = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
-    return np.maximum(distance, 0.0)
-
-
-def _alike(source: Matrix, left: Matrix) -> float:
-    """Mean cosine of what is left of a note with that of the notes nearest to it."""
-    if len(source) <= 2 * NEAREST:
-        return 0.0
-    asked = _sample(source, KERNEL_NOTES)
-    axes = _near(source, np.arange(len(source)))
-    distance = _squared_distances(axes[asked], axes)
-    distance[np.arange(len(asked)), asked] = np.inf
-    nearest = np.argpartition(distance, NEAREST, axis=1)[:, :NEAREST]
-    unit = left / np.maximum(np.sqrt((left**2).sum(axis=1, keepdims=True)), 1e-300)
-    return float(np.einsum("ij,ikj->ik", unit[asked], unit[nearest]).mean())
-
-
-def _smooth_share(source: Matrix, left: Matrix) -> float:
-    """Share of what is left that a smooth function of the source's logits gives on notes it was not fitted to.
-
-    Kernel ridge regression with a Gaussian kernel as wide as notes are apart; leaving one out is exact in closed form.
-    Each note counts alike, so that a few that changed most do not decide.
-    """
-    rows = _sample(source, KERNEL_NOTES)
-    axes = _near(source, rows)
-    target = left[rows]
-    target = target / np.maximum(np.sqrt((target**2).mean(axis=1, keepdims=True)), 1e-300)
-    target = target - target.mean(axis=0)
-    distance = _squared_distances(axes, axes)
-    typical = np.median(distance)
-    total = float((target**2).sum())
-    if not typical or not total:
-        return 0.0
-    values, vectors = np.linalg.eigh(np.exp(-distance / typical))
-    turned = vectors.T @ target
-    shares = []
-    for ridge in RIDGES:
-        shrunk = values / (values + ridge)
-        own = (vectors**2) @ shrunk
-        missed = (target - vectors @ (shrunk[:, None] * turned)) / np.maximum(1 - own, TINY)[:, None]
-        shares.append(1 - float((missed**2).sum()) / total)
-    return max(0.0, *shares)
-
-
-def _logs(sizes: np.ndarray) -> np.ndarray:
-    """Decadic logarithms, nothing below a billionth of the largest."""
-    largest = float(sizes.max())
-    return np.log10(np.maximum(sizes, largest * TINY)) if largest else np.zeros(len(sizes))
-
-
-def _gap(sizes: np.ndarray) -> float:
-    """Separation of small from large, where they fall apart most (Otsu's threshold on logarithms).
-
-    The distance of the two groups' means over the sum of their standard deviations, no deviation counted below a
-    twentieth of a decade. Two halves of one bell have 2.65.
-    """
-    logs = np.sort(_logs(sizes))
-    if len(logs) < 4 or not np.ptp(logs):
-        return 0.0
-    count = np.arange(1, len(logs))
-    total = np.cumsum(logs)
-    low, high = total[:-1] / count, (total[-1] - total[:-1]) / (len(logs) - count)
-    cut = int(np.argmax(count * (len(logs) - count) * (high - low) ** 2)) + 1
-    return float((logs[cut:].mean() - logs[:cut].mean()) / max(0.1, logs[cut:].std() + logs[:cut].std()))
-
-
-def _empty(sizes: np.ndarray) -> float:
-    """The widest stretch, in decades, in which no size lies, with two sizes and a thousandth of them on either side."""
-    logs = np.sort(_logs(sizes))
-    edge = max(2, len(logs) // 1000)
-    steps = np.diff(logs)[edge - 1 : len(logs) - edge]
-    return float(steps.max()) if len(steps) else 0.0
-
-
-def _still(sizes: np.ndarray) -> float:
-    """Share that moved less than a twentieth of the root mean square."""
-    typical = np.sqrt((sizes**2).mean())
-    return float((sizes < STILL * typical).mean()) if typical else 1.0
-
-
-def _best_split(values: np.ndarray, logs: np.ndarray) -> float:
-    """Share of the variance of log sizes that one threshold on `values` explains, larger ones above it."""
-    order = np.argsort(values, kind="stable")
-    ordered, sizes = values[order], logs[order]
-    total = float(((sizes - sizes.mean()) ** 2).sum())
-    cuts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-    if not total or not len(cuts):
-        return 0.0
-    sums = np.cumsum(sizes)[cuts - 1]
-    low, high = sums / cuts, (sizes.sum() - sums) / (len(sizes) - cuts)
-    between = cuts * (len(sizes) - cuts) / len(sizes) * (high - low) ** 2
-    return float(np.where(high > low, between, 0.0).max() / total)
 
 
 def _unscaled(pair: _Measured) -> float:
@@ -415,7 +223,7 @@ def _link(pair: _Measured) -> float:
     """
     candidate, reference = pair.correlations
     chance = (candidate * reference).sum() / (len(pair.change) * pair.codes**2)
-    independent = _effective_rank(np.linalg.eigvalsh((candidate + reference) / 2))
+    independent = shapes.effective_rank(np.linalg.eigvalsh((candidate + reference) / 2))
     r = 1 - pair.apart
     error = np.sqrt(max(chance, 0.0) + r.var() / max(independent, 1.0) + 1e-12)
     return float(np.arcsinh(r.mean() / error))
@@ -423,9 +231,9 @@ def _link(pair: _Measured) -> float:
 
 def _own_row(pair: _Measured) -> float:
     """Mean share of the other notes that are farther from a note than the note itself as the other run has it."""
-    rows = _sample(pair.scored[0] + pair.scored[1], KERNEL_NOTES)
+    rows = shapes.sample(pair.scored[0] + pair.scored[1], shapes.KERNEL_NOTES)
     one, other = (scored[rows] for scored in pair.scored)
-    distance = _squared_distances(one, other)
+    distance = shapes.squared_distances(one, other)
     own = np.diag(distance)
     farther = [(distance > own[:, None]).sum(axis=1), (distance > own[None, :]).sum(axis=0)]
     return float(np.mean(farther) / max(len(rows) - 1, 1))
@@ -442,7 +250,7 @@ def _structure(pair: _Measured) -> float:
 
 def _readable(pair: _Measured) -> tuple[float, float]:
     """Share of one run that all codes of the other predict, either way: the smaller and the larger."""
-    shares = [_predicted_share(pair.scored[i], pair.directions[1 - i]) for i in (0, 1)]
+    shares = [shapes.predicted_share(pair.scored[i], pair.directions[1 - i]) for i in (0, 1)]
     return min(shares), max(shares)
 
 
@@ -464,28 +272,18 @@ def _note_shift(pair: _Measured) -> float:
 
 def _grows(pair: _Measured) -> float:
     """Rank correlation of the change's size with the logit's distance from its code's mean."""
-    rows = _sample(pair.runs[0] + pair.runs[1], KERNEL_NOTES)
+    rows = shapes.sample(pair.runs[0] + pair.runs[1], shapes.KERNEL_NOTES)
     middle = np.abs(pair.scored[0][rows] + pair.scored[1][rows])
-    return spearman(middle.ravel(), np.abs(pair.change[rows]).ravel())
+    return shapes.spearman(middle.ravel(), np.abs(pair.change[rows]).ravel())
 
 
 def _grid(pair: _Measured) -> float:
-    return max(_coarse_grid(run) for run in pair.runs)
-
-
-def _coarse_grid(values: np.ndarray) -> float:
-    """2 where all values have at most BF16's 8 significant bits, 1 where at most FP16's 11, else 0."""
-    mantissa = np.frexp(values)[0]
-    for bits, found in ((8, 2.0), (11, 1.0)):
-        steps = mantissa * 2.0**bits
-        if (steps == np.round(steps)).all():
-            return found
-    return 0.0
+    return max(shapes.coarse_grid(run) for run in pair.runs)
 
 
 def _lawful(share: float, coherence: float) -> float:
     """A share as information, relative to the information with which codes predict each other."""
-    return _information(share) / max(_information(coherence), 0.2)
+    return shapes.information(share) / max(shapes.information(coherence), 0.2)
 
 
 def _least(name: str) -> Callable[[_Measured], float]:
@@ -511,28 +309,31 @@ FEATURES: tuple[Feature, ...] = (
         "Root mean square difference over the standard deviation of a code's logits (log10).",
         -9,
         3,
-        lambda p: _log10(p.size, TINY),
+        lambda p: shapes.log10(p.size, shapes.TINY),
     ),
     Feature(
         "unscaled_size",
         "The same once every code has mean 0 and standard deviation 1 in both runs (log10).",
         -9,
         0.31,
-        lambda p: _log10(_unscaled(p), TINY),
+        lambda p: shapes.log10(_unscaled(p), shapes.TINY),
     ),
     Feature(
         "affine",
         "By how much a shift and a factor a code make the difference smaller (log10).",
         0,
         6,
-        lambda p: _log10(p.size, TINY) - _log10(_unscaled(p), TINY),
+        lambda p: shapes.log10(p.size, shapes.TINY) - shapes.log10(_unscaled(p), shapes.TINY),
     ),
     Feature(
         "monotone",
         "By how much any increasing curve a code makes it smaller still (log10, by ranks).",
         -2,
         6,
-        lambda p: _log10(_unscaled(p), TINY) - _log10(float(np.sqrt(2 * np.median(p.rank_apart))), TINY),
+        lambda p: (
+            shapes.log10(_unscaled(p), shapes.TINY)
+            - shapes.log10(float(np.sqrt(2 * np.median(p.rank_apart))), shapes.TINY)
+        ),
     ),
     Feature(
         "correlation", "Median correlation of a code with itself.", -1, 1, lambda p: 1 - np.median(p.apart)
@@ -543,14 +344,14 @@ FEATURES: tuple[Feature, ...] = (
         "Mean change of a code in standard errors (median, log10).",
         -2,
         5,
-        lambda p: _log10(_bias(p), 0.01),
+        lambda p: shapes.log10(_bias(p), 0.01),
     ),
     Feature(
         "population",
         "Mean change of a code in its standard deviations (median, log10).",
         -9,
         3,
-        lambda p: _log10(_population(p), TINY),
+        lambda p: shapes.log10(_population(p), shapes.TINY),
     ),
     Feature(
         "factor",
@@ -571,14 +372,14 @@ FEATURES: tuple[Feature, ...] = (
         "How unequal the codes' slopes are, over what straight lines leave (log10).",
         -2,
         3,
-        lambda p: _log10(_least("slope_spread")(p), 0.01),
+        lambda p: shapes.log10(_least("slope_spread")(p), 0.01),
     ),
     Feature(
         "predicted",
         "What other codes' logits tell of what straight lines leave (−log of the share left).",
         0,
         9.3,
-        lambda p: _information(_least("predicted")(p)),
+        lambda p: shapes.information(_least("predicted")(p)),
     ),
     Feature(
         "lawful",
@@ -593,7 +394,7 @@ FEATURES: tuple[Feature, ...] = (
         0,
         10,
         lambda p: _lawful(
-            min(_predicted_share(p.change - p.change.mean(axis=0), axes) for axes in p.directions),
+            min(shapes.predicted_share(p.change - p.change.mean(axis=0), axes) for axes in p.directions),
             p.coherence,
         ),
     ),
@@ -609,7 +410,7 @@ FEATURES: tuple[Feature, ...] = (
         "Directions that the change spreads over, against those of the logits (log10).",
         -2,
         2,
-        lambda p: _log10(_mean("evenness")(p), 0.01),
+        lambda p: shapes.log10(_mean("evenness")(p), 0.01),
     ),
     Feature(
         "along",
@@ -626,45 +427,59 @@ FEATURES: tuple[Feature, ...] = (
         3,
         _least("scatter"),
     ),
-    Feature("uneven", "How unequally notes change (decades).", 0, 4, lambda p: _logs(p.note_sizes).std()),
+    Feature(
+        "uneven", "How unequally notes change (decades).", 0, 4, lambda p: shapes.logs_of(p.note_sizes).std()
+    ),
     Feature(
         "tail",
         "Largest notes' change over the median's (99th percentile, log10).",
         0,
         9,
-        lambda p: _quantiles(p.note_sizes, 0.99, 0.5),
+        lambda p: shapes.quantiles(p.note_sizes, 0.99, 0.5),
     ),
     Feature(
         "head",
         "The median note's change over the smallest notes' (5th percentile, log10).",
         0,
         9,
-        lambda p: _quantiles(p.note_sizes, 0.5, 0.05),
+        lambda p: shapes.quantiles(p.note_sizes, 0.5, 0.05),
     ),
-    Feature("notes_still", "Share of notes that hardly changed.", 0, 1, lambda p: _still(p.note_sizes)),
+    Feature("notes_still", "Share of notes that hardly changed.", 0, 1, lambda p: shapes.still(p.note_sizes)),
     Feature(
-        "notes_gap", "How clearly notes fall into changed and unchanged.", 0, 30, lambda p: _gap(p.note_sizes)
+        "notes_gap",
+        "How clearly notes fall into changed and unchanged.",
+        0,
+        30,
+        lambda p: shapes.gap(p.note_sizes),
     ),
     Feature(
         "notes_empty",
         "Widest empty stretch between notes' changes (decades).",
         0,
         9,
-        lambda p: _empty(p.note_sizes),
+        lambda p: shapes.empty(p.note_sizes),
     ),
-    Feature("codes_still", "Share of codes that hardly changed.", 0, 1, lambda p: _still(p.code_sizes)),
+    Feature("codes_still", "Share of codes that hardly changed.", 0, 1, lambda p: shapes.still(p.code_sizes)),
     Feature(
-        "codes_gap", "How clearly codes fall into changed and unchanged.", 0, 30, lambda p: _gap(p.code_sizes)
+        "codes_gap",
+        "How clearly codes fall into changed and unchanged.",
+        0,
+        30,
+        lambda p: shapes.gap(p.code_sizes),
     ),
     Feature(
-        "codes_uneven", "How unequally codes change (decades).", 0, 4, lambda p: _logs(p.code_sizes).std()
+        "codes_uneven",
+        "How unequally codes change (decades).",
+        0,
+        4,
+        lambda p: shapes.logs_of(p.code_sizes).std(),
     ),
     Feature(
         "cell_tail",
         "How unequally a note's codes change (kurtosis, log10).",
         0,
         3,
-        lambda p: _log10(_least("tail")(p), 1),
+        lambda p: shapes.log10(_least("tail")(p), 1),
     ),
     Feature("link", "Correlation of codes with themselves in standard errors (asinh).", -8, 20, _link),
     Feature(
@@ -701,12 +516,7 @@ FEATURES: tuple[Feature, ...] = (
         "Rank correlation of a note's change with its length.",
         -1,
         1,
-        lambda p: 0.0 if p.token_counts is None else spearman(p.token_counts, p.note_sizes),
+        lambda p: 0.0 if p.token_counts is None else shapes.spearman(p.token_counts, p.note_sizes),
     ),
 )
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
-
-
-def _quantiles(sizes: np.ndarray, high: float, low: float) -> float:
-    logs = np.quantile(_logs(sizes), (high, low))
-    return float(logs[0] - logs[1])
