@@ -1,11 +1,4 @@
-"""Which row of one matrix is which row of another: the one with equal bits, or the nearest by far.
-
-How far is "by far" is computed from the data. Between unrelated rows the nearest neighbour is nearer than the second by
-chance alone: around a point with neighbours at even density in d dimensions, log(second ⁄ first) is exponential with
-mean 1 ⁄ d, whatever the density (Facco, d'Errico, Rodriguez, Laio: Estimating the intrinsic dimension of datasets by a
-minimal neighborhood information, Scientific Reports 7, 2017). The mean is measured on the rows of one matrix among
-themselves, and gives every match the probability that chance makes a neighbour stand out so far.
-"""
+"""Which row of one matrix is which row of another: the one with equal bits, or the nearest by far (see `neighbours`)."""
 
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -13,23 +6,24 @@ from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, Num, UInt64
-from scipy.stats import false_discovery_control, poisson
+from jaxtyping import Bool, Int64, UInt64
 
-Left: TypeAlias = Num[np.ndarray, "left columns"]
-Right: TypeAlias = Num[np.ndarray, "right columns"]
+from shifamind_core.analysis.neighbours import (
+    SAMPLE,
+    Among,
+    Left,
+    Neighbours,
+    Right,
+    in_blocks,
+    nearest_two,
+    neighbours,
+)
+
 # For every row a position in the other matrix, or among the same rows; -1 for none.
 Map: TypeAlias = Int64[np.ndarray, " _"]
 
-# One in a hundred: how many of the partners accepted may be false (Benjamini, Hochberg: Controlling the false discovery
-# rate, 1995), and how often chance may give any match at all where a single one decides (Bonferroni). It is the
-# conventional level; true partners under rounding lie many orders of magnitude below it, unrelated rows above.
-LEVEL = 0.01
 # A column that never varies has no spread: its standard scores are 0.
 FLAT = 1e-12
-# Of speed alone: how many rows are looked at to see whether anything is to be found, how many are compared at once, and
-# how often a quicker way is tried.
-SAMPLE, BLOCK, TRIES = 500, 256, 4
 RIVALS = 16  # a stranger resembles its own row more than so many others with probability 1 ⁄ 17: then it is looked at later
 
 
@@ -82,34 +76,6 @@ class RowMatch:
             at = bisect_left(ends, place)
             ends[at : at + 1] = [place]
         return len(self.target) - len(ends)
-
-
-@dataclass(frozen=True, eq=False)
-class Neighbours:
-    """The nearest row of each, and the probability that an unrelated one stands out as far."""
-
-    nearest: Map
-    chance: Float64[np.ndarray, " left"]
-
-    def and_(self, other: "Neighbours") -> "Neighbours":
-        """These rows and others."""
-        return Neighbours(
-            np.concatenate([self.nearest, other.nearest]), np.concatenate([self.chance, other.chance])
-        )
-
-    def take(self, rows: np.ndarray) -> "Neighbours":
-        """Some of them, in this order."""
-        return Neighbours(self.nearest[rows], self.chance[rows])
-
-    @property
-    def found(self) -> Bool[np.ndarray, " left"]:
-        """Those that are no chance, but for one in a hundred of them."""
-        return false_discovery_control(self.chance) <= LEVEL if len(self.chance) else np.zeros(0, bool)
-
-    @property
-    def certain(self) -> Bool[np.ndarray, " left"]:
-        """Those of which chance would give not even one, ninety-nine times in a hundred."""
-        return self.chance * len(self.chance) <= LEVEL
 
 
 def standard_scores(matrix: Left) -> np.ndarray:
@@ -309,8 +275,8 @@ class _Search:
         return self.right[self.sound[1]]
 
     @cached_property
-    def _among(self) -> "_Among":
-        return _Among.of(self._sound_right)
+    def _among(self) -> "Among":
+        return Among.of(self._sound_right)
 
     def distance(self, rows: np.ndarray, partners: np.ndarray) -> np.ndarray:
         """How far these rows are from those."""
@@ -352,18 +318,8 @@ class _Search:
 def mostly_in_place(candidate: Left, reference: Right) -> bool:
     """Is the nearest row for most rows (of a sample) the one at their own place? By chance it is for one in all."""
     rows = np.arange(0, len(candidate), max(1, len(candidate) // SAMPLE))
-    nearest, _, _ = _nearest(standard_scores(candidate)[rows], standard_scores(reference))
+    nearest, _, _ = nearest_two(standard_scores(candidate)[rows], standard_scores(reference))
     return bool(2 * (nearest == rows).sum() > len(rows))
-
-
-def in_blocks(rows: np.ndarray, nearest: np.ndarray, size: int) -> Bool[np.ndarray, " rows"]:
-    """Rows whose nearest stands at an offset that too many share for chance.
-
-    Unrelated rows hit one offset with probability 1 ⁄ size each: a Poisson number, tested for every offset that occurs.
-    """
-    offsets, which, counts = np.unique(nearest - rows, return_inverse=True, return_counts=True)
-    chance = poisson.sf(counts - 1, len(rows) / size) * len(offsets)
-    return (chance <= LEVEL)[which]
 
 
 def _filled(proposal: Map, rows: np.ndarray, blocks: np.ndarray) -> Map:
@@ -402,105 +358,3 @@ def _find_repeats(search: _Search, rows: np.ndarray, partner: Map, repeats: Map)
     near = search.neighbours(rows)
     again = near.certain & (partner[near.nearest] >= 0)
     repeats[rows[again]] = partner[near.nearest[again]]
-
-
-def neighbours(
-    left: Left, right: Right, places: np.ndarray | None = None, among: "_Among | None" = None
-) -> Neighbours:
-    """The nearest row of `right` for each of `left`, and how probable it is that chance gives one so near.
-
-    Parameters
-    ----------
-    places : int64 [left], optional
-        Where the rows of `left` stand, so that blocks that moved together are seen in a sample.
-    among : optional
-        What the rows of `right` show of each other, where that is known already.
-    """
-    if not len(left) or len(right) < 3:
-        return Neighbours(np.zeros(len(left), np.int64), np.ones(len(left)))
-    among = among or _Among.of(right)
-    if len(left) <= 2 * SAMPLE:
-        return among.judged(*_nearest(left, right))
-    some = np.arange(0, len(left), len(left) // SAMPLE)
-    first = among.judged(*_nearest(left[some], right))
-    if not (first.found | (places is not None and in_blocks(places[some], first.nearest, len(right)))).any():
-        return Neighbours(np.zeros(len(left), np.int64), np.ones(len(left)))  # nothing is to be found
-    nearest, distance = _on_one_side(left, right)
-    near = among.judged(nearest, distance, np.full(len(left), among.closest))
-    others = np.flatnonzero(~near.certain)
-    rest = among.judged(*_nearest(left[others], right))
-    near.nearest[others], near.chance[others] = rest.nearest, rest.chance
-    return near
-
-
-@dataclass(frozen=True, eq=False)
-class _Among:
-    """What rows of one matrix show of each other, each without itself: the nearest that unrelated rows come.
-
-    `gaps` are log(second ⁄ first) of a sample, `closest` the smallest distance in it. Rows that stand there twice tell
-    nothing.
-    """
-
-    gaps: np.ndarray
-    closest: float
-
-    @classmethod
-    def of(cls, right: Right) -> "_Among":
-        rows = np.arange(0, len(right), max(1, len(right) // SAMPLE))
-        _, first, second = _nearest(right[rows], right, own=rows)
-        apart = first > 0
-        return cls(
-            _gap(first, second)[apart], float(first[apart].min(initial=np.inf)) if apart.any() else 0.0
-        )
-
-    def judged(self, nearest: np.ndarray, first: np.ndarray, second: np.ndarray) -> Neighbours:
-        """Chance of so wide a gap: exponential, its mean known from so many gaps (a Lomax law, Jeffreys' prior)."""
-        if not self.gaps.any():
-            return Neighbours(nearest, np.ones(len(nearest)))
-        gap = np.maximum(_gap(first, second), 0.0)
-        return Neighbours(nearest, (1 + gap / self.gaps.sum()) ** -len(self.gaps))
-
-
-def _gap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """log(second ⁄ first); 0 where both are 0: two equal rows are no distinct neighbour."""
-    tiny = np.finfo(np.float64).tiny
-    return np.log(np.maximum(second, tiny)) - np.log(np.maximum(first, tiny))
-
-
-def _on_one_side(left: Left, right: Right) -> tuple[np.ndarray, np.ndarray]:
-    """A row of `right` on the same side of 64 random planes, if one alone is, and its distance (infinite without).
-
-    Quick where the noise is as small as rounding. It only proposes: how near the row is decides.
-    """
-    nearest, distance = np.zeros(len(left), np.int64), np.full(len(left), np.inf)
-    rng = np.random.default_rng(0)
-    for _ in range(TRIES):
-        planes = rng.standard_normal((right.shape[1], 64))
-        sides = [np.packbits(matrix @ planes > 0, axis=1).view(np.uint64).ravel() for matrix in (left, right)]
-        keys, first, counts = np.unique(sides[1], return_index=True, return_counts=True)
-        at = np.minimum(np.searchsorted(keys, sides[0]), len(keys) - 1)
-        met = np.flatnonzero((keys[at] == sides[0]) & (counts[at] == 1) & np.isinf(distance))
-        nearest[met] = first[at[met]]
-        distance[met] = np.linalg.norm(left[met] - right[nearest[met]], axis=1)
-    return nearest, distance
-
-
-Found: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]  # nearest row, its distance, that of the second
-
-
-def _nearest(left: Left, right: Right, own: np.ndarray | None = None) -> Found:
-    """Every row compared with every other (but its `own`)."""
-    left32, right32 = left.astype(np.float32), right.astype(np.float32)
-    half = np.einsum("ij,ij->i", right32, right32) / 2
-    best = np.empty((2, len(left)), np.int64)
-    for start in range(0, len(left), BLOCK):
-        part = slice(start, min(start + BLOCK, len(left)))
-        row = np.arange(part.stop - start)
-        closeness = left32[part] @ right32.T - half  # larger is nearer
-        if own is not None:
-            closeness[row, own[part]] = -np.inf
-        best[0, part] = closeness.argmax(axis=1)
-        closeness[row, best[0, part]] = -np.inf
-        best[1, part] = closeness.argmax(axis=1)
-    first, second = np.sort([np.linalg.norm(left - right[places], axis=1) for places in best], axis=0)
-    return best[0], first, second

@@ -3,14 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shifamind_core.analysis.neighbours import LEVEL, neighbours
 from shifamind_core.analysis.row_matching import (
-    LEVEL,
     constant_rows,
     equal_rows,
     match_repeated,
     match_rows,
     mostly_in_place,
-    neighbours,
     row_keys,
 )
 from simulation import planted

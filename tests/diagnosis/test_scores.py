@@ -11,9 +11,10 @@ from scipy.special import expit, log_softmax, softmax
 from shifamind_core.diagnosis.evidence.calibration import calibration
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.exact.formats import Format, format_of, read
+from shifamind_core.diagnosis.exact.map_fit import SIGMOID, Interval
 from shifamind_core.diagnosis.exact.non_finite import start
 from shifamind_core.diagnosis.exact.output_scale import sigmoids
-from shifamind_core.diagnosis.exact.score_map import SIGMOID, Interval, _takes_away, score_map
+from shifamind_core.diagnosis.exact.score_map import _takes_away, score_map
 from shifamind_core.diagnosis.exact.stored_precision import stored_precision
 from shifamind_core.diagnosis.examination import Examination
 from shifamind_core.runs.manifest import Manifest

@@ -3,7 +3,8 @@
 import numpy as np
 
 from shifamind_core.analysis.counts import counts_of_logits
-from shifamind_core.analysis.row_matching import LEVEL, mostly_in_place, row_keys
+from shifamind_core.analysis.neighbours import LEVEL
+from shifamind_core.analysis.row_matching import mostly_in_place, row_keys
 from shifamind_core.analysis.scores import macro_f1, micro_f1
 from shifamind_core.arrays import Labels, Logits
 from shifamind_core.diagnosis.examination import Examination

@@ -8,15 +8,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Int64
 
-from shifamind_core.analysis.row_matching import (
-    LEVEL,
-    RowMatch,
-    equal_rows,
-    match_repeated,
-    match_rows,
-    neighbours,
-    row_keys,
-)
+from shifamind_core.analysis.neighbours import LEVEL, neighbours
+from shifamind_core.analysis.row_matching import RowMatch, equal_rows, match_repeated, match_rows, row_keys
 from shifamind_core.diagnosis.evidence.aligned_logits import Pair
 from shifamind_core.diagnosis.exact.labels import f1_at
 from shifamind_core.diagnosis.exact.rows import absences

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from shifamind_core.analysis.alignment import Matching
-from shifamind_core.analysis.row_matching import LEVEL, RowMatch, constant_rows
+from shifamind_core.analysis.neighbours import LEVEL
+from shifamind_core.analysis.row_matching import RowMatch, constant_rows
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.examination import Examination

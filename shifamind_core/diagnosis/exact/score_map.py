@@ -5,107 +5,34 @@ run, of a code or of a note; or, without a formula, any function that keeps (or 
 where every score lies in the interval that rounding leaves open, and not by chance.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import product
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool
-from scipy.special import expit, log_expit, logit, logsumexp
 
 from shifamind_core.diagnosis.evidence.aligned_logits import Matrix
-from shifamind_core.diagnosis.exact.formats import SIDES, STEPS, SURE, UNIT32, UNIT64, Side, Stored, read
+from shifamind_core.diagnosis.exact.formats import SIDES, STEPS, SURE, UNIT32, Stored, read
+from shifamind_core.diagnosis.exact.map_fit import (
+    AXIS,
+    FUNCTIONS,
+    IDENTITY,
+    LOG_SIGMOID,
+    SIGMOID,
+    SIMPLER,
+    Function,
+    Group,
+    Interval,
+    affine,
+    interval_of,
+)
+from shifamind_core.diagnosis.exact.map_names import IN_THE_HEAD, ScoreMap, named, order_words
 from shifamind_core.diagnosis.examination import Examination
 from shifamind_core.diagnosis.findings import Finding, confirmed
 from shifamind_core.diagnosis.views import scatter
 
-Group = Literal["run", "code", "note"]
-AXIS: dict[Group, int | None] = {"run": None, "code": 0, "note": 1}
 SAMPLES = (64, 1500)  # notes on which a map must hold before it is looked for in all
 HALF_PRECISION = 2.0**-11  # unit roundoff of FP16 and TF32
-STANDARD_ERRORS = 4.0  # by which fitted parameters may be off: one in 16,000 (normal)
-SUMS = 1e-3  # likewise, of sums over a note
-ALIKE = 1e-5  # relative; parameters this near to a round number are called by it: for words, not for verdicts
-
-
-@dataclass(frozen=True)
-class Function:
-    """An increasing function that scripts apply to scores, and between which values it is defined."""
-
-    name: str
-    apply: Callable[[np.ndarray], np.ndarray]
-    low: float = -np.inf
-    high: float = np.inf
-
-
-IDENTITY = Function("score", lambda x: x)
-SIGMOID = Function("sigmoid", expit)
-LOG_SIGMOID = Function("log sigmoid", log_expit)
-LOG = Function("log", np.log, low=0.0)
-LOGIT = Function("logit", logit, low=0.0, high=1.0)
-FUNCTIONS = (IDENTITY, SIGMOID, LOG_SIGMOID, LOG, LOGIT)
-
-
-@dataclass(frozen=True, eq=False)
-class Interval:
-    """A function of one run's scores: where it lies, and within which bounds as far as the stored scores tell.
-
-    A bound is infinite at an end that stands for all beyond it, and where a score says nothing.
-    """
-
-    function: Function
-    middle: Matrix
-    lower: Matrix
-    upper: Matrix
-
-    @property
-    def width(self) -> Matrix:
-        """Half of what is open."""
-        finite = np.isfinite(self.lower) & np.isfinite(self.upper)
-        return np.where(
-            finite, np.subtract(self.upper, self.lower, where=finite, out=np.zeros(finite.shape)) / 2, np.inf
-        )
-
-
-@dataclass(frozen=True)
-class Form:
-    """Whose parameters a map has, and whether all share one slope."""
-
-    group: Group
-    one_slope: bool
-
-
-RUN, NOTE_SHIFT, CODE_SHIFT = Form("run", True), Form("note", True), Form("code", True)
-CODE_AFFINE, NOTE_AFFINE = Form("code", False), Form("note", False)
-SIMPLER: dict[Form, tuple[Form, ...]] = {
-    RUN: (),
-    NOTE_SHIFT: (RUN,),
-    CODE_SHIFT: (RUN,),
-    CODE_AFFINE: (RUN, CODE_SHIFT),
-    NOTE_AFFINE: (RUN, NOTE_SHIFT),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class ScoreMap:
-    """A map that gives every score of `side` from the other run's.
-
-    `kind` and `words` name it; `slope` and `offset` hold one value, one a code or one a note, and are `None` where there is
-    no formula.
-    """
-
-    side: Side
-    group: Group
-    kind: str
-    words: str
-    slope: np.ndarray | None = None
-    offset: np.ndarray | None = None
-
-    @property
-    def has_name(self) -> bool:
-        """Is it a script's own way of writing scores, and not merely fitted?"""
-        return self.kind not in NAMELESS and self.slope is not None
 
 
 def score_map(examination: Examination) -> Examination:
@@ -142,7 +69,7 @@ def find_map(examination: Examination) -> ScoreMap | None:
             fitted = None
             for view in views:
                 ends = view.interval(place, target), view.interval(1 - place, source)
-                fitted = None if ends[0] is None or ends[1] is None else _affine(form, ends[0], ends[1])
+                fitted = None if ends[0] is None or ends[1] is None else affine(form, ends[0], ends[1])
                 if fitted is None:
                     break
             if fitted is None:
@@ -151,10 +78,10 @@ def find_map(examination: Examination) -> ScoreMap | None:
             assert own is not None and other is not None
             if not _takes_away(own, other, *fitted):
                 continue
-            named = _named(SIDES[place], form, own, other, *fitted)
-            if named.has_name:
-                return named
-            found = found or named
+            map_ = named(SIDES[place], form, own, other, *fitted)
+            if map_.has_name:
+                return map_
+            found = found or map_
         if found is not None:
             return found
     return _in_order(views)
@@ -195,7 +122,7 @@ class _Sides:
         """The function of one run's scores, if it is defined for them."""
         key = place, function.name
         if key not in self._known:
-            self._known[key] = _interval(function, self.stored[place], self.left_open)
+            self._known[key] = interval_of(function, self.stored[place], self.left_open)
         return self._known[key]
 
 
@@ -210,30 +137,8 @@ def _in_order(views: Sequence[_Sides]) -> ScoreMap | None:
             if not sign:
                 break
         if sign:
-            return ScoreMap(SIDES[place], group, f"order_within_{group}", _order_words(group, sign))
+            return ScoreMap(SIDES[place], group, f"order_within_{group}", order_words(group, sign))
     return None
-
-
-def _interval(function: Function, stored: Stored, left_open: np.ndarray | None) -> Interval | None:
-    """The function of a run's scores, unless it is not defined for all of them, or at its very edge for most."""
-    logits = stored.logits
-    if logits.min() < function.low or logits.max() > function.high:
-        return None
-    usable = (logits > function.low) & (logits < function.high)
-    if usable.mean() <= 0.5:
-        return None
-    low, high = stored.bounds()
-    below, above = np.maximum(low, function.low), np.minimum(high, function.high)
-    if stored.lowest is not None:
-        below[logits == stored.lowest] = function.low
-    if stored.highest is not None:
-        above[logits == stored.highest] = function.high
-    inner = logits[usable].flat[0]
-    with np.errstate(divide="ignore"):
-        lower, upper = function.apply(below), function.apply(above)
-    if left_open is not None:
-        lower[left_open], upper[left_open] = -np.inf, np.inf
-    return Interval(function, function.apply(np.where(usable, logits, inner)), lower, upper)
 
 
 def _meet(one: Stored, other: Stored) -> Bool[np.ndarray, "documents codes"]:
@@ -258,88 +163,6 @@ def _cut_off(stored: list[Stored], left_open: np.ndarray | None) -> ScoreMap | N
             ]
             return ScoreMap(side, "run", "clip", f"the same, cut off at {' and '.join(told)}")
     return None
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """Slopes and offsets by weighted least squares; which scores they miss, and how much was open at each."""
-
-    slope: np.ndarray
-    offset: np.ndarray
-    missed: Bool[np.ndarray, "documents codes"]
-    width: Matrix
-
-
-def _affine(form: Form, target: Interval, source: Interval) -> tuple[np.ndarray, np.ndarray] | None:
-    """Slopes and offsets that give every score within what is open, and not by chance; else `None`.
-
-    Parameters of every code or note are taken only where most scores would be missed without them.
-    """
-    fit = _fit(form, target, source)
-    if fit is None or fit.missed.any() or not _bits(form, target.middle, fit.width) >= SURE:
-        return None
-    for simpler in SIMPLER[form]:
-        less = _fit(simpler, target, source)
-        if less is not None and less.missed.mean() <= 0.5:
-            return None
-    return fit.slope, fit.offset
-
-
-@np.errstate(
-    over="ignore", invalid="ignore"
-)  # scores whose squares leave FP64 are open throughout, and show nothing
-def _fit(form: Form, target: Interval, source: Interval) -> Fit | None:
-    axis = AXIS[form.group]
-    x, y = source.middle, target.middle
-    arithmetic = STEPS * UNIT32
-    finite = np.isfinite(target.width) & np.isfinite(source.width)
-    # An exact zero weighs no more than its neighbours.
-    least = max(UNIT64 * float(np.ptp(y)), float(np.finfo(np.float32).tiny))
-    own = np.where(finite, target.width, 1.0) + arithmetic * np.abs(y) + least
-    others = np.where(finite, source.width, 1.0) + arithmetic * np.abs(x)
-    slope = np.ones((1, 1))
-    for _ in range(2):  # the weights depend on the slope
-        widths = own + np.abs(slope) * others
-        narrowest = float(widths.min())
-        weight = finite * (narrowest / widths) ** 2
-        total = np.maximum(weight.sum(axis, keepdims=True), 1e-300)
-        mean_x = (weight * x).sum(axis, keepdims=True) / total
-        mean_y = (weight * y).sum(axis, keepdims=True) / total
-        centred = x - mean_x
-        squares, products = weight * centred**2, weight * centred * (y - mean_y)
-        fitted_over = None if form.one_slope else axis
-        variance = squares.sum(fitted_over, keepdims=True)
-        slope = products.sum(fitted_over, keepdims=True) / np.where(variance > 0, variance, 1.0)
-        slope = np.where(variance > 0, slope, 1.0)
-    if not np.isfinite(slope).all() or (slope == 0).any():
-        return None
-    offset = mean_y - slope * mean_x
-    # Of errors that are uniform within those widths.
-    lever = narrowest * np.sqrt((1 / total + centred**2 / np.where(variance > 0, variance, np.inf)) / 3)
-    slack = STANDARD_ERRORS * lever + arithmetic * (np.abs(y) + np.abs(slope * x) + np.abs(offset))
-    ends = slope * source.lower + offset, slope * source.upper + offset
-    low, high = np.minimum(*ends) - slack, np.maximum(*ends) + slack
-    width = np.where(finite, own + np.abs(slope) * others + slack, np.inf)
-    return Fit(slope, offset, (low > target.upper) | (high < target.lower), width)
-
-
-def _bits(form: Form, y: Matrix, width: Matrix) -> float:
-    """How unlikely it is that as many scores fall into intervals of these widths by chance, in bits.
-
-    A score falls anywhere between its group's smallest and largest; as many scores as there are parameters are for free.
-    """
-    axis = AXIS[form.group]
-    finite = np.isfinite(width)
-    low = np.where(finite, y, np.inf).min(axis, keepdims=True)
-    high = np.where(finite, y, -np.inf).max(axis, keepdims=True)
-    varies = high > low
-    extent = np.where(varies, high - low, 1.0)
-    with np.errstate(over="ignore"):  # what is open may be infinitely wider than the values reach
-        window = np.where(finite & varies, 2 * np.where(finite, width, 1.0) / extent, 1.0)
-    bits = -np.log2(np.clip(window, 1e-300, 1.0))
-    counted = np.maximum(finite.sum(axis, keepdims=True), 1)
-    free = np.minimum((1 if form.one_slope else 2) / counted, 1.0)
-    return float((bits.sum(axis, keepdims=True) * (1 - free)).sum())
 
 
 def _keeps_order(group: Group, target: Interval | None, source: Interval | None, sure: bool = True) -> int:
@@ -383,175 +206,6 @@ def _would_break(x: np.ndarray, y: np.ndarray, open_: np.ndarray, axis: int) -> 
         if (falls > np.delete(open_, 0, axis)).sum() < SURE * np.log(2):
             return False
     return True
-
-
-def _order_words(group: Group, sign: int) -> str:
-    where = {"run": "", "code": " within every code", "note": " within every note"}[group]
-    return f"some {'increasing' if sign > 0 else 'decreasing'} function: the order of all scores{where} is {'kept' if sign > 0 else 'reversed'} exactly"
-
-
-def _named(
-    side: Side, form: Form, target: Interval, source: Interval, slope: np.ndarray, offset: np.ndarray
-) -> ScoreMap:
-    """The map under the name that people have for it."""
-    namer = {"run": _name_of_run, "code": _name_of_code, "note": _name_of_note}[form.group]
-    kind, words = namer(target, source, slope, offset)
-    return ScoreMap(side, form.group, kind, words, slope.ravel(), offset.ravel())
-
-
-def _alike(values: np.ndarray, wanted: np.ndarray | float, target: Interval) -> bool:
-    """Equal as far as fitted parameters tell: to five digits, or to the scores' own rounding."""
-    width = target.width[np.isfinite(target.width)]
-    near = ALIKE * np.maximum(np.abs(wanted), np.ptp(target.middle)) + (
-        2 * float(np.median(width)) if width.size else 0.0
-    )
-    return bool((np.abs(values - wanted) <= near).all())
-
-
-def _name_of_run(
-    target: Interval, source: Interval, slope: np.ndarray, offset: np.ndarray
-) -> tuple[str, str]:
-    a, b = float(slope.item()), float(offset.item())
-    functions = target.function, source.function
-    no_offset, is_one = _alike(offset, 0.0, target), abs(a - 1) <= ALIKE
-    if functions == (IDENTITY, IDENTITY):
-        if no_offset and abs(a + 1) <= ALIKE:
-            return "negation", "the scores with the other sign"
-        if no_offset:
-            return "factor", f"every score times {a:.6g}, which is a temperature of {1 / a:.6g}"
-        if is_one:
-            return "shift", f"{b:+.6g} on every score"
-        known = _scaled(target, None)
-        if known is not None:
-            return f"{known[0]}_run", f"all scores brought to {known[1]}"
-        return "affine", f"every score times {a:.6g}, {b:+.6g}"
-    if functions == (IDENTITY, SIGMOID):
-        if is_one and no_offset:
-            inside = source.middle.min() >= 0.5 and source.middle.max() <= expit(
-                1.0
-            )  # the sigmoid's own, of [0, 1]
-            return ("double_sigmoid" if inside else "sigmoid"), "the sigmoid of every score"
-        if no_offset:
-            return ("percent" if abs(a - 100) <= 100 * ALIKE else "factor_of_probability"), (
-                f"the probability times {a:.6g}"
-            )
-        if abs(a + 1) <= ALIKE and _alike(offset, 1.0, target):
-            return "complement", "one less the probability"
-        return "affine_of_probability", f"the probability times {a:.6g}, {b:+.6g}"
-    if functions == (IDENTITY, LOG_SIGMOID) and is_one and no_offset:
-        return "log_probability", "the logarithm of the probability (log sigmoid)"
-    if (
-        functions in ((LOG, LOG_SIGMOID), (LOG_SIGMOID, LOG_SIGMOID), (LOG_SIGMOID, LOG), (LOG, LOG))
-        and no_offset
-    ):
-        if is_one and target.function is not source.function:
-            if source.function is LOG_SIGMOID:
-                return "sigmoid", "the sigmoid of every score"
-            return "logit", "the logit of every score"
-        return "power", f"the probability to the power of {a:.6g}"
-    if functions == (LOG, IDENTITY) and is_one and no_offset:
-        return "odds", "the exponential of every score (the odds)"
-    if functions == (IDENTITY, LOG) and is_one and no_offset:
-        return "log", "the logarithm of every score"
-    if functions == (IDENTITY, LOGIT) and is_one and no_offset:
-        return "logit", "the logit of every score"
-    told = "" if no_offset else f" {b:+.6g}"
-    return "formula", f"{functions[0].name} = {a:.6g} × {functions[1].name}{told}"
-
-
-def _scaled(target: Interval, axis: int | None) -> tuple[str, str] | None:
-    """How scores were brought to a common scale, if each group has 0 and 1 as its ends, or as mean and spread."""
-    y = target.middle
-    if _alike(y.min(axis), 0.0, target) and _alike(y.max(axis), 1.0, target):
-        return "min_max", "0 to 1"
-    if _alike(y.mean(axis), 0.0, target) and (
-        _alike(y.std(axis), 1.0, target) or _alike(y.std(axis, ddof=1), 1.0, target)
-    ):
-        return "standardised", "mean 0 and standard deviation 1"
-    return None
-
-
-def _log_sums(scores: Matrix, axis: int) -> np.ndarray:
-    """What softmax takes off: the negative logarithm of the sum of exponentials."""
-    return -np.asarray(logsumexp(scores, axis=axis, keepdims=True))
-
-
-def _name_of_note(
-    target: Interval, source: Interval, slope: np.ndarray, offset: np.ndarray
-) -> tuple[str, str]:
-    functions, x, y = (target.function, source.function), source.middle, target.middle
-    scaled = slope * x
-    temperature = "" if _alike(slope, 1.0, target) else f" at a temperature of {1 / slope.flat[0]:.6g}"
-    if source.function is IDENTITY and slope.size == 1:
-        if target.function is not IDENTITY:
-            if _alike(offset, _log_sums(scaled, 1), target):
-                return "softmax", f"softmax over the codes of every note{temperature}"
-            return (
-                "factor_of_exponential",
-                "the exponential of every score times a number of every note's own",
-            )
-        if _alike(offset, _log_sums(scaled, 1), target):
-            return "log_softmax", f"log-softmax over the codes of every note{temperature}"
-        if not temperature and _alike(y.mean(axis=1), 0.0, target):
-            return "centred_note", "every note's mean taken off its scores"
-        if not temperature and _alike(y.max(axis=1), 0.0, target):
-            return "less_largest", "every note's largest score taken off its scores"
-        return "note_shift", f"a number of every note's own on all its scores{temperature}"
-    words = "probability" if source.function in (SIGMOID, LOG_SIGMOID) else "score"
-    logs = functions in ((LOG, LOG_SIGMOID), (LOG_SIGMOID, LOG_SIGMOID), (LOG, LOG)) and not temperature
-    if logs or (target.function is IDENTITY and _alike(offset, 0.0, target)):
-        written = np.exp(y) if logs else y
-        if words == "probability" and np.allclose(written.sum(axis=1), 1.0, atol=SUMS):
-            return "normalised_note", "the probabilities divided by their sum in every note"
-        if np.allclose((written**2).sum(axis=1), 1.0, atol=SUMS):
-            return "unit_length_note", "every note's scores divided by their length"
-        return "note_factor", f"every {words} times a number of every note's own"
-    known = _scaled(target, 1) if target.function is IDENTITY else None
-    if known is not None:
-        return f"{known[0]}_note", f"every note's {words} brought to {known[1]}"
-    return "note_affine", f"a factor and a shift of every note's own on every {words}"
-
-
-def _name_of_code(
-    target: Interval, source: Interval, slope: np.ndarray, offset: np.ndarray
-) -> tuple[str, str]:
-    functions = target.function, source.function
-    words = {IDENTITY: "score", SIGMOID: "probability"}.get(source.function, source.function.name)
-    if functions in ((LOG, IDENTITY), (LOG_SIGMOID, IDENTITY)) and _alike(
-        offset, _log_sums(slope * source.middle, 0), target
-    ):
-        return "softmax_over_notes", "softmax over the notes of every code, where codes were meant"
-    if functions == (IDENTITY, IDENTITY) and _alike(slope, 1.0, target):
-        return (
-            "code_shift",
-            f"a number of every code's own on all its scores ({offset.min():+.4g} to {offset.max():+.4g})",
-        )
-    if target.function is IDENTITY and _alike(offset, 0.0, target):
-        return (
-            "code_factor",
-            f"every {words} times a number of every code's own ({slope.min():.4g} to {slope.max():.4g})",
-        )
-    known = _scaled(target, 0) if target.function is IDENTITY else None
-    if known is not None:
-        return f"{known[0]}_code", f"every code's {words} brought to {known[1]}"
-    return "code_affine", f"a factor and a shift of every code's own on every {words}"
-
-
-# Fitted, but no script's own way of writing scores: the other run as the map of this one may have a name.
-NAMELESS = (
-    "affine",
-    "formula",
-    "note_shift",
-    "note_factor",
-    "note_affine",
-    "code_affine",
-    "factor_of_exponential",
-)
-IN_THE_HEAD = (
-    "code_shift",
-    "code_factor",
-    "code_affine",
-)  # an output layer with other numbers leaves these too
 
 
 def _finding(found: ScoreMap, examination: Examination) -> Finding:

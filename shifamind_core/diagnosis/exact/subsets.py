@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from scipy.special import gammaln
 from scipy.stats import hypergeom, spearmanr
 
-from shifamind_core.analysis.row_matching import LEVEL
+from shifamind_core.analysis.neighbours import LEVEL
 from shifamind_core.diagnosis.evidence.aligned_logits import Pair
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.evidence.narrower import narrowed
