@@ -54,8 +54,6 @@ TORCH_ROOMS = (
     "replay",
     "demo.train",
 )
-# Run as a process of its own, imported by nobody.
-SCRIPTS = ("runs._read_torch",)
 STREAMLIT_ROOMS = ("ui", "pages", "app")
 PLOTLY_ROOMS = ("figures",)
 LIGHT_MODULES = tuple(
@@ -123,7 +121,7 @@ def breaches(module: str, imported: list[str]) -> list[str]:
                     where = "above" if theirs[0] > ours[0] else "beside"
                     found.append(f"{module} imports {target}, which stands {where} it")
         for package, rooms in (
-            ("torch", (*TORCH_ROOMS, *SCRIPTS)),
+            ("torch", TORCH_ROOMS),
             ("streamlit", STREAMLIT_ROOMS),
             ("plotly", PLOTLY_ROOMS),
         ):
@@ -154,12 +152,6 @@ def test_what_stands_beside_the_product_is_kept_apart(folder: str) -> None:
     assert not found
 
 
-def test_scripts_are_imported_by_nobody() -> None:
-    assert not {f"shifamind_core.{name}" for name in SCRIPTS} & {
-        name for file in modules().values() for name in imports(file)
-    }
-
-
 def test_the_rules_catch_a_breach() -> None:
     assert breaches("figures.codes", ["plotly", "torch", "streamlit", "shifamind_core.runs.run"]) == [
         "figures.codes imports torch",
@@ -184,9 +176,7 @@ def loaded_after(statement: str) -> set[str]:
 @pytest.mark.parametrize("module", LIGHT_MODULES)
 def test_light_rooms_load_neither_torch_nor_streamlit(module: str) -> None:
     inside = [
-        f"import shifamind_core.{name}"
-        for name in modules()
-        if lies_in(f"shifamind_core.{name}", module) and name not in SCRIPTS
+        f"import shifamind_core.{name}" for name in modules() if lies_in(f"shifamind_core.{name}", module)
     ]
     assert not loaded_after("\n".join(inside)) & {"torch", "transformers", "streamlit"}
 

@@ -2,7 +2,7 @@
 
 from shifamind_core.errors import ShifamindError
 
-LARGEST_ARRAYS = 1 << 30
+LARGEST_ARRAYS = 512 << 20
 """Bytes that the arrays of one upload may take; 17,266 notes × 50 codes are 3.5 MB in float32."""
 
 HARMLESS = 64 << 20

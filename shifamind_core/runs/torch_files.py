@@ -1,89 +1,131 @@
-"""Foreign `.pt` files, opened by a short-lived subprocess (`_read_torch.py`)."""
+"""Foreign `.pt` files: tensors, nested as they were saved. Read without torch, in a limited child (`torch_pickle`)."""
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+import io
 from typing import Any
 
 import numpy as np
-import safetensors
 
+from shifamind_core.artifacts.torch_pickle import Other, StoredTensor, read_torch_pickle
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.assemble import shortened
+from shifamind_core.runs.assemble import shown
 from shifamind_core.runs.limits import LARGEST_ARRAYS
 from shifamind_core.runs.nested import ARRAY_NAMES, Nested
 
-SCRIPT = Path(__file__).with_name("_read_torch.py")
-TIME_LIMIT_SECONDS = 120.0  # importing torch from a cold disk takes most of it
-MEMORY_BYTES = 1 << 30  # beyond what an imported torch uses, and four times the file
+WEIGHTS = ("model_state_dict", "state_dict")
+DEEPEST, MOST_TENSORS = 4, 100_000
+NUMPY = {
+    "bool",
+    "uint8",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+}
 
 
-def read_torch(
-    name: str, source: Path, time_limit_seconds: float = TIME_LIMIT_SECONDS
-) -> tuple[Nested, list[str] | None, list[str]]:
+def read_torch(name: str, content: bytes) -> tuple[Nested, list[str] | None, list[str]]:
     """The tensors of a `.pt` file as arrays, nested as they were saved, its `codes`, and the names of what is no tensor.
 
     Raises
     ------
     ShifamindError
-        Anything but tensors, a damaged file, or one that takes too much memory or time.
+        Anything but tensors, a damaged file, or one that is too large.
     """
-    with tempfile.TemporaryDirectory(prefix="shifamind-") as folder:
-        target = Path(folder, "arrays.safetensors")
-        request = {
-            "source": str(source),
-            "target": str(target),
-            "largest_bytes": LARGEST_ARRAYS,
-            "memory_bytes": MEMORY_BYTES + 4 * source.stat().st_size,
-        }
-        _convert(name, request, time_limit_seconds)
-        with safetensors.safe_open(target, framework="numpy") as file:
-            arrays = {part: file.get_tensor(part) for part in file.keys()}  # noqa: SIM118
-            metadata = file.metadata()
-    others: list[str] = []
-    nested = _nested(name, json.loads(metadata["outline"]), arrays, others)
-    return nested, json.loads(metadata["codes"]), others
-
-
-def _nested(name: str, outline: Any, arrays: dict[str, np.ndarray], others: list[str]) -> Any:
-    """The outline with the arrays in their places; what is no tensor is left out, unless its name says that it should be."""
-    if isinstance(outline, int):
-        return arrays[str(outline)]
-    if isinstance(outline, list):
-        return [_nested(name, item, arrays, others) for item in outline if not isinstance(item, str)]
-    for key, value in outline.items():
-        if isinstance(value, str):
-            if key in ARRAY_NAMES:
-                raise ShifamindError(f"{name} holds a {value} under {key!r}; expected a tensor.")
-            others.append(key)
-    tensors = {key: value for key, value in outline.items() if not isinstance(value, str)}
-    return {key: _nested(name, value, arrays, others) for key, value in tensors.items()}
-
-
-def _convert(name: str, request: dict[str, object], time_limit_seconds: float) -> None:
-    # The packages of this process, wherever they lie; no GPU for a foreign file; one thread, since the work is copying.
-    path = os.pathsep.join(part for part in sys.path if part)
-    environment = os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    try:
-        process = subprocess.run(
-            [sys.executable, "-P", str(SCRIPT)],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=time_limit_seconds,
-            env=environment,
-        )
-    except subprocess.TimeoutExpired as error:
+    held = read_torch_pickle(io.BytesIO(content), name)
+    if not isinstance(held, StoredTensor | Other | dict | list | tuple):
         raise ShifamindError(
-            f"{name} could not be read within {time_limit_seconds:g} seconds. Save it as .safetensors or .npz."
-        ) from error
-    if process.returncode == 2 and process.stdout:
-        raise ShifamindError(f"{name} {shortened(process.stdout, 400)}")
-    if process.returncode:
-        lines = process.stderr.strip().splitlines()
-        reason = shortened(lines[-1], 200) if lines else f"the reader ended with status {process.returncode}"
-        raise ShifamindError(f"{name} is no sound PyTorch file ({reason}). Save or copy it again.")
+            f"{name} holds a {type(held).__name__}; expected a tensor, or a dict of tensors with 'logits' in it."
+        )
+    codes = None
+    if isinstance(held, dict):
+        if any(key in held for key in WEIGHTS):
+            raise ShifamindError(
+                f"{name} is a checkpoint, not a run. Put it into a run directory and score a split with it."
+            )
+        codes = dict.get(held, "codes")
+        if codes is not None and not (
+            isinstance(codes, list) and all(isinstance(code, str) for code in codes)
+        ):
+            raise ShifamindError(f"{name} has a {type(codes).__name__} for codes; expected a list of names.")
+    reader = _Arrays(name, content)
+    nested = reader.nested(held)
+    return nested, codes, reader.others
+
+
+class _Arrays:
+    """Arrays of the tensors of one file; `others` are the names of what is no tensor."""
+
+    def __init__(self, name: str, content: bytes) -> None:
+        self.name, self.content = name, content
+        self.others: list[str] = []
+        self._tensors = self._bytes = 0
+
+    def nested(self, held: Any, depth: int = 0) -> Nested:
+        if isinstance(held, StoredTensor | Other):
+            return self._array(held)
+        if depth > DEEPEST or self._tensors > MOST_TENSORS:
+            raise ShifamindError(
+                f"{self.name} nests its tensors deeper than {DEEPEST} levels, or holds more than {MOST_TENSORS:,}."
+            )
+        if isinstance(held, dict):
+            return self._mapping(held, depth)
+        return [self.nested(item, depth + 1) for item in held if _may_hold_tensors(item)]
+
+    def _mapping(self, held: dict[Any, Any], depth: int) -> dict[str, Nested]:
+        if not all(isinstance(key, str) for key in dict.keys(held)):
+            raise ShifamindError(
+                f"{self.name} holds a dict whose keys are no names; expected a dict of tensors with 'logits' in it."
+            )
+        found = {}
+        for key, value in dict.items(held):
+            if key == "codes":
+                continue
+            if _may_hold_tensors(value):
+                found[key] = self.nested(value, depth + 1)
+            elif key in ARRAY_NAMES:
+                raise ShifamindError(
+                    f"{self.name} holds a {type(value).__name__} under {shown(key)}; expected a tensor."
+                )
+            else:
+                self.others.append(key)
+        return found
+
+    def _array(self, tensor: StoredTensor | Other) -> np.ndarray:
+        """An array of the tensor's own; BF16 as float32, which holds it exactly."""
+        if isinstance(tensor, Other) or tensor.dtype not in {*NUMPY, "bfloat16"}:
+            kind = tensor.kind if isinstance(tensor, Other) else f"{tensor.dtype} tensor"
+            raise ShifamindError(
+                f"{self.name} holds a {kind}; expected dense tensors of numbers (float32, say), and nothing else."
+            )
+        self._tensors += 1
+        self._bytes += max(tensor.nbytes, 4 * tensor.nbytes // 2 if tensor.dtype == "bfloat16" else 0)
+        if self._bytes > LARGEST_ARRAYS:
+            raise ShifamindError(
+                f"{self.name} holds tensors that are too large. Save the logits and labels of one run alone."
+            )
+        dtype = np.dtype(np.uint16 if tensor.dtype == "bfloat16" else tensor.dtype)
+        if not tensor.nbytes:
+            return np.empty(tensor.shape, np.float32 if tensor.dtype == "bfloat16" else dtype)
+        stored = np.frombuffer(
+            self.content,
+            dtype,
+            tensor.storage.nbytes // dtype.itemsize - tensor.offset,
+            tensor.storage.start + tensor.offset * dtype.itemsize,
+        )
+        strides = [step * dtype.itemsize for step in tensor.stride]
+        array = np.lib.stride_tricks.as_strided(stored, tensor.shape, strides, writeable=False)
+        if tensor.dtype == "bfloat16":
+            return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return np.array(array)
+
+
+def _may_hold_tensors(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return not value or isinstance(value[0], StoredTensor | Other | dict | list | tuple)
+    return isinstance(value, StoredTensor | dict) or (isinstance(value, Other) and "tensor" in value.kind)

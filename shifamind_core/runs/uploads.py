@@ -1,51 +1,27 @@
 """Foreign files in, checked runs out: every format that an upload or a command-line argument may have."""
 
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+import os
 from pathlib import Path
 
-import numpy as np
-
+from shifamind_core.artifacts.limited import Limits, Waiting, read_limited
+from shifamind_core.artifacts.regular_file import open_regular
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.assemble import assemble, display_name, floats, listed, shortened
-from shifamind_core.runs.column_roles import sort_out
-from shifamind_core.runs.file_kind import require_kind
-from shifamind_core.runs.json_lines import read_json_lines
+from shifamind_core.records import from_json
+from shifamind_core.runs.assemble import assemble, display_name
+from shifamind_core.runs.foreign import EXTENSIONS, extension_of, read_foreign
 from shifamind_core.runs.limits import LARGEST_ARRAYS
 from shifamind_core.runs.manifest import Manifest
-from shifamind_core.runs.nested import ALIASES, ARRAY_NAMES, SCORES, Arrays, untangle
-from shifamind_core.runs.numpy_files import read_npy, read_npz
 from shifamind_core.runs.run import Run
-from shifamind_core.runs.run_file import read_run_file, read_tensors, tensor_names
-from shifamind_core.runs.score_scale import READ_SCORES
-from shifamind_core.runs.tables import Table, document_ids_of, narrowed, read_csv, read_parquet
-from shifamind_core.runs.torch_files import read_torch
 
-SCORE_PARTS = ("logits", "probabilities", "percentages", "scores")  # the first that a file holds is read
+__all__ = ["EXTENSIONS", "read_upload"]
 
-
-@dataclass(frozen=True)
-class Contents:
-    """What a file holds: arrays by name (`scores` came without one), code names, what else it holds, remarks.
-
-    `codes_of` is the number of codes that the file speaks of, where only some of them have scores.
-    """
-
-    arrays: Mapping[str, np.ndarray]
-    codes: list[str] | None = None
-    others: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    codes_of: int | None = None
+READER = "shifamind_core.runs.foreign:convert"
+LARGEST_RUN_FILE = 64 << 30
+AT_HAND = 32 << 20  # a run file of this size is read right here: it is a header and numbers as they stand
 
 
-def read_upload(name: str, data: bytes | Path) -> Run:
-    """The run in a file of any format; its extension, in either case, says which.
-
-    Where an array has a name, the name is believed: `logits` stay as they are even if they look like
-    probabilities (a diagnosis says so, not a guess), and `probabilities` are turned back into logits. Where
-    it has none (`.csv`, `.parquet`, `.npy`, a bare tensor), values that all lie in [0, 1] are taken as
-    probabilities, and percentages as percentages. The manifest's notes say so in both cases.
+def read_upload(name: str, data: bytes | Path, waiting: Waiting | None = None) -> Run:
+    """The run in a file of any format (`foreign.read_foreign`), read by a limited child; a small run file needs none.
 
     Parameters
     ----------
@@ -53,6 +29,8 @@ def read_upload(name: str, data: bytes | Path) -> Run:
         The file's name, for its extension and for people.
     data : bytes or Path
         Its content, or where it lies.
+    waiting : callable, optional
+        Told the seconds passed, about once a second.
 
     Raises
     ------
@@ -60,153 +38,32 @@ def read_upload(name: str, data: bytes | Path) -> Run:
         What is wrong with the file and what to do, in one line.
     """
     name = display_name(name)
-    extension = Path(name).suffix.lower()
-    if extension not in EXTENSIONS:
-        raise ShifamindError(f"{name}: {_not_a_format(extension)}")
-    content = _content(name, data, None if extension == ".safetensors" else LARGEST_ARRAYS)
-    require_kind(name, extension, content)
-    if extension == ".safetensors":
-        return _safetensors(name, content)
-    return _run(name, READERS[extension](name, content))
-
-
-def _content(name: str, data: bytes | Path, largest: int | None) -> bytes:
+    extension = extension_of(name)
+    largest = LARGEST_RUN_FILE if extension == ".safetensors" else LARGEST_ARRAYS
+    if isinstance(data, bytes):
+        return _read(name, extension, data, len(data), Limits(largest_bytes=largest), waiting)
+    handle = open_regular(data, largest, name)
     try:
-        size = data.stat().st_size if isinstance(data, Path) else len(data)
-        if largest is not None and size > largest:
-            raise ShifamindError(f"{name} is larger than {largest >> 30} GiB. Save it as .safetensors.")
-        content = data.read_bytes() if isinstance(data, Path) else data
-    except OSError as error:
-        raise ShifamindError(f"{name} cannot be read: {error.strerror}.") from error
-    if not content:
-        raise ShifamindError(f"{name} is empty (0 bytes). Export or copy it again.")
-    return content
+        return _read(name, extension, handle, os.fstat(handle).st_size, Limits(), waiting)
+    finally:
+        os.close(handle)
 
 
-def _safetensors(name: str, content: bytes) -> Run:
-    """A run file; or one whose tensors have other programs' names, which are read as in the other formats."""
-    parts = tensor_names(content)
-    if "logits" in parts or not any(ALIASES.get(part, part) in SCORES for part in parts):
-        return read_run_file(content, name)
-    arrays, codes = read_tensors(name, content)
-    return _run(name, _of_arrays(untangle(name, arrays), codes, [], name))
-
-
-def _npy(name: str, content: bytes) -> Contents:
-    return _of_arrays(untangle(name, read_npy(name, content)), None, [], name)
-
-
-def _npz(name: str, content: bytes) -> Contents:
-    known = {*ARRAY_NAMES, *ALIASES, "codes"}
-    arrays, others = read_npz(name, content, known, {key for key in known if ALIASES.get(key, key) in SCORES})
-    codes = _texts(name, "codes", arrays.pop("codes")) if "codes" in arrays else None
-    return _of_arrays(untangle(name, arrays), codes, others, name)
-
-
-def _pt(name: str, content: bytes) -> Contents:
-    with tempfile.NamedTemporaryFile(prefix="shifamind-", suffix=".pt") as file:  # mode 0600
-        file.write(content)
-        file.flush()
-        nested, codes, others = read_torch(name, Path(file.name))
-    return _of_arrays(untangle(name, nested), codes, others, name)
-
-
-def _jsonl(name: str, content: bytes) -> Contents:
-    lines = read_json_lines(name, content)
-    arrays = _of_arrays(untangle(name, lines.arrays), lines.codes, lines.others, name)
-    if lines.columns:
-        table = _of_table(name, Table(lines.columns, arrays.arrays.get("document_ids"), []))
-        arrays = replace(table, others=arrays.others, notes=[*arrays.notes, *table.notes])
-    return _narrowed(arrays)
-
-
-def _of_arrays(found: Arrays, codes: list[str] | None, others: list[str], name: str) -> Contents:
-    arrays, notes = dict(found.arrays), list(found.notes)
-    ids = arrays.get("document_ids")
-    if ids is not None and ids.dtype.kind in "SU":
-        arrays["document_ids"], made = document_ids_of(name, _texts(name, "document_ids", ids))
-        notes += made
-    return Contents(arrays, codes or found.codes, [*others, *found.others], notes)
-
-
-def _csv(name: str, content: bytes) -> Contents:
-    return _narrowed(_of_table(name, read_csv(name, content)))
-
-
-def _narrowed(contents: Contents) -> Contents:
-    """Scores from a text, which does not say their dtype."""
-    arrays = {
-        part: narrowed(array) if array.dtype == np.float64 and part != "labels" else array
-        for part, array in contents.arrays.items()
-    }
-    return replace(contents, arrays=arrays)
-
-
-def _parquet(name: str, content: bytes) -> Contents:
-    return _of_table(name, read_parquet(name, content))
-
-
-def _of_table(name: str, table: Table) -> Contents:
-    ids = {} if table.document_ids is None else {"document_ids": table.document_ids}
-    found = sort_out(name, table.columns)
-    return Contents(
-        found.arrays | ids, found.codes, notes=[*table.notes, *found.notes], codes_of=found.codes_of
-    )
-
-
-READERS: dict[str, Callable[[str, bytes], Contents]] = {
-    ".npz": _npz,
-    ".npy": _npy,
-    ".csv": _csv,
-    ".parquet": _parquet,
-    ".pt": _pt,
-    ".jsonl": _jsonl,
-}
-EXTENSIONS = (".safetensors", *READERS)
-"""The formats that `read_upload` takes."""
-
-
-def _not_a_format(extension: str) -> str:
-    if extension in (".pkl", ".pickle", ".joblib"):
-        return "pickles can run code and are never uploaded. Save arrays with numpy.savez, or a run file."
-    return f"{extension or 'a name without extension'} is no format of runs; take {', '.join(EXTENSIONS)}."
-
-
-def _texts(name: str, part: str, array: np.ndarray) -> list[str]:
-    if array.ndim != 1 or array.dtype.kind not in "SU":
-        raise ShifamindError(
-            f"{name}: {part} are {array.dtype} of shape {array.shape}; expected a list of texts."
-        )
+def _read(
+    name: str, extension: str, source: bytes | int, size: int, limits: Limits, waiting: Waiting | None
+) -> Run:
+    if extension == ".safetensors" and 0 < size <= AT_HAND:
+        return read_foreign(name, source if isinstance(source, bytes) else _content(source, size))
+    answer = read_limited(READER, source, name, {"name": name}, limits, waiting)
     try:
-        return _decoded(array)
-    except UnicodeError as error:
-        raise ShifamindError(f"{name}: {part} are no valid text ({shortened(str(error), 100)}).") from error
-
-
-def _decoded(array: np.ndarray) -> list[str]:
-    """Texts, decoded by Python: NumPy takes code points that do not exist, and fails on looking at them."""
-    if array.dtype.kind == "S":
-        return [value.decode() for value in array.tolist()]
-    content, size = array.astype(array.dtype.newbyteorder("<")).tobytes(), array.dtype.itemsize
-    places = range(0, len(content), size)
-    return [content[place : place + size].decode("utf-32-le").rstrip("\0") for place in places]
-
-
-def _run(name: str, contents: Contents) -> Run:
-    arrays = dict(contents.arrays)
-    notes = [*contents.notes, *([f"Ignored: {listed(contents.others)}."] if contents.others else [])]
-    given = next((part for part in SCORE_PARTS if part in arrays), None)
-    if given is None:
+        codes, manifest = answer.value["codes"], from_json(Manifest, answer.value["manifest"])
+        return assemble(name, answer.arrays, codes, manifest)
+    except (TypeError, KeyError) as error:
         raise ShifamindError(
-            f"{name} has no array 'logits' or 'probabilities' (found: "
-            f"{listed([*arrays, *contents.others]) or 'none'}). Save one of them, notes × codes, under that name."
-        )
-    scores = arrays.pop(given)
-    ignored = [part for part in SCORE_PARTS if arrays.pop(part, None) is not None]
-    notes += [f"Its {part} were ignored, since it holds {given}." for part in ignored]
-    if given == "logits":
-        arrays["logits"], turned = scores, []
-    else:
-        arrays["logits"], turned = READ_SCORES[given](name, floats(name, given, scores))
-    manifest = Manifest(logits_from_probabilities=True if turned else None, codes_of=contents.codes_of)
-    return assemble(name, arrays, contents.codes, manifest, [*notes, *turned])
+            f"{name} cannot be read: the process that reads it gave an answer of another form."
+        ) from error
+
+
+def _content(handle: int, size: int) -> bytes:
+    with os.fdopen(os.dup(handle), "rb") as file:
+        return file.read(size)

@@ -8,7 +8,8 @@ import torch
 from safetensors.numpy import save
 from scipy.special import expit
 
-from shifamind_core.runs import _read_torch, json_lines, torch_files, uploads
+from shifamind_core.runs import json_lines
+from shifamind_core.runs.foreign import read_foreign
 from shifamind_core.runs.uploads import read_upload
 from tests.support import foreign
 from tests.support.foreign import (
@@ -26,18 +27,6 @@ from tests.support.foreign import (
     tensor,
 )
 from tests.support.refused import refused
-
-
-@pytest.fixture(autouse=True)
-def without_a_process_for_each_file(monkeypatch):
-    """`.pt` files as their subprocess reads them, which takes seconds to start; `test_uploads` starts it."""
-
-    def read_torch(name, source):
-        arrays, outline, codes = _read_torch.parts(_read_torch.load(source), 1 << 30)
-        others = []
-        return torch_files._nested(name, outline, arrays, others), codes, others
-
-    monkeypatch.setattr(uploads, "read_torch", read_torch)
 
 
 def noted(run, *words):
@@ -233,7 +222,7 @@ def test_bad_lines_get_one_clear_line(case):
 def test_very_large_lines_are_refused_unread(monkeypatch):
     monkeypatch.setattr(json_lines, "LARGEST_TEXT", 10)
     with refused("is larger than", "Save it as .safetensors"):
-        read_upload("a.jsonl", b'{"logits": [1.5, 2.5]}\n')
+        read_foreign("a.jsonl", b'{"logits": [1.5, 2.5]}\n')
 
 
 # What cannot be told is refused

@@ -1,6 +1,5 @@
 """Uploads of every format: the same run comes out of all of them, and of bad files one clear line."""
 
-import ast
 import hashlib
 import io
 import json
@@ -20,10 +19,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-import shifamind_core.runs
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs import _read_torch, torch_files
+from shifamind_core.runs.foreign import read_foreign
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import write_run_file
@@ -88,10 +86,10 @@ def run_file(tmp_path):
     return path.read_bytes()
 
 
-def refusal(name, content):
+def refusal(name, content, read=read_upload):
     """The one line with which a file is refused."""
     with pytest.raises(ShifamindError) as refused:
-        read_upload(name, content)
+        read(name, content)
     message = str(refused.value)
     assert message.startswith(name) and "\n" not in message and len(message) < 700, message
     return message
@@ -540,12 +538,12 @@ def test_a_small_archive_that_expands_to_gigabytes_is_refused_unopened():
 
     content = written(bomb)
     assert len(content) < 2 << 20
-    assert peak_bytes(lambda: refusal("bomb.npz", content)) < 20 << 20
+    assert peak_bytes(lambda: refusal("bomb.npz", content, read_foreign)) < 20 << 20
 
 
 def test_a_member_that_lies_about_its_size_is_not_expanded():
     content = lying_zip(1000)
-    assert peak_bytes(lambda: refusal("lies.npz", content)) < 4 << 20
+    assert peak_bytes(lambda: refusal("lies.npz", content, read_foreign)) < 4 << 20
 
 
 def test_a_parquet_file_of_one_repeated_number_is_refused_unread():
@@ -564,11 +562,14 @@ def test_a_parquet_file_of_one_long_repeated_id_is_refused_unexpanded():
             pa.table({"document_id": ids, "A": LOGITS[0, 0] + np.zeros(100_000)}), file
         )
     )
-    assert "longer than 1,000 characters" in refusal("bomb.parquet", content)
+    assert "longer than 1,000 characters" in refusal("bomb.parquet", content, read_foreign)
     assert pa.total_allocated_bytes() < 50 << 20
 
 
-# --- .pt, in its subprocess ------------------------------------------------------------------------------------------
+# --- .pt, read without torch -------------------------------------------------------------------------------------------
+
+
+LARGE = torch.zeros(1 << 20)
 
 
 class Exploit:
@@ -578,12 +579,15 @@ class Exploit:
 
 PT_REFUSED = {
     "numbers": (pt({"logits": LOGITS.tolist()}), "holds a list under 'logits'; expected a tensor"),
-    "code": (pt({"logits": Exploit()}), r"holds more than tensors \(.*print.*\), which is refused"),
-    "arrays": (pt({"logits": LOGITS}), "holds more than tensors .*numpy.savez"),
+    "code": (
+        pt({"logits": Exploit()}),
+        "beside tensors it asks for .*print, and what a pickle asks for can run code",
+    ),
+    "arrays": (pt({"logits": LOGITS}), "beside tensors it asks for numpy"),
     "no logits": (pt(tensors(labels=LABELS)), "no array 'logits' or 'probabilities' .found: 'labels'"),
     "codes": (pt({**tensors(logits=LOGITS), "codes": {"a": 1}}), "has a dict for codes; expected a list"),
-    "cut": (pt(tensors(logits=LOGITS))[:-200], "is no sound PyTorch file"),
-    "garbage": (b"garbage", "holds more than tensors|is no sound PyTorch file"),
+    "cut": (pt(tensors(logits=LOGITS))[:-200], "is no file as torch.save writes it"),
+    "garbage": (b"garbage", "is no file as torch.save writes it"),
 }
 
 
@@ -601,47 +605,33 @@ def test_a_bad_pt_file_gets_one_clear_line(case):
         (3, "holds a int; expected a tensor"),
         ({3: torch.zeros(2, 2)}, "a dict whose keys are no names; expected a dict of tensors"),
         ([[[[[[torch.zeros(2, 2)]]]]]], "deeper than 4 levels"),
-        ({"logits": torch.eye(3).to_sparse()}, "sparse, quantized"),
-        ({"logits": torch.zeros(2, 2, device="meta")}, "sparse, quantized"),
-        ({"logits": torch.zeros(1).expand(1 << 20, 1 << 12)}, "tensors that are too large"),
+        ({"logits": torch.eye(3).to_sparse()}, "holds a sparse tensor"),
+        ({"logits": torch.zeros(2, 2, device="meta")}, "holds a meta tensor"),
+        ({"logits": torch.zeros(2, 2).to(torch.float8_e4m3fn)}, "holds a float8_e4m3fn tensor"),
+        ({"logits": torch.zeros(2, 2, dtype=torch.complex64)}, "holds a complex64 tensor"),
+        ({"logits": torch.zeros(1).expand(1 << 20, 1 << 12)}, "claims 4,294,967,296 numbers .* holds 1"),
+        ({f"{i}": LARGE[:] for i in range(120)}, "its 120 tensors share .* would take .* apart"),
     ],
 )
-def test_a_pt_file_holds_tensors_of_numbers_and_nothing_else(content, says, capsys):
-    """What the subprocess says, without starting one."""
-    with pytest.raises(SystemExit) as ended:
-        _read_torch.parts(content, 1 << 30)
-    (line,) = capsys.readouterr().out.splitlines()
-    assert ended.value.code == 2 and re.search(says, line)
+def test_a_pt_file_holds_tensors_of_numbers_and_nothing_else(content, says):
+    assert re.search(says, refusal("a.pt", pt(content)))
 
 
-def test_a_pt_file_that_takes_too_long_is_given_up(tmp_path):
-    path = tmp_path / "a.pt"
-    path.write_bytes(pt(tensors(logits=LOGITS)))
-    with pytest.raises(ShifamindError, match=r"a\.pt could not be read within 0\.01 seconds"):
-        torch_files.read_torch("a.pt", path, time_limit_seconds=0.01)
+@pytest.mark.parametrize(
+    "content", [tensors(logits=LOGITS, labels=LABELS), torch.from_numpy(LOGITS.T.copy()).T]
+)
+def test_torchs_format_before_1_6_is_read_as_todays(content):
+    before, today = (
+        read_upload("a.pt", pt(content, _use_new_zipfile_serialization=new)) for new in (False, True)
+    )
+    assert before.digest == today.digest and np.array_equal(before.logits, LOGITS)
 
 
-def test_a_pt_file_that_takes_too_much_memory_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch_files, "MEMORY_BYTES", 64 << 20)
-    path = tmp_path / "a.pt"
-    path.write_bytes(pt({"logits": torch.zeros(1).expand(50_000_000, 4)}))
-    with pytest.raises(ShifamindError, match=r"no sound PyTorch file .*memory"):
-        torch_files.read_torch("a.pt", path)
-
-
-def test_only_the_subprocess_imports_torch():
-    folder = Path(shifamind_core.runs.__file__).parent
-    importers = {
-        path.name
-        for path in folder.glob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for module in (
-            [name.name for name in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-        )
-        if module.split(".")[0] == "torch"
-    }
-    assert importers == {"_read_torch.py"}
+def test_only_numbers_that_the_file_holds_are_read():
+    """Every way in which a tensor may lie in its storage; the numbers are those that torch reads."""
+    storage = torch.from_numpy(np.random.default_rng(1).normal(size=(6, 8)).astype(np.float32))
+    for view in (storage[1:, 2:], storage.T[1:], storage[::2, ::3], storage[:, 3:4], storage[:1]):
+        assert np.array_equal(read_upload("a.pt", pt(view)).logits, view.numpy())
 
 
 # --- attacks at random --------------------------------------------------------------------------------------------

@@ -1,0 +1,396 @@
+"""Untrusted files, read by a child process that may use little memory, some time, and nothing else.
+
+The child (`_limited.py`) hands back plain values, arrays of numbers and texts, through a pipe; never a pickle. What it
+says is checked here as a foreign file is: sizes, dtypes, text.
+"""
+
+import atexit
+import json
+import math
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shifamind_core.artifacts import _limited
+from shifamind_core.artifacts.regular_file import open_regular
+from shifamind_core.errors import ShifamindError
+
+MEBIBYTE = 1 << 20
+MEMORY_BYTES = 896 * MEBIBYTE  # beyond the file's own size
+HEADER_BYTES = 64 * MEBIBYTE
+DTYPES = frozenset(
+    [
+        "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
+        "float16", "float32", "float64",
+    ]
+)  # fmt: skip
+AT_ONCE = 2  # children of one process: each may take `MEMORY_BYTES`
+
+Waiting = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What reading one file may take; by default as much as follows from its size.
+
+    Attributes
+    ----------
+    memory_bytes : int, optional
+        Address space of the child beyond what it starts with.
+    cpu_seconds : int, optional
+        Of the child; the clock on the wall may show three times as many.
+    largest_bytes : int, optional
+        Of the file.
+    """
+
+    memory_bytes: int | None = None
+    cpu_seconds: int | None = None
+    largest_bytes: int | None = None
+
+
+BY_SIZE = Limits()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a reader made of a file: JSON values, arrays by name, texts."""
+
+    value: Any
+    arrays: dict[str, np.ndarray]
+    texts: list[str]
+    peak_bytes: int = field(default=0, compare=False)
+
+
+def read_limited(
+    reader: str,
+    source: Path | bytes | int,
+    name: str,
+    arguments: Mapping[str, Any],
+    limits: Limits = BY_SIZE,
+    waiting: Waiting | None = None,
+) -> Answer:
+    """What `reader` makes of an untrusted file, in a limited child.
+
+    Parameters
+    ----------
+    reader : str
+        `module:function`. It is called with the open file and `arguments`, and gives a JSON value, arrays by name and
+        texts. What it refuses it says as a `ShifamindError`.
+    source : Path, bytes or int
+        Where the file lies, its content, or the descriptor of one that `open_regular` opened.
+    name : str
+        Its name, for messages.
+    waiting : callable, optional
+        Told the seconds passed, about once a second.
+
+    Raises
+    ------
+    ShifamindError
+        No regular file, a file that its reader refuses, or one that meets a limit; one line, nothing of its content.
+    """
+    if isinstance(source, bytes):
+        _require_size(name, len(source), limits)
+        handle = _in_memory(source)
+    elif isinstance(source, int):
+        handle = os.dup(source)
+    else:
+        handle = open_regular(source, limits.largest_bytes, name)
+    try:
+        size = os.fstat(handle).st_size
+        with _at_once:
+            return _Reading(name, size, limits, waiting).run(reader, handle, arguments)
+    finally:
+        os.close(handle)
+
+
+def _require_size(name: str, size: int, limits: Limits) -> None:
+    if not size:
+        raise ShifamindError(f"{name} is empty (0 bytes). Export or copy it again.")
+    if limits.largest_bytes is not None and size > limits.largest_bytes:
+        raise ShifamindError(
+            f"{name} has {size:,} bytes; at most {limits.largest_bytes:,} are read of such a file."
+        )
+
+
+def _in_memory(content: bytes) -> int:
+    """A file of these bytes that has no name: in memory, or (where the system has no such thing) nameless on the disk."""
+    import tempfile
+
+    if hasattr(os, "memfd_create"):
+        handle = os.memfd_create("upload", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile(prefix="shifamind-") as file:
+            handle = os.dup(file.fileno())
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.lseek(handle, 0, os.SEEK_SET)
+    except OSError as error:
+        os.close(handle)
+        raise ShifamindError(f"There is no memory for a file of {len(content):,} bytes.") from error
+    return handle
+
+
+class _Server:
+    """The process that forks the children: one for this process, started when first needed, and again if it has died."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._owner = 0
+        self._number = 0
+
+    def start(self, request: dict[str, Any], handles: list[int]) -> int:
+        """Have a child read; returns the number under which it can be ended."""
+        with self._lock:
+            self._number += 1
+            request = request | {"number": self._number}
+            try:
+                self._say(request, handles)
+            except OSError:  # it has died, or belongs to the process that this one was forked from
+                self._begin()
+                self._say(request, handles)
+            return self._number
+
+    def end(self, number: int) -> None:
+        """End that child, if it still runs."""
+        with self._lock, suppress(OSError):
+            self._say({"end": number}, [])
+
+    def close(self) -> None:
+        """End the process and its children."""
+        with self._lock:
+            self._leave()
+
+    def _say(self, message: dict[str, Any], handles: list[int]) -> None:
+        if self._control is None or self._owner != os.getpid():
+            raise BrokenPipeError
+        content = json.dumps(message).encode()
+        socket.send_fds(self._control, [len(content).to_bytes(8, "little")], handles)
+        self._control.sendall(content)
+        if self._control.recv(1) != b".":
+            raise BrokenPipeError
+
+    def _begin(self) -> None:
+        self._leave()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        paths = [str(Path(place).resolve()) for place in sys.path]
+        script = str(Path(_limited.__file__).resolve())
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", script, str(theirs.fileno()), json.dumps(paths)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # what a library prints may quote what it reads
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
+                start_new_session=True,
+            )
+        self._control, self._owner = ours, os.getpid()
+
+    def _leave(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None and self._owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+        self._control = self._process = None
+
+
+_server = _Server()
+_at_once = threading.BoundedSemaphore(AT_ONCE)
+atexit.register(_server.close)
+
+
+def _environment() -> dict[str, str]:
+    """What a Python needs to start, and one thread: every thread takes address space."""
+    kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
+    one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX"), "1")
+    return kept | one | {"ARROW_DEFAULT_MEMORY_POOL": "system", "LC_ALL": "C.UTF-8"}
+
+
+class _Reading:
+    """One file read by one child."""
+
+    def __init__(self, name: str, size: int, limits: Limits, waiting: Waiting | None) -> None:
+        self.name = name
+        self.memory_bytes = limits.memory_bytes or MEMORY_BYTES + size
+        self.cpu_seconds = limits.cpu_seconds or 20 + size // (5 * MEBIBYTE)
+        self.waiting = waiting
+        self.began = time.monotonic()
+
+    def run(self, reader: str, handle: int, arguments: Mapping[str, Any]) -> Answer:
+        module, _, function = reader.partition(":")
+        request = {
+            "module": module,
+            "function": function,
+            "arguments": dict(arguments),
+            "memory_bytes": self.memory_bytes,
+            "cpu_seconds": self.cpu_seconds,
+        }
+        answer, answer_end = os.pipe()
+        status, status_end = os.pipe()
+        number = None
+        try:
+            try:
+                number = _server.start(request, [handle, answer_end, status_end])
+            finally:
+                os.close(answer_end)
+                os.close(status_end)
+            header = self._header(answer, status)
+            received = self._arrays(answer, header["arrays"]), self._texts(answer, header["text_bytes"])
+            _, peak = self._end(status)
+            return Answer(header["value"], *received, peak)
+        finally:
+            if number is not None:
+                _server.end(number)
+            os.close(answer)
+            os.close(status)
+
+    def _header(self, answer: int, status: int) -> dict[str, Any]:
+        head = self._content(answer, 8)
+        size = int.from_bytes(head, "little")
+        line = self._content(answer, min(size, HEADER_BYTES))
+        if len(head) < 8 or len(line) < size <= HEADER_BYTES:
+            raise self._died(self._end(status)[0])
+        try:
+            header = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise self._distrusted() from error
+        if isinstance(header, dict) and "error" in header:
+            raise self._explained(str(header["error"]), " ".join(str(header.get("message", "")).split()))
+        if not isinstance(header, dict) or set(header) != {"value", "arrays", "text_bytes"}:
+            raise self._distrusted()
+        return header
+
+    def _content(self, answer: int, size: int) -> bytes:
+        """So many bytes, fewer where the child has ended before."""
+        content = bytearray(size)
+        return bytes(content[: self._fill(answer, memoryview(content))])
+
+    def _arrays(self, answer: int, described: Any) -> dict[str, np.ndarray]:
+        if not isinstance(described, dict):
+            raise self._distrusted()
+        arrays, total = {}, 0
+        for part, entry in described.items():
+            dtype, shape = _array_type(entry)
+            if dtype is None:
+                raise self._distrusted()
+            total += math.prod(shape) * dtype.itemsize
+            if total > self.memory_bytes:
+                raise self._distrusted()
+            flat = np.empty(math.prod(shape), dtype)
+            self._whole(answer, flat.view(np.uint8).data)
+            arrays[part] = flat.reshape(shape)
+        return arrays
+
+    def _texts(self, answer: int, lengths: Any) -> list[str]:
+        if (
+            not isinstance(lengths, list)
+            or not all(type(length) is int and length >= 0 for length in lengths)
+            or sum(lengths) > self.memory_bytes
+        ):
+            raise self._distrusted()
+        try:
+            texts = []
+            for length in lengths:
+                content = bytearray(length)
+                self._whole(answer, memoryview(content))
+                texts.append(content.decode())
+            return texts
+        except UnicodeDecodeError as error:
+            raise self._distrusted() from error
+
+    def _whole(self, answer: int, view: memoryview) -> None:
+        if self._fill(answer, view) != len(view):
+            raise ShifamindError(f"{self.name} cannot be read: the process that reads it died halfway.")
+
+    def _fill(self, answer: int, view: memoryview) -> int:
+        """Fill the view from the pipe; returns how much of it, less than all where the other end is closed."""
+        filled = 0
+        while filled < len(view):
+            self._wait(answer)
+            count = os.readv(answer, [view[filled : filled + MEBIBYTE]])
+            if not count:
+                break
+            filled += count
+        return filled
+
+    def _wait(self, handle: int) -> None:
+        """Until there is something to read, the other end is closed, or the time is over."""
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        while not poll.poll(1000):
+            seconds = time.monotonic() - self.began
+            if self.waiting is not None:
+                self.waiting(seconds)
+            if seconds > 3 * self.cpu_seconds:
+                raise self._too_long()
+
+    def _end(self, status: int) -> tuple[int, int]:
+        """How the child ended, and the most memory that it held; zeros where that cannot be known."""
+        self._wait(status)
+        content = os.read(status, _limited.STATUS.size)
+        return _limited.STATUS.unpack(content) if len(content) == _limited.STATUS.size else (0, 0)
+
+    def _died(self, status: int) -> ShifamindError:
+        ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        if ended_by in (signal.SIGXCPU, signal.SIGKILL):
+            return self._too_long()
+        return self._too_large() if ended_by == signal.SIGABRT else self._damaged("its reader died")
+
+    def _explained(self, kind: str, message: str) -> ShifamindError:
+        if kind == "ShifamindError":
+            return ShifamindError(message[:700])
+        if kind == "Refused":
+            return ShifamindError(f"{self.name} was refused: {message[:500]}")
+        if kind == "MemoryError":
+            return self._too_large()
+        return self._damaged("".join(c for c in kind if c.isalnum())[:40])
+
+    def _damaged(self, how: str) -> ShifamindError:
+        return ShifamindError(
+            f"{self.name} is damaged in a way that its reader did not expect ({how}). Copy it again."
+        )
+
+    def _distrusted(self) -> ShifamindError:
+        return ShifamindError(
+            f"{self.name} cannot be read: the process that reads it gave an answer of another form."
+        )
+
+    def _too_long(self) -> ShifamindError:
+        return ShifamindError(
+            f"{self.name} was given up: it takes longer than the {self.cpu_seconds:,} s allowed for a file of its size."
+        )
+
+    def _too_large(self) -> ShifamindError:
+        return ShifamindError(
+            f"{self.name} was refused: it needs more than the {self.memory_bytes // MEBIBYTE:,} MiB allowed for a file of its size."
+        )
+
+
+def _array_type(entry: Any) -> tuple[np.dtype | None, list[int]]:
+    """Dtype and shape as the child describes them; no dtype for what no reader gives."""
+    if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
+        return None, []
+    name, shape = entry
+    plain = isinstance(shape, list) and all(type(axis) is int and axis >= 0 for axis in shape)
+    try:
+        dtype = np.dtype(name)
+    except (TypeError, ValueError):
+        return None, []
+    return (dtype, shape) if plain and dtype.name in DTYPES and len(shape) <= 8 else (None, [])
