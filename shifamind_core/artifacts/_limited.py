@@ -39,6 +39,11 @@ class Refused(Exception):
     """One line about the file, by a reader that knows what it says; no other exception's text is passed on."""
 
 
+def printable(name: str, longest: int = 80) -> str:
+    """A foreign name for a message: on one line, and short."""
+    return "".join(c if c.isprintable() else "?" for c in name)[:longest]
+
+
 def main() -> None:
     """Serve requests until the parent is gone."""
     control = socket.socket(fileno=int(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""From a table in the public scripts' layout to plain columns. Runs inside the unpickling subprocess too.
+"""From a table in the public scripts' layout to plain columns. Runs in a limited child.
 
 Expected: `text` (str), `labels` (a list of 0/1 a note) and one 0/1 column a code; either of the last two
 will do. Other columns (`subject_id`, `hadm_id`, `has_top50`) are left alone.
@@ -77,6 +77,24 @@ def plain_columns(table: Any, known_codes: Sequence[str], source: str) -> SplitC
     for i, name in enumerate(code_names):
         code_values[:, i] = _zeros_and_ones(_numbers(pd.Series(table[name])), f"{source}: column {name!r}")
     return SplitColumns(_texts(table["text"].tolist(), source), labels, code_names, code_values)
+
+
+def columns_of(value: Any, arrays: dict[str, np.ndarray], texts: list[str]) -> SplitColumns | None:
+    """The columns from what the child gave; `None` where they cannot be any."""
+    names = value.get("code_names") if isinstance(value, dict) else None
+    labels, values = arrays.get("labels"), arrays.get("code_values")
+    if (
+        not isinstance(names, list)
+        or not all(type(name) is str for name in names)
+        or len(set(names)) != len(names)
+    ):
+        return None
+    for matrix in (labels, values):
+        if matrix is not None and (matrix.dtype != np.uint8 or matrix.ndim != 2 or len(matrix) != len(texts)):
+            return None
+    if values is None or values.shape[1] != len(names):
+        return None
+    return SplitColumns(texts, labels, tuple(names), values)
 
 
 def _code_columns(table: pd.DataFrame, names: list[str], known: Sequence[str]) -> tuple[str, ...]:

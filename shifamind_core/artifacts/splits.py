@@ -6,16 +6,16 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from shifamind_core.arrays import DocumentIds, Labels, frozen
 from shifamind_core.artifacts.code_order import Check, compare_codes
 from shifamind_core.artifacts.digests import text_digest
-from shifamind_core.artifacts.split_table import SplitColumns, plain_columns
-from shifamind_core.artifacts.unpickling import MEBIBYTE, one_line, unpickle_split
+from shifamind_core.artifacts.limited import BY_SIZE, Limits, Waiting, read_limited
+from shifamind_core.artifacts.split_table import SplitColumns, columns_of
 from shifamind_core.errors import ShifamindError
 
-MEMORY_CAP_BYTES = 24 * 1024 * MEBIBYTE
+LARGEST_BYTES = 16 << 30
+READER = "shifamind_core.artifacts.split_files:read_columns"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,17 +110,19 @@ def read_split(
     path: Path,
     name: str | None = None,
     known_codes: Sequence[str] = (),
-    memory_bytes: int | None = None,
-    time_limit_seconds: float | None = None,
+    limits: Limits = BY_SIZE,
+    waiting: Waiting | None = None,
 ) -> Split:
-    """A split from `*.pkl` (opened by a subprocess that may use few names, little memory and some time) or `*.parquet`.
+    """A split from `*.pkl` or `*.parquet`, opened by a limited child (`split_files`).
 
     Parameters
     ----------
     known_codes : sequence of str
         Codes named elsewhere in the run directory, to tell code columns from others.
-    memory_bytes, time_limit_seconds : optional
-        Limits of the subprocess; by default they follow from the file's size.
+    limits : Limits, optional
+        Of the child; by default they follow from the file's size.
+    waiting : callable, optional
+        Told the seconds passed, about once a second.
 
     Raises
     ------
@@ -128,33 +130,19 @@ def read_split(
         No such file, a file that is refused, or a table that holds no notes and labels; one line.
     """
     name = name or path.stem.removesuffix("_split")
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise ShifamindError(f"{path} cannot be read: {error.strerror}.") from error
-    if not path.is_file() or not size:
-        raise ShifamindError(f"{path} is {'empty' if path.is_file() else 'no file'}; copy it again.")
-    if path.suffix == ".parquet":
-        columns = _read_parquet(path, known_codes)
-    else:
-        memory = memory_bytes or min(1024 * MEBIBYTE + 6 * size, MEMORY_CAP_BYTES)
-        seconds = time_limit_seconds or min(60 + size / (5 * MEBIBYTE), 900)
-        columns = unpickle_split(path, known_codes, memory, seconds)
-    return _split(columns, name, path.name, known_codes)
+    kind = "parquet" if path.suffix == ".parquet" else "pickle"
+    arguments = {"name": path.name, "kind": kind, "known_codes": list(known_codes)}
+    limits = replace(limits, largest_bytes=limits.largest_bytes or LARGEST_BYTES)
+    answer = read_limited(READER, path, path.name, arguments, limits, waiting)
+    columns = columns_of(answer.value, answer.arrays, answer.texts)
+    if columns is None:
+        raise ShifamindError(
+            f"{path.name} cannot be read: the process that reads it gave an answer of another form."
+        )
+    return _split(columns, name, known_codes)
 
 
-def _read_parquet(path: Path, known_codes: Sequence[str]) -> SplitColumns:
-    import pyarrow.lib
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path).to_pandas(ignore_metadata=True)
-    except (pyarrow.lib.ArrowException, OSError, ValueError) as error:
-        raise ShifamindError(f"{path} is no Parquet table, or was cut off: {one_line(str(error))}") from error
-    return plain_columns(pd.DataFrame(table), known_codes, path.name)
-
-
-def _split(columns: SplitColumns, name: str, source: str, known_codes: Sequence[str]) -> Split:
+def _split(columns: SplitColumns, name: str, known_codes: Sequence[str]) -> Split:
     """Choose the labels as the seed does (the lists, where there are any) and name their positions."""
     names, values, lists = columns.code_names, columns.code_values, columns.labels
     texts = tuple(columns.texts)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from shifamind_core.artifacts._limited import Refused
+from shifamind_core.artifacts._limited import Refused, printable
 from shifamind_core.errors import ShifamindError
 
 ITEM_BYTES = {
@@ -185,7 +185,7 @@ class _Unpickler(pickle.Unpickler):
         if wanted.startswith("torch._utils._rebuild_"):
             return _Unread(name.removeprefix("_rebuild_").replace("_", " ").strip())
         raise Refused(
-            f"beside tensors it asks for {_printable(wanted)}, and what a pickle asks for can run code. If you trust its author, "
+            f"beside tensors it asks for {printable(wanted)}, and what a pickle asks for can run code. If you trust its author, "
             "load it where it was made and save tensors and plain numbers alone."
         )
 
@@ -313,7 +313,3 @@ NAMES: dict[str, Any] = {
     "numpy._core.multiarray.scalar": _number,
     "numpy.core.multiarray.scalar": _number,
 }  # fmt: skip
-
-
-def _printable(name: str, longest: int = 80) -> str:
-    return "".join(c if c.isprintable() else "?" for c in name)[:longest]

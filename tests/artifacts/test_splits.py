@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shifamind_core.artifacts import _unpickle, unpickling
 from shifamind_core.artifacts.digests import text_digest
+from shifamind_core.artifacts.limited import Limits
+from shifamind_core.artifacts.split_files import SplitUnpickler
 from shifamind_core.artifacts.split_table import plain_columns
 from shifamind_core.artifacts.splits import Split, read_split
+from shifamind_core.errors import ShifamindError
 from simulation.builders import split_table
 from tests.support.refused import refused
 
@@ -72,7 +76,7 @@ def test_a_parquet_split_reads_like_the_pickle(tmp_path: Path) -> None:
 def test_pickles_of_pandas_1_5_to_3_1_are_read(path: Path) -> None:
     """Written by real releases, with NumPy 1 and 2; in this process, since we wrote them ourselves."""
     with path.open("rb") as file:
-        columns = plain_columns(_unpickle.SplitUnpickler(file).load(), CODES, path.name)
+        columns = plain_columns(SplitUnpickler(file).load(), CODES, path.name)
     expected = dict(zip(NOTES, LABELS.tolist(), strict=True))
     assert columns.labels is not None
     assert dict(zip(columns.texts, columns.labels.tolist(), strict=True)) == expected
@@ -196,7 +200,7 @@ def test_a_file_that_is_missing_empty_or_cut_off_gets_one_clear_line(tmp_path: P
         read_split(tmp_path / "test_split.pkl")
     with refused("empty"):
         read_split(write(tmp_path, b""))
-    with refused("no file"):
+    with refused("folder"):
         read_split(tmp_path)
     whole = write(tmp_path, table()).read_bytes()
     for content in (whole[:-40], b"not a pickle at all"):
@@ -263,7 +267,7 @@ def test_a_small_pickle_of_a_huge_text_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, many)
     assert path.stat().st_size < 2_000_000
     with refused("test_split.pkl", "another form"):
-        read_split(path, memory_bytes=250_000_000)
+        read_split(path, limits=Limits(memory_bytes=250_000_000))
 
 
 def test_a_pickle_that_never_ends_is_given_up(tmp_path: Path) -> None:
@@ -275,48 +279,46 @@ def test_a_pickle_that_never_ends_is_given_up(tmp_path: Path) -> None:
     start = time.monotonic()
     with refused("longer than the 3 s allowed"):
         read_split(
-            write(tmp_path, content.replace(b"\x80\x04", b"\x80\x04}", 1) + b"Ns."), time_limit_seconds=3
+            write(tmp_path, content.replace(b"\x80\x04", b"\x80\x04}", 1) + b"Ns."),
+            limits=Limits(cpu_seconds=3),
         )
     assert time.monotonic() - start < 60
 
 
-def test_where_the_system_sets_no_memory_limit_the_parent_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = tmp_path / "fake.py"
-    fake.write_text(
-        "import time\nheld = []\nwhile True:\n    held.append(b'x' * 20_000_000)\n    time.sleep(0.02)\n"
-    )
-    monkeypatch.setattr(_unpickle, "__file__", str(fake))
-    monkeypatch.setattr(unpickling, "LIBRARIES_BYTES", 20_000_000)
-    with refused("was refused", "20 MiB allowed"):
-        read_split(write(tmp_path, b"x"), memory_bytes=20 << 20)
+# What a Parquet file may not do
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"",
-        b"no JSON\n",
-        b"[" * 5_000 + b"\n",
-        b"[]\n",
-        b"{}\n",
-        b'{"text_bytes": [-1], "label_width": 1, "code_names": []}\nx',
-        b'{"text_bytes": [99999999999999], "label_width": 1, "code_names": []}\nx',
-        b'{"text_bytes": [5], "label_width": 1, "code_names": []}\nab',
-        b'{"text_bytes": [2], "label_width": 1, "code_names": []}\n\xff\xff\x00',
-        b'{"text_bytes": [2], "label_width": 1, "code_names": []}\nab\x07',
-        b'{"text_bytes": [2], "label_width": null, "code_names": ["I10", "I10"]}\nab\x00\x00',
-        b'{"text_bytes": [2], "label_width": true, "code_names": []}\nab\x00',
-        b'{"text_bytes": [], "label_width": 1, "code_names": []}\n',
-        b'{"error": "TypeError", "message": "two\\nlines of a note"}\n',
-    ],
-)
-def test_nothing_that_the_subprocess_says_is_trusted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
-) -> None:
-    fake = tmp_path / "fake.py"
-    fake.write_text(f"import sys\nsys.stdin.readline()\nsys.stdout.buffer.write({answer!r})\n")
-    monkeypatch.setattr(_unpickle, "__file__", str(fake))
-    with refused("test"):
-        read_split(write(tmp_path, b"x"))
+def test_a_note_that_is_not_utf_8_is_named_and_never_quoted(tmp_path: Path) -> None:
+    """Arrow's message for it is the note."""
+    notes = pa.array([b"fine", b"a patient's name \xff\xfe"], pa.binary())
+    path = tmp_path / "test_split.parquet"
+    for texts in (notes, notes.dictionary_encode()):
+        pq.write_table(pa.table({"text": texts, "I10": [0, 1]}), path)
+        with pytest.raises(ShifamindError, match="'text' in row 2 is not UTF-8") as caught:
+            read_split(path)
+        assert "patient" not in str(caught.value)
+
+
+def test_a_kilobyte_that_stands_for_gigabytes_is_refused_unexpanded(tmp_path: Path) -> None:
+    path = tmp_path / "test_split.parquet"
+    rows = 3000
+    texts = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), ["x" * 1_000_000])
+    pq.write_table(pa.table({"text": texts, "I10": [0] * rows}), path, compression="zstd")
+    assert path.stat().st_size < 10_000
+    with refused("test_split.parquet", "repeats its notes"):
+        read_split(path)
+    pq.write_table(pa.table({"text": ["x"] * 3, "labels": [[0] * (40 << 20)] * 3}), path, compression="zstd")
+    with refused("test_split.parquet", "claims", "values"):
+        read_split(path)
+
+
+def test_columns_that_no_split_needs_are_not_read(tmp_path: Path) -> None:
+    others = {
+        "other": ["x"] * 3,
+        "dates": pd.to_datetime(["2026-01-01"] * 3),
+        "nested": [{"a": 1}] * 3,
+        "gone": [None] * 3,
+    }
+    table(**others).to_parquet(tmp_path / "test_split.parquet")
+    split = read_split(tmp_path / "test_split.parquet")
+    assert split.codes == tuple(CODES) and split.texts == tuple(NOTES)
