@@ -29,6 +29,7 @@ from shifamind_core.errors import ShifamindError
 
 MEBIBYTE = 1 << 20
 MEMORY_BYTES = 896 * MEBIBYTE  # beyond the file's own size
+CPU_SECONDS = 10  # and one more for every 4 MiB
 HEADER_BYTES = 64 * MEBIBYTE
 DTYPES = frozenset(
     [
@@ -229,7 +230,7 @@ class _Reading:
     def __init__(self, name: str, size: int, limits: Limits, waiting: Waiting | None) -> None:
         self.name = name
         self.memory_bytes = limits.memory_bytes or MEMORY_BYTES + size
-        self.cpu_seconds = limits.cpu_seconds or 20 + size // (5 * MEBIBYTE)
+        self.cpu_seconds = limits.cpu_seconds or CPU_SECONDS + size // (4 * MEBIBYTE)
         self.waiting = waiting
         self.began = time.monotonic()
 

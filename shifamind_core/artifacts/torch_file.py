@@ -1,10 +1,9 @@
-"""Files of `torch.save`, opened by a limited child and read here number by number, without torch.
+"""Files of `torch.save`, opened by a limited child, without torch.
 
 The child says what the file holds and where each tensor's numbers lie; this process checks those places against the
-file's size and reads them itself, so that a checkpoint of gigabytes passes through no pipe.
+file's size, and whoever wants the numbers takes them from there, so that a checkpoint of gigabytes passes through no pipe.
 """
 
-import math
 import os
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +14,14 @@ import numpy as np
 from shifamind_core.artifacts._limited import Refused
 from shifamind_core.artifacts.limited import BY_SIZE, Limits, Waiting, read_limited
 from shifamind_core.artifacts.regular_file import open_regular
-from shifamind_core.artifacts.torch_pickle import ITEM_BYTES, Other, Storage, StoredTensor, read_torch_pickle
+from shifamind_core.artifacts.torch_pickle import (
+    ITEM_BYTES,
+    Other,
+    Storage,
+    StoredTensor,
+    last_element,
+    read_torch_pickle,
+)
 from shifamind_core.errors import ShifamindError
 
 LARGEST_BYTES = 64 << 30
@@ -24,8 +30,17 @@ READER = f"{__name__}:describe"
 
 
 class TorchFile:
-    """An open `.pt` file: `content` is what it holds, with a `StoredTensor` for each dense tensor (`read` gives its numbers)
-    and an `Other` for what is neither a tensor nor a plain value.
+    """An open `.pt` file.
+
+    Attributes
+    ----------
+    content : nested
+        What it holds: dicts, lists, tuples and plain values, a `StoredTensor` for each dense tensor, and an `Other` for what
+        is neither. Every tensor's numbers lie within the file.
+    handle : int
+        Its descriptor, open while the context is.
+    size : int
+        Bytes.
 
     Raises
     ------
@@ -35,14 +50,14 @@ class TorchFile:
 
     def __init__(self, path: Path, limits: Limits = BY_SIZE, waiting: Waiting | None = None) -> None:
         self.name = path.name
-        self._handle = open_regular(path, limits.largest_bytes or LARGEST_BYTES)
+        self.handle = open_regular(path, limits.largest_bytes or LARGEST_BYTES)
         try:
-            self._size = os.fstat(self._handle).st_size
+            self.size = os.fstat(self.handle).st_size
             arguments = {"name": self.name}
-            answer = read_limited(READER, self._handle, self.name, arguments, limits, waiting)
+            answer = read_limited(READER, self.handle, self.name, arguments, limits, waiting)
             self.content = self._decoded(answer.value)
         except BaseException:
-            os.close(self._handle)
+            os.close(self.handle)
             raise
 
     def __enter__(self) -> "TorchFile":
@@ -51,26 +66,7 @@ class TorchFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        os.close(self._handle)
-
-    def read(self, tensor: StoredTensor) -> np.ndarray:
-        """The numbers of a tensor as bytes, uint8 [numbers, bytes a number], in the tensor's order."""
-        item = ITEM_BYTES[tensor.dtype]
-        if not math.prod(tensor.shape):
-            return np.empty((0, item), np.uint8)
-        last = sum((axis - 1) * step for axis, step in zip(tensor.shape, tensor.stride, strict=True))
-        buffer = np.empty((last + 1, item), np.uint8)
-        view, place = buffer.data.cast("B"), tensor.storage.start + tensor.offset * item
-        while view:
-            count = os.preadv(self._handle, [view[: 1 << 30]], place)
-            if not count:
-                raise ShifamindError(f"{self.name} became shorter while it was read; copy it again.")
-            view, place = view[count:], place + count
-        if _contiguous(tensor):
-            return buffer
-        steps = (*(step * item for step in tensor.stride), 1)
-        laid_out = np.lib.stride_tricks.as_strided(buffer, (*tensor.shape, item), steps)
-        return np.ascontiguousarray(laid_out).reshape(-1, item)
+        os.close(self.handle)
 
     def _decoded(self, value: Any) -> Any:
         """The content as the child described it; nothing that it says is believed."""
@@ -80,7 +76,7 @@ class TorchFile:
             return self._distrusted()
         ((kind, inner),) = value.items()
         if kind == "other" and isinstance(inner, str):
-            return Other(inner[:40])
+            return Other(inner[:200])
         if not isinstance(inner, list):
             return self._distrusted()
         if kind == "tensor":
@@ -102,11 +98,11 @@ class TorchFile:
             return self._distrusted()
         if not all(type(number) is int and 0 <= number < 1 << 60 for number in numbers):
             return self._distrusted()
-        if dtype not in ITEM_BYTES or len(shape) != len(stride) or start + nbytes > self._size:
+        if dtype not in ITEM_BYTES or len(shape) != len(stride) or start + nbytes > self.size:
             return self._distrusted()
         tensor = StoredTensor(dtype, Storage(dtype, nbytes, start), offset, tuple(shape), tuple(stride))
-        last = offset + sum((axis - 1) * step for axis, step in zip(shape, stride, strict=True))
-        if tensor.nbytes > nbytes or (tensor.nbytes and (last + 1) * ITEM_BYTES[dtype] > nbytes):
+        end = (last_element(tensor) + 1) * ITEM_BYTES[dtype]
+        if tensor.nbytes > nbytes or (tensor.nbytes and end > nbytes):
             return self._distrusted()
         return tensor
 
@@ -114,15 +110,6 @@ class TorchFile:
         raise ShifamindError(
             f"{self.name} cannot be read: the process that reads it gave an answer of another form."
         )
-
-
-def _contiguous(tensor: StoredTensor) -> bool:
-    step = 1
-    for axis, stride in zip(reversed(tensor.shape), reversed(tensor.stride), strict=True):
-        if axis > 1 and stride != step:
-            return False
-        step *= axis
-    return True
 
 
 def describe(file: BinaryIO, name: str) -> tuple[Any, dict[str, np.ndarray], list[str]]:
@@ -142,7 +129,9 @@ class _Encoder:
             raise Refused(
                 f"it holds more than {MOST_ITEMS:,} values, or nests them deeper than {DEEPEST} levels."
             )
-        if value is None or type(value) in (str, bool, float):
+        if type(value) is str:
+            return _valid(value)
+        if value is None or type(value) in (bool, float):
             return value
         if type(value) is int:
             return value if abs(value) < 1 << 63 else {"other": "whole number beyond 64 bits"}
@@ -160,5 +149,18 @@ class _Encoder:
 
     def _key(self, key: Any) -> Any:
         """Plain keys as they are; of another, that there is one."""
-        plain = key is None or type(key) in (str, bool, float) or (type(key) is int and abs(key) < 1 << 63)
+        if type(key) is str:
+            return _valid(key)
+        plain = key is None or type(key) in (bool, float) or (type(key) is int and abs(key) < 1 << 63)
         return key if plain else f"a {type(key).__name__}"
+
+
+def _valid(text: str) -> str:
+    """A text that can be written down."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Refused(
+            "it holds a name that is no valid Unicode (a lone surrogate). Save it under another."
+        ) from error
+    return text

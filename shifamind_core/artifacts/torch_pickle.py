@@ -32,6 +32,7 @@ STORAGES = {
 }  # fmt: skip
 MOST_MEMBERS = 100_000
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # that number, pickled: how a file of torch before 1.6 begins
 
 
 class _Damaged(Exception):
@@ -103,8 +104,6 @@ def read_torch_pickle(file: BinaryIO, name: str) -> Any:
         for storage in read.storages.values():
             if not 0 <= storage.start <= size - storage.nbytes:
                 raise _Damaged
-        for tensor in read.tensors:
-            _require_in_storage(tensor)
     except UNSOUND as error:
         raise ShifamindError(f"{name} {NOT_SAVED_BY_TORCH}") from error
     stored = sum(storage.nbytes for storage in read.storages.values())
@@ -145,6 +144,9 @@ def _zipped(file: BinaryIO, read: _Read) -> Any:
 
 
 def _legacy(file: BinaryIO, read: _Read) -> Any:
+    file.seek(2)  # after the pickle's protocol
+    if file.read(len(LEGACY)) != LEGACY:  # any other pickle is refused unopened
+        raise _Damaged
     file.seek(0)
     magic, protocol, system = (_Unpickler(file, read).load() for _ in range(3))
     if magic != LEGACY_MAGIC or protocol != LEGACY_PROTOCOL or not isinstance(system, dict):
@@ -200,19 +202,22 @@ class _Unpickler(pickle.Unpickler):
         storage = Storage(kind.dtype, count * ITEM_BYTES[kind.dtype])
         return self._read.storages.setdefault(key, storage)
 
-    def _tensor(self, storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor:
+    def _tensor(self, storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor | Other:
         if not isinstance(storage, Storage):
             raise _Damaged
         return self._described(storage.dtype, storage, offset, shape, stride)
 
     def _tensor_of_dtype(
         self, storage: Any, offset: Any, shape: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any
-    ) -> StoredTensor:
+    ) -> StoredTensor | Other:
         if not isinstance(storage, Storage) or not isinstance(dtype, _Dtype):
             raise _Damaged
         return self._described(dtype.name, storage, offset, shape, stride)
 
-    def _described(self, dtype: str, storage: Storage, offset: Any, shape: Any, stride: Any) -> StoredTensor:
+    def _described(
+        self, dtype: str, storage: Storage, offset: Any, shape: Any, stride: Any
+    ) -> StoredTensor | Other:
+        """The tensor, every number of which lies in its storage, and none of which stands for several."""
         whole = type(offset) is int and all(
             isinstance(axes, tuple)
             and len(axes) <= 16
@@ -222,22 +227,20 @@ class _Unpickler(pickle.Unpickler):
         if not whole or len(shape) != len(stride):
             raise _Damaged
         tensor = StoredTensor(dtype, storage, offset, tuple(shape), tuple(stride))
+        held = storage.nbytes // ITEM_BYTES[dtype]
+        if math.prod(shape) > held:
+            return Other(f"tensor that claims more numbers ({list(shape)}) than the file holds ({held:,})")
+        if math.prod(shape) and last_element(tensor) >= held:
+            raise _Damaged
         self._read.tensors.append(tensor)
         return tensor
 
 
-def _require_in_storage(tensor: StoredTensor) -> None:
-    """Every number of the tensor lies in its storage, and none of them stands for several."""
-    count = tensor.storage.nbytes // ITEM_BYTES[tensor.dtype]
-    if math.prod(tensor.shape) > count:
-        raise Refused(
-            f"a tensor claims {math.prod(tensor.shape):,} numbers of shape {list(tensor.shape)} where the file holds {count:,}."
-        )
-    last = tensor.offset + sum(
+def last_element(tensor: StoredTensor) -> int:
+    """The place of its last number in the storage, in elements."""
+    return tensor.offset + sum(
         (axis - 1) * step for axis, step in zip(tensor.shape, tensor.stride, strict=True)
     )
-    if math.prod(tensor.shape) and last >= count:
-        raise _Damaged
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """Read a checkpoint without running anything in it, and say what it holds."""
 
 import hashlib
-import pickle
-import struct
-import zipfile
+import math
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from shifamind_core.artifacts.digests import file_sha256
+from shifamind_core.artifacts.torch_pickle import Other
 from shifamind_core.errors import ShifamindError
+from shifamind_core.model.torch_content import read_torch_file
 from shifamind_core.runs.manifest import CheckpointRecord
 
 Architecture = Literal["cls_fusion", "concept_attention"]
@@ -35,23 +34,10 @@ HEADS: dict[Architecture, tuple[str, str]] = {
 STATE_DICT_KEYS = ("model_state_dict", "state_dict")
 PREFIXES = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}
 OLD_BUFFER = "base_model.embeddings.position_ids"
+LARGEST_EPOCH = 1_000_000_000
 SCORES = ("macro_f1", "micro_f1", "concept_f1")
 
-# What torch raises on a file that is cut off or malformed.
-UNREADABLE = (
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    ArithmeticError,
-    struct.error,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    MemoryError,
-    zipfile.BadZipFile,
-)
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +109,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     config = {str(key): value for key, value in config.items()} if isinstance(config, dict) else {}
     codes = _codes(config, code_count, path.name)
     scores = {key: number for key in SCORES if (number := _number(content.get(key))) is not None}
-    epoch = _number(content.get("epoch"))
+    epoch = _epoch(content.get("epoch"), remarks)
     non_finite = _non_finite(state_dict, remarks)
     _remark_dtypes(state_dict, remarks)
     embeddings = content.get("concept_embeddings") if _find_state_dict(content) is not content else None
@@ -133,7 +119,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         **rounded_digests(state_dict),
         architecture=architecture,
         parameters=sum(tensor.numel() for tensor in state_dict.values()),
-        epoch=None if epoch is None else int(epoch),
+        epoch=epoch,
         stored_macro_f1=scores.get("macro_f1"),
         stored_micro_f1=scores.get("micro_f1"),
     )
@@ -187,70 +173,17 @@ def rounded_digests(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
         return dict(zip(ROUNDED, both.map(digest, ROUNDED.values()), strict=True))
 
 
-def _plain_number(dtype: np.dtype, content: bytes = b"") -> int | float | bool:
-    """Stands for NumPy's scalar constructor, which older scripts leave in a file: a number, nothing else."""
-    if not isinstance(dtype, np.dtype) or dtype.kind not in "biuf" or not isinstance(content, bytes):
-        raise pickle.UnpicklingError("a NumPy scalar that is no number")
-    return np.frombuffer(content, dtype=dtype, count=1)[0].item()
-
-
-_SAFE: list[Any] = [
-    (_plain_number, "numpy._core.multiarray.scalar"),
-    (_plain_number, "numpy.core.multiarray.scalar"),
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("bool", "int32", "int64", "float32", "float64")),
-]
-_SAFE_NAMES = {"numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar", "numpy.dtype"}
-
-
 def _load(path: Path) -> dict[Any, Any]:
-    if not path.is_file():
+    if not path.exists():
         raise ShifamindError(f"The checkpoint {path} does not exist; copy it there or give its path.")
-    if not zipfile.is_zipfile(path):
-        raise ShifamindError(
-            f"{path.name} is no checkpoint as torch.save writes it, or was cut off ({path.stat().st_size:,} bytes); copy it again."
-        )
-    try:
-        _refuse_compressed(path)
-        with torch.serialization.safe_globals(_SAFE):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise _refusal(path, error) from error
-    except UNREADABLE as error:
-        raise ShifamindError(
-            f"{path.name} cannot be read as a checkpoint ({_one_line(error)}); copy it again."
-        ) from error
+    content = read_torch_file(path)
     if not isinstance(content, dict):
+        kind = content.kind if isinstance(content, Other) else type(content).__name__
         raise ShifamindError(
-            f"{path.name} holds a {type(content).__name__}; expected a dict with 'model_state_dict'. "
+            f"{path.name} holds a {kind}; expected a dict with 'model_state_dict'. "
             "Save model.state_dict(), not the model."
         )
     return content
-
-
-def _refuse_compressed(path: Path) -> None:
-    """torch.save stores without compression, so that a file is never larger in memory than on disk."""
-    with zipfile.ZipFile(path) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise ShifamindError(
-                f"{path.name} holds compressed parts, which torch.save does not write; it is refused."
-            )
-
-
-def _refusal(path: Path, error: pickle.UnpicklingError) -> ShifamindError:
-    try:
-        asked = sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - _SAFE_NAMES)
-    except (*UNREADABLE, pickle.UnpicklingError):
-        asked = []
-    if not asked:
-        return ShifamindError(f"{path.name} was refused: it holds more than weights ({_one_line(error)}).")
-    names = ", ".join(name[:60] for name in asked[:4]) + (
-        f" and {len(asked) - 4} more" if len(asked) > 4 else ""
-    )
-    return ShifamindError(
-        f"{path.name} was refused: beside weights it asks for {_one_line(names)}. If you trust its author, load it where it was "
-        "made and save model.state_dict() with plain numbers again."
-    )
 
 
 def _one_line(value: object, length: int = 200) -> str:
@@ -277,8 +210,10 @@ def _state_dict(content: dict[Any, Any], name: str, remarks: list[str]) -> dict[
         None,
     )
     if wrong is not None:
+        value = found[wrong]
+        kind = value.kind if isinstance(value, Other) else type(value).__name__
         raise ShifamindError(
-            f"{name}: {_one_line(wrong, 60)!r} in the state dict is a {type(found[wrong]).__name__}; expected tensors by name."
+            f"{name}: {_one_line(wrong, 60)!r} in the state dict is a {kind}; expected dense tensors by name."
         )
     state_dict = _without_prefix(found, remarks)
     if OLD_BUFFER in state_dict:
@@ -300,13 +235,9 @@ def _without_prefix(state_dict: dict[str, Tensor], remarks: list[str]) -> dict[s
 
 def _own(key: str, tensor: Tensor, name: str) -> Tensor:
     """The tensor in memory of its own, so that the file may change or go."""
-    if tensor.layout != torch.strided or not tensor.dtype.is_floating_point:
+    if tensor.dtype not in DTYPES:
         raise ShifamindError(
-            f"{name}: {_one_line(key, 80)} is {tensor.dtype}, {tensor.layout}; expected dense floating point."
-        )
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise ShifamindError(
-            f"{name}: {_one_line(key, 80)} claims more numbers ({list(tensor.shape)}) than the file holds; it is refused."
+            f"{name}: {_one_line(key, 80)} is {tensor.dtype}; expected float32, float64, float16 or bfloat16."
         )
     return tensor.detach().clone(memory_format=torch.contiguous_format)
 
@@ -370,7 +301,18 @@ def _codes(config: dict[str, Any], count: int, name: str) -> tuple[str, ...] | N
 def _number(value: Any) -> float | None:
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if plain and math.isfinite(value) else None
+
+
+def _epoch(value: Any, remarks: list[str]) -> int | None:
+    """The epoch, if it is one: it is shown, and decides nothing."""
+    number = _number(value)
+    if number is not None and 0 <= number < LARGEST_EPOCH:
+        return int(number)
+    if value is not None:
+        remarks.append("The epoch stored with it is no number of epochs and was left out.")
+    return None
 
 
 def _non_finite(state_dict: dict[str, Tensor], remarks: list[str]) -> int:

@@ -609,7 +609,10 @@ def test_a_bad_pt_file_gets_one_clear_line(case):
         ({"logits": torch.zeros(2, 2, device="meta")}, "holds a meta tensor"),
         ({"logits": torch.zeros(2, 2).to(torch.float8_e4m3fn)}, "holds a float8_e4m3fn tensor"),
         ({"logits": torch.zeros(2, 2, dtype=torch.complex64)}, "holds a complex64 tensor"),
-        ({"logits": torch.zeros(1).expand(1 << 20, 1 << 12)}, "claims 4,294,967,296 numbers .* holds 1"),
+        (
+            {"logits": torch.zeros(1).expand(1 << 20, 1 << 12)},
+            "tensor that claims more numbers .* than the file holds",
+        ),
         ({f"{i}": LARGE[:] for i in range(120)}, "its 120 tensors share .* would take .* apart"),
     ],
 )
