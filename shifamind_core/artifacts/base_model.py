@@ -5,10 +5,12 @@ from pathlib import Path
 import huggingface_hub
 
 from shifamind_core.artifacts.digests import file_sha256
+from shifamind_core.artifacts.regular_file import read_regular
 from shifamind_core.errors import ShifamindError
 
 REPOSITORY = "emilyalsentzer/Bio_ClinicalBERT"
 VOCABULARIES = ("vocab.txt", "tokenizer.json")
+LARGEST_BYTES = 32 << 20  # of a vocabulary
 
 
 def find_base_model(run_directory: Path, override: Path | None = None) -> Path:
@@ -68,7 +70,7 @@ def count_vocabulary(base_model: Path) -> int | None:
     if not path.is_file():
         return None
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_regular(path, LARGEST_BYTES).decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ShifamindError(f"{path} is no UTF-8 text; copy it again.") from error
     return len(lines) - (lines[-1] == "")

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from shifamind_core.artifacts.regular_file import read_regular
 from shifamind_core.errors import ShifamindError
+
+LARGEST_BYTES = 16 << 20  # a list of lists takes 25 times as much once it is read
 
 
 def read_json(path: Path) -> Any:
@@ -13,14 +16,12 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     ShifamindError
-        No such file, or no JSON.
+        No such file, one that is too large, or no JSON.
     """
+    if not path.exists():
+        raise ShifamindError(f"{path.name} is missing in {path.parent}; copy it there.")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ShifamindError(f"{path.name} is missing in {path.parent}; copy it there.") from error
-    except OSError as error:
-        raise ShifamindError(f"{path} cannot be read: {error.strerror}.") from error
+        return json.loads(read_regular(path, LARGEST_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ShifamindError(f"{path} is no JSON, or was cut off; copy it again.") from error
 

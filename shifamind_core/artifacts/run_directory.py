@@ -8,19 +8,39 @@ run_20260102_203225/
   references/                        optional: runs to compare with
 """
 
+import io
+import math
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
+from typing import BinaryIO
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 
 from shifamind_core.artifacts.base_model import find_base_model
 from shifamind_core.artifacts.json_file import read_json, read_json_object
+from shifamind_core.artifacts.regular_file import read_regular, stays_within
 from shifamind_core.artifacts.splits import Split, read_split
 from shifamind_core.errors import ShifamindError
 
 CHECKPOINT = Path("checkpoints", "phase1", "phase1_best.pt")
 SPLITS = ("train", "val", "test")
+LARGEST_EMBEDDINGS = 256 << 20
+# What NumPy raises on the header of a damaged .npy file.
+UNSOUND_NPY = (
+    ValueError,
+    KeyError,
+    TypeError,
+    SyntaxError,
+    TokenError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
 RUN_SUFFIXES = (".safetensors", ".npz", ".npy", ".csv", ".parquet", ".pt", ".jsonl")
 
 
@@ -152,7 +172,7 @@ class RunDirectory:
         )
 
     def read_split(self, name: str) -> Split:
-        """The split's notes and labels; a pickle is opened by a subprocess (`splits.read_split`)."""
+        """The split's notes and labels; opened by a limited child (`splits.read_split`)."""
         info = self.code_info
         return read_split(self.split_path(name), name, info.codes if info else ())
 
@@ -186,8 +206,15 @@ class RunDirectory:
         )
 
     def references(self) -> tuple[Path, ...]:
-        """Files in `references/` that a run can be read from, by name."""
-        return tuple(child for child in _children(self.path / "references") if child.suffix in RUN_SUFFIXES)
+        """Files in `references/` that a run can be read from, by name; a link that leads out of the run directory is none."""
+        return tuple(path for path in self._reference_names() if stays_within(path, self.path))
+
+    def links_out(self) -> tuple[Path, ...]:
+        """Links in `references/` that lead out of the run directory, or nowhere: nothing of what they lead to is read."""
+        return tuple(path for path in self._reference_names() if not stays_within(path, self.path))
+
+    def _reference_names(self) -> list[Path]:
+        return [child for child in _children(self.path / "references") if child.suffix in RUN_SUFFIXES]
 
     def _shared(self, name: str) -> Path | None:
         places = (self.path / "shared_data" / name, self.path / name)
@@ -247,12 +274,32 @@ def _read_concept_names(path: Path) -> tuple[str, ...]:
 
 
 def _read_concept_embeddings(path: Path) -> np.ndarray:
+    content = read_regular(path, LARGEST_EMBEDDINGS)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = _npy(content)
+    except UNSOUND_NPY as error:
         raise ShifamindError(
             f"{path} is no NumPy array of numbers, or was cut off; copy it again."
         ) from error
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
+    if array.ndim != 2 or array.dtype.kind != "f":
         raise ShifamindError(f"{path} does not hold a matrix of concepts × hidden size in floating point.")
-    return np.array(array, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        return np.array(array, dtype=np.float32)
+
+
+def _npy(content: bytes) -> np.ndarray:
+    """The array of a `.npy` file, if it holds as many numbers as it claims."""
+    file = io.BytesIO(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy remarks on headers that Python 2 wrote
+        shape, fortran_order, dtype = _header(file)
+    if dtype.kind not in "biuf" or math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+        raise ValueError
+    return np.frombuffer(content, dtype, offset=file.tell()).reshape(
+        shape, order="F" if fortran_order else "C"
+    )
+
+
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    read_header = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}[read_magic(file)]
+    return read_header(file)

@@ -157,7 +157,7 @@ def test_a_missing_file_gets_one_clear_line(run: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", ["no JSON"]),
+        ("", ["empty"]),
         ("{", ["no JSON"]),
         ("[" * 100_000, ["no JSON"]),
         ("[]", ["list", "expected an object"]),
@@ -189,8 +189,51 @@ def test_concept_embeddings_cut_off_get_one_clear_line(run: Path) -> None:
     whole = path.read_bytes()
     for kept in (0, 20, 200):
         path.write_bytes(whole[:kept])
-        with refused("concept_embeddings.npy", "cut off"):
+        with refused("concept_embeddings.npy", "cut off" if kept else "empty"):
             RunDirectory(run).concept_embeddings()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b"(5, 32)", b"(9, 99)"),
+        (b"(5, 32)", b"(9" + b"9" * 4 + b")"),
+        (b"(5, 32)", b"[[[[[[["),
+        (b"'<f4'", b"'|O8'"),
+        (b"'<f4'", b"'xyz'"),
+        (b"\x01\x00", b"\x03\x00"),
+    ],
+)
+def test_concept_embeddings_that_lie_get_one_clear_line(run: Path, change: tuple[bytes, bytes]) -> None:
+    path = run / "shared_data" / "concept_embeddings.npy"
+    whole = path.read_bytes()
+    assert change[0] in whole
+    path.write_bytes(whole.replace(*change, 1))
+    with refused("concept_embeddings.npy"):
+        RunDirectory(run).concept_embeddings()
+
+
+def test_a_sparse_file_of_gigabytes_is_refused_unread(run: Path) -> None:
+    for name in ("concept_embeddings.npy", "top50_icd10_info.json"):
+        with (run / "shared_data" / name).open("r+b") as file:
+            file.truncate(3 << 30)
+    with refused("concept_embeddings.npy", "3,221,225,472 bytes"):
+        RunDirectory(run).concept_embeddings()
+    with refused("top50_icd10_info.json", "3,221,225,472 bytes"):
+        _ = RunDirectory(run).code_info
+
+
+def test_links_in_references_that_lead_out_of_the_run_are_told_apart(run: Path, tmp_path: Path) -> None:
+    references = run / "references"
+    references.mkdir()
+    (tmp_path / "secret.csv").write_text("a secret\n1\n")
+    (references / "own.csv").write_text("A\n1.5\n")
+    (references / "inside.csv").symlink_to("own.csv")
+    (references / "out.csv").symlink_to(tmp_path / "secret.csv")
+    (references / "nowhere.csv").symlink_to("missing.csv")
+    found = RunDirectory(run)
+    assert [path.name for path in found.references()] == ["inside.csv", "own.csv"]
+    assert [path.name for path in found.links_out()] == ["nowhere.csv", "out.csv"]
 
 
 # Base model

@@ -78,10 +78,14 @@ def offer_of_upload(workspace: Workspace, id: str, run: Run) -> Offer | None:
 def references_on_offer(workspace: Workspace) -> tuple[list[Offer], list[str]]:
     """The runs in the run directory's `references/`, and one line for each file that holds none."""
     try:
-        files = RunDirectory(workspace.run_directory).references()
+        directory = RunDirectory(workspace.run_directory)
     except ShifamindError:
         return [], []  # the overview says what is wrong with the directory
-    offers, problems = [], []
+    files, offers = directory.references(), []
+    problems = [
+        f"{path.name} in references/ is a link out of the run directory, or to nothing, and is not followed. Copy the file there."
+        for path in directory.links_out()
+    ]
     for file in files:
         try:
             run = _read_reference(file)
@@ -155,14 +159,24 @@ def _distinct(offers: list[Offer]) -> list[Offer]:
 
 
 def _read_reference(file: Path) -> Run:
-    state = file.stat()
+    try:
+        state = file.stat()
+    except OSError as error:
+        raise ShifamindError(f"{file.name} cannot be read: {error.strerror}.") from error
     # A file may be written over within a tick of its clock, at the same size; its inode's clock and number tell.
-    return _read_file(str(file), (state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_size))
+    found = _read_file(str(file), (state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_size))
+    if isinstance(found, str):
+        raise ShifamindError(found)
+    return found
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
-def _read_file(path: str, state: tuple[int, ...]) -> Run:
-    return read_upload(Path(path).name, Path(path))
+@st.cache_resource(max_entries=32, show_spinner="Reading a run in references/ …")
+def _read_file(path: str, state: tuple[int, ...]) -> Run | str:
+    """The run, or why there is none: what is refused is kept too, so that it costs its time once and not on every page."""
+    try:
+        return read_upload(Path(path).name, Path(path))
+    except ShifamindError as error:
+        return str(error)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
