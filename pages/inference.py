@@ -4,7 +4,8 @@ import pandas as pd
 import streamlit as st
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.cache import RUN_FILE, RunCache
+from shifamind_core.runs.cache import RunCache
+from shifamind_core.runs.entry import RUN_FILE
 from shifamind_core.ui.inference.form import ask_settings
 from shifamind_core.ui.session import state
 from shifamind_core.ui.session.offers import Offer

@@ -3,6 +3,7 @@
 Nothing here asks a clock, which may be set, or a process id, which is used again.
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -31,7 +32,7 @@ class Lock:
         self.release()
 
 
-def lock(path: Path, *, wait: bool = False, create: bool = True) -> Lock | None:
+def lock(path: Path, *, create: bool = True) -> Lock | None:
     """The one lock on `path`, a regular file that is made where there is none; `None` while somebody else holds one.
 
     Raises
@@ -39,26 +40,29 @@ def lock(path: Path, *, wait: bool = False, create: bool = True) -> Lock | None:
     OSError
         The file cannot be made or opened, or is no regular file.
     """
-    return _locked(
-        path, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), os.O_RDWR | (os.O_CREAT if create else 0)
-    )
+    return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB, os.O_RDWR | (os.O_CREAT if create else 0))
 
 
-def share(path: Path) -> Lock | None:
-    """One of any number of locks on an existing file, which keep `lock` away; `None` while somebody holds that one.
+def wait_for_lock(path: Path) -> Lock:
+    """`lock`, as soon as nobody else holds one."""
+    return _surely(_locked(path, fcntl.LOCK_EX, os.O_RDWR | os.O_CREAT))
+
+
+def wait_to_share(path: Path) -> Lock:
+    """One of any number of locks on an existing file, which keep `lock` away; as soon as nobody holds that one.
 
     Raises
     ------
     OSError
         There is no such file, or it is no regular file.
     """
-    return _locked(path, fcntl.LOCK_SH | fcntl.LOCK_NB, os.O_RDONLY)
+    return _surely(_locked(path, fcntl.LOCK_SH, os.O_RDONLY))
 
 
 def held(path: Path) -> bool:
     """Whether somebody holds the one lock on `path`."""
     try:
-        mine = share(path)
+        mine = _locked(path, fcntl.LOCK_SH | fcntl.LOCK_NB, os.O_RDONLY)
     except OSError:
         return False
     if mine is None:
@@ -67,17 +71,32 @@ def held(path: Path) -> bool:
     return False
 
 
+def _surely(lock: Lock | None) -> Lock:
+    assert lock is not None, "it was waited for"
+    return lock
+
+
 def _locked(path: Path, how: int, flags: int) -> Lock | None:
-    # No link is followed, and a pipe in the file's place keeps nobody waiting.
-    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    while True:
+        # No link is followed, and a pipe in the file's place keeps nobody waiting.
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file")
+            fcntl.flock(descriptor, how)
+            if _is_still(path, descriptor):
+                return Lock(descriptor)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # it was removed, or another took its place, between opening and locking it
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(22, "it is no regular file")
-        fcntl.flock(descriptor, how)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return Lock(descriptor)
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

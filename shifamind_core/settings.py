@@ -1,7 +1,10 @@
-"""Where things are kept, and what the environment may say about it."""
+"""Where things are kept, how much of it, and what the environment may say about it."""
 
 import os
+import re
 from pathlib import Path
+
+from shifamind_core.errors import ShifamindError
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -11,3 +14,27 @@ def cache_folder() -> Path:
     folder = Path(os.environ.get("SHIFAMIND_CACHE") or PROJECT / "cache").expanduser()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
+
+
+CACHE_LIMIT = (
+    "10 GB"  # some 2,800 runs of 17,266 notes and 50 codes; a Colab machine has seven times that free
+)
+UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def cache_limit_bytes() -> int:
+    """`SHIFAMIND_CACHE_LIMIT`, a number of bytes or one with a unit (`500 MB`, `2.5 GB`, `1 TiB`), or `CACHE_LIMIT`.
+
+    Raises
+    ------
+    ShifamindError
+        It is no such number.
+    """
+    text = os.environ.get("SHIFAMIND_CACHE_LIMIT") or CACHE_LIMIT
+    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([a-z]{0,3})\s*", text.lower())
+    if found is None or found[2] not in UNITS:
+        raise ShifamindError(
+            f"SHIFAMIND_CACHE_LIMIT is {text[:40]!r}; expected a number of bytes, or one with a unit, like 500 MB or 10 GB."
+        )
+    return int(float(found[1]) * UNITS[found[2]])

@@ -1,8 +1,6 @@
 """What a job's `state.json` holds: written whole by one, read by all, and believed only as it was written."""
 
 import json
-import os
-import stat
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -10,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.records import from_json, to_json
+from shifamind_core.records import from_json, read_small_json, to_json
 from shifamind_core.runs.atomic import replace_file
 from shifamind_core.runs.manifest import digest_of
 
@@ -45,22 +43,6 @@ class JobState:
     def active(self) -> bool:
         """Whether something may still happen."""
         return self.status in ACTIVE
-
-
-def read_small_json(path: Path, most_bytes: int) -> Any:
-    """The JSON in a regular file of bounded size: no link is followed, and a pipe keeps nobody waiting.
-
-    Raises
-    ------
-    OSError, ValueError, RecursionError
-        It is anything else.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > most_bytes:
-            raise ValueError("no regular file of that size")
-        return json.loads(file.read(most_bytes))
 
 
 def write_state(folder: Path, state: JobState) -> None:

@@ -24,8 +24,9 @@ from typing import Any
 
 from shifamind_core import locks
 from shifamind_core.errors import ShifamindError
-from shifamind_core.jobs.state import JobState, read_small_json, read_state, write_state
+from shifamind_core.jobs.state import JobState, read_state, write_state
 from shifamind_core.locks import Lock
+from shifamind_core.records import read_small_json
 
 KEPT = 50  # finished jobs whose folders are kept
 GRACE_SECONDS = 10.0  # between asking a worker to stop and killing it with all that it started
@@ -143,9 +144,7 @@ def _alone(cache: Path) -> Iterator[None]:
     folder = jobs_folder(cache)
     try:
         folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-        lock = locks.lock(folder / "submit.lock", wait=True)
-        assert lock is not None, "it was waited for"
-        with lock:
+        with locks.wait_for_lock(folder / "submit.lock"):
             yield
     except OSError as error:
         raise ShifamindError(f"No job can be started or removed in {folder}: {error.strerror}.") from error
@@ -163,9 +162,7 @@ def _start(cache: Path, kind: str, spec: dict[str, Any]) -> str:
         write_state(incoming, JobState(identifier, kind, spec, "queued", now.isoformat(timespec="seconds")))
         (incoming / RESERVE_FILE).write_bytes(os.urandom(RESERVE_BYTES))  # what cannot be compressed
         (incoming / LOG_FILE).touch(0o600)
-        alive = locks.lock(incoming / PROCESS_FILE)
-        assert alive is not None, "nobody else knows the folder"
-        with alive:  # the worker goes on holding it
+        with locks.wait_for_lock(incoming / PROCESS_FILE) as alive:  # the worker goes on holding it
             os.pwrite(alive.descriptor, b" " * 64, 0)  # so that there is room for its pid
             incoming.rename(folder)
             _run_worker(folder, alive)

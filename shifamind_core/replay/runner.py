@@ -30,6 +30,7 @@ from shifamind_core.records import to_json
 from shifamind_core.replay.recipe import EditContext, OutputContext, Recipe
 from shifamind_core.replay.reference_rows import RESOLVED, Rows, Target
 from shifamind_core.runs.manifest import TokenizationRecord, digest_of
+from shifamind_core.runs.room import make_room
 from shifamind_core.runs.sealed import take_sealed, write_sealed
 
 DRAWS = 8  # repetitions of a random recipe: enough for a mean, a variance and their spread
@@ -152,6 +153,7 @@ class Bench:
 
     def _keep(self, key: str, logits: np.ndarray) -> None:
         if self.cache is not None:
+            make_room(self.cache, logits.nbytes)
             write_sealed(self.cache / "trials" / f"{key}.safetensors", key, {"logits": logits})
 
     def _run(self, recipe: Recipe, inputs: list[Input], seed: int) -> Float64[np.ndarray, "notes codes"]:

@@ -1,10 +1,13 @@
 """Files that are there whole or not at all."""
 
+import fcntl
 import os
 import tempfile
 from pathlib import Path
 
 from shifamind_core.errors import ShifamindError
+
+PART = ".part"
 
 
 def write_atomically(path: Path, content: bytes | bytearray) -> None:
@@ -28,9 +31,10 @@ def replace_file(path: Path, content: bytes | bytearray) -> None:
 
     The temporary file lies in the same folder, since a rename is atomic within one file system only.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(handle, "wb") as file:  # mkstemp gives mode 0600
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # who sweeps up sees that somebody writes
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -6,6 +6,7 @@ while the digits of the SHA-256 itself were zeros.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,8 @@ def read_sealed(path: Path, key: str) -> dict[str, np.ndarray] | None:
     """
     try:
         content = path.read_bytes()
+        with suppress(OSError):  # of a read-only disk
+            os.utime(path)  # what is used stays longest when room is made
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -366,11 +366,11 @@ def test_a_folder_that_is_a_link_is_no_job(tmp_path):
 def test_a_lock_is_held_until_it_is_released_or_forgotten(tmp_path):
     path = tmp_path / "lock"
     first = locks.lock(path)
-    assert locks.held(path) and locks.lock(path) is None and locks.share(path) is None
+    assert locks.held(path) and locks.lock(path) is None
     first.release()
     first.release()
     assert not locks.held(path)
-    one, other = locks.share(path), locks.share(path)
+    one, other = locks.wait_to_share(path), locks.wait_to_share(path)
     assert one and other and locks.lock(path) is None and not locks.held(path)
     del one, other
     with locks.lock(path):

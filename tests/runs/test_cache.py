@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.precision.environment import Environment
-from shifamind_core.runs.cache import LEFTOVER_SECONDS, RunCache, validation_partner
+from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.manifest import CheckpointRecord, Manifest, digest_of
+from shifamind_core.runs.partner import validation_partner
+from shifamind_core.runs.room import LEFTOVER_SECONDS
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import write_run_file
 
@@ -135,7 +137,7 @@ def test_folders_and_files_are_private_whatever_the_umask(cache):
     finally:
         os.umask(before)
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (cache.runs, *cache.runs.rglob("*"))}
-    assert len(modes) == 4
+    assert len(modes) == 5
     assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in modes.items())
 
 

@@ -13,6 +13,7 @@ from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.manifest import Manifest, TokenizationRecord
 from shifamind_core.runs.run import Run
 from shifamind_core.ui.session import cached
+from shifamind_core.ui.session.offers import load_stored
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
 from shifamind_core.ui.widgets.jobs import latest_job, show_failure, show_jobs, start_job
@@ -35,10 +36,9 @@ def sampled_ranges(
     workspace: Workspace, ladder: Ladder, run: Run, policies: list[str]
 ) -> dict[str, SampledRange]:
     """F1 of `run` under errors drawn from what the ladder measured; policies whose runs were removed are left out."""
-    cache = RunCache(workspace.cache)
-    entries = {entry.digest: entry.id for entry in cache.entries()}
+    entries = {entry.digest: entry.id for entry in RunCache(workspace.cache).entries()}
     wanted = {name: entries.get(ladder.run_digests.get(name, "")) for name in ("fp64", *policies)}
-    loaded = {name: cache.load(entry) for name, entry in wanted.items() if entry is not None}
+    loaded = {name: load_stored(entry, workspace) for name, entry in wanted.items() if entry is not None}
     if "fp64" not in loaded:
         return {}
     return {name: cached.sampled(run, loaded[name], loaded["fp64"]) for name in policies if name in loaded}

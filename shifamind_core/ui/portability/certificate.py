@@ -11,6 +11,7 @@ from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.measurements import certificate_table
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.ui.session import cached
+from shifamind_core.ui.session.offers import load_stored
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
 from shifamind_core.ui.widgets.charts import show_figure
@@ -101,10 +102,10 @@ def _show_result(result: Mapping[str, Any], workspace: Workspace, ladder: Ladder
                     help="Exact range at ε.",
                 )
     st.markdown(f"**{safe_text(result['explanation'], 600)}**")
-    cache = RunCache(workspace.cache)
-    entry = next((entry for entry in cache.entries() if entry.digest == result["run_digest"]), None)
+    entries = RunCache(workspace.cache).entries()
+    entry = next((entry for entry in entries if entry.digest == result["run_digest"]), None)
     if entry is not None:
-        margins = cached.margins(cache.load(entry.id), result["threshold"])
+        margins = cached.margins(load_stored(entry.id, workspace), result["threshold"])
         same = ladder is not None and ladder.checkpoint == (result.get("model") or {}).get("weights_digest")
         measured = ladder.measured() if ladder is not None and same else {}
         show_figure(

@@ -8,6 +8,7 @@ import streamlit as st
 
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import ShifamindError
+from shifamind_core.locks import Lock
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import Run
@@ -17,6 +18,8 @@ from shifamind_core.ui.text import plain_text
 
 Kind = Literal["computed", "reference", "uploaded"]
 SHORT = 12
+IN_USE = "runs_in_use"
+MOST_IN_USE = 16  # runs that one session keeps from being thrown away
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,23 @@ def load_run(offer: Offer, workspace: Workspace) -> Run:
         It was removed or damaged meanwhile.
     """
     source = offer.source
-    run = _read_reference(source) if isinstance(source, Path) else _load_stored(source, workspace.cache)
+    run = _read_reference(source) if isinstance(source, Path) else load_stored(source, workspace)
     return replace(run, name=offer.label)
+
+
+def load_stored(id: str, workspace: Workspace) -> Run:
+    """The run of that id in the cache, which is in use from now on until the session ends, or has loaded many others.
+
+    Raises
+    ------
+    ShifamindError
+        It was removed or damaged meanwhile.
+    """
+    in_use: dict[str, Lock | None] = st.session_state.setdefault(IN_USE, {})
+    in_use[id] = in_use.pop(id, None) or RunCache(workspace.cache).use(id)
+    while len(in_use) > MOST_IN_USE:
+        del in_use[next(iter(in_use))]
+    return _load_stored(id, workspace.cache)
 
 
 def describe(manifest: Manifest) -> str:

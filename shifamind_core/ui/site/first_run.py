@@ -6,6 +6,7 @@ from typing import Any
 from shifamind_core import demo, jobs
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.cache import RunCache
+from shifamind_core.runs.room import make_room
 from shifamind_core.ui.session.state import Workspace, default_workspace
 
 STARTED = datetime.now(UTC)
@@ -15,8 +16,9 @@ problems: list[str] = []
 
 
 def prepare_first_run() -> None:
-    """Write the demo and queue its jobs, where the demo is what the dashboard opens on."""
+    """Keep the cache within its limit; write the demo and queue its jobs, where the dashboard opens on it."""
     workspace = default_workspace()
+    make_room(workspace.cache)
     if not workspace.is_demo:
         return
     try:

@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from shifamind_core.errors import ShifamindError
+from shifamind_core.settings import cache_limit_bytes
 from shifamind_core.ui.site import half_open
 from shifamind_core.ui.site.first_run import prepare_first_run
 from shifamind_core.ui.site.gate import ACCESS_PATH, TOKEN_PARAMETER, Access, Gate, choose_access, is_loopback
@@ -24,8 +25,9 @@ ROUTER = Path(__file__).with_name("router.py")
 
 
 def access() -> Access:
-    """The token of this start; ends the process with one line where the address needs one and none was given."""
+    """The token of this start; ends the process with one line where the address needs one, or a setting cannot be read."""
     try:
+        cache_limit_bytes()
         return choose_access(st.get_option("server.address"))
     except ShifamindError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

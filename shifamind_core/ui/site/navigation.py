@@ -33,6 +33,13 @@ PAGES = (
         "Run the checkpoint under a chosen precision.",
     ),
     PageEntry(
+        "storage",
+        "Storage",
+        ":material/database:",
+        "Run",
+        "What is kept here, and how much room does it take?",
+    ),
+    PageEntry(
         "thresholds",
         "Thresholds",
         ":material/tune:",

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.cache import VALIDATION_SPLITS
+from shifamind_core.runs.partner import VALIDATION_SPLITS
 from shifamind_core.runs.run import Run
 from shifamind_core.ui.session import offers as _offers
 from shifamind_core.ui.session import state

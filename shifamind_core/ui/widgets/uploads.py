@@ -6,7 +6,8 @@ import streamlit as st
 
 from shifamind_core.analysis.validation import require_validation
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.cache import VALIDATION_SPLITS, RunCache
+from shifamind_core.runs.cache import RunCache
+from shifamind_core.runs.partner import VALIDATION_SPLITS
 from shifamind_core.runs.uploads import EXTENSIONS, read_upload
 from shifamind_core.ui.session import offers as _offers
 from shifamind_core.ui.session import state

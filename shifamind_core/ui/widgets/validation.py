@@ -2,7 +2,7 @@
 
 from shifamind_core.analysis.validation import require_validation
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.cache import VALIDATION_SPLITS, validation_partner
+from shifamind_core.runs.partner import VALIDATION_SPLITS, validation_partner
 from shifamind_core.runs.run import Run
 from shifamind_core.ui.widgets.pick_runs import load_run, runs_on_offer
 
