@@ -20,6 +20,7 @@ from shifamind_core.commands import COMMANDS, Host
 from shifamind_core.errors import ShifamindError, stack_of
 from shifamind_core.jobs.state import JobState, Status, read_state, write_state
 from shifamind_core.jobs.store import CANCEL_FILE, DEVICE_LOCK, RESERVE_FILE
+from shifamind_core.logs import write_places_only
 from shifamind_core.records import from_json
 from shifamind_core.runs.cache import RunCache
 
@@ -131,4 +132,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    write_places_only()
     main(Path(sys.argv[1]))

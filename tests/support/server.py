@@ -70,8 +70,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start_dashboard(folder: Path, *arguments: str, **environment: str) -> Dashboard:
-    """Start `app.py` with its cache in `folder`, and wait until it answers."""
+def start_dashboard(
+    folder: Path, *arguments: str, app: Path = ROOT / "app.py", **environment: str
+) -> Dashboard:
+    """Start `app.py` (or another launcher) with its cache in `folder`, and wait until it answers."""
     port = free_port()
     log = folder / "server.log"
     with log.open("wb") as output:
@@ -81,7 +83,7 @@ def start_dashboard(folder: Path, *arguments: str, **environment: str) -> Dashbo
                 "-m",
                 "streamlit",
                 "run",
-                str(ROOT / "app.py"),
+                str(app),
                 "--server.port",
                 str(port),
                 *arguments,

@@ -12,7 +12,7 @@ import pytest
 from shifamind_core.runs.run_file import read_run_file, write_run_file
 from shifamind_core.ui.site.navigation import present_pages
 from simulation.builders import tiny_run_directory
-from tests.support.server import Dashboard, start_dashboard
+from tests.support.server import ROOT, Dashboard, start_dashboard
 
 pytestmark = pytest.mark.browser
 HOSTILE = "![x](http:--host.example-b.png) <img src=x>.safetensors"
@@ -187,6 +187,52 @@ def test_a_page_of_another_port_cannot_use_the_persons_cookie(
         )
         other.shutdown()
     assert outcome == [False, False]
+
+
+def test_the_servers_log_says_where_something_went_wrong_and_never_what_it_was_about(
+    new_tab, tmp_path: Path
+) -> None:
+    """The real launcher, with a page behind it on which everything goes wrong."""
+    page = (ROOT / "tests" / "data" / "raising_page.txt").read_text()
+    words = ("Anneliese", "Mustermann", "admitted")
+    assert all(word in page for word in words)
+    (tmp_path / "raising_page.py").write_text(page)
+    launcher = (ROOT / "app.py").read_text().replace("launch.ROUTER", '"raising_page.py"')
+    (tmp_path / "app.py").write_text(launcher)
+    dashboard = start_dashboard(tmp_path, app=tmp_path / "app.py", PYTHONPATH=str(ROOT))
+    try:
+        tab = new_tab(dashboard).open()
+        tab.page.get_by_text("RuntimeError").first.wait_for()
+        shown = tab.page.content()
+    finally:
+        dashboard.stop()
+    log = dashboard.log.read_text()
+    for text in (log, shown):
+        assert not [word for word in words if word in text]
+    assert "RuntimeError" in log and "because of ValueError" in log
+    assert log.count("raising_page.py:") >= 5, "places are said"
+    assert "Could not read <str> of 7 rows" in log and "UserWarning at" in log
+    assert "Task exception was never retrieved" in log
+
+
+def test_a_refused_upload_leaves_its_name_and_content_nowhere(
+    server: Dashboard, new_tab, tmp_path: Path
+) -> None:
+    name, content = (
+        "Anneliese-Mustermann.csv",
+        "Anneliese Mustermann,was,admitted\nMustermann,with,dyspnoea\n",
+    )
+    (tmp_path / name).write_text(content)
+    tab = new_tab(server).open()
+    tab.page.get_by_text("Bring a run from another machine").click()
+    tab.page.locator("input[type=file]").first.set_input_files(tmp_path / name)
+    tab.page.locator("[data-testid=stAlert]").first.wait_for()
+    tab.settle()
+    assert "Mustermann" not in server.log.read_text()
+    kept = [path for path in server.log.parent.rglob("*") if path.is_file()]
+    assert kept and not [
+        path for path in kept if b"Mustermann" in path.read_bytes() or "Mustermann" in path.name
+    ]
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from shifamind_core.errors import ShifamindError
+from shifamind_core.logs import write_places_only
 from shifamind_core.settings import cache_limit_bytes
 from shifamind_core.ui.site import half_open
 from shifamind_core.ui.site.first_run import prepare_first_run
@@ -25,7 +26,8 @@ ROUTER = Path(__file__).with_name("router.py")
 
 
 def access() -> Access:
-    """The token of this start; ends the process with one line where the address needs one, or a setting cannot be read."""
+    """The token of this start, after which no value is logged; ends the process with one line where the address needs one, or a setting cannot be read."""
+    write_places_only()
     try:
         cache_limit_bytes()
         return choose_access(st.get_option("server.address"))
