@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from shifamind_core.artifacts.limited import while_reading
 from shifamind_core.commands import COMMANDS, Command, Host
 from shifamind_core.errors import ShifamindError
 from shifamind_core.options import add_options, chosen
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         notes: list[tuple[str, str]] = []
         host = Host(cache_folder(), partial(_read, notes), _progress, say=_say)
         try:
-            result = command.document(command.run(chosen(command.spec, given), host))
+            with while_reading(_progress):
+                result = command.document(command.run(chosen(command.spec, given), host))
         finally:
             _progress.end()
         said = " ".join(result.get("remarks", []))

@@ -15,8 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ DTYPES = frozenset(
 )  # fmt: skip
 AT_ONCE = 2  # children of one process: each may take `MEMORY_BYTES`
 
-Waiting = Callable[[float], None]
+Waiting = Callable[[str, int, int], None]  # what is read, the seconds passed, those allowed
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,26 @@ class Answer:
     peak_bytes: int = field(default=0, compare=False)
 
 
+_told: list[Waiting] = []
+
+
+@contextmanager
+def while_reading(tell: Waiting) -> Iterator[None]:
+    """Inside, `tell` is called about once a second while this process waits for a file; what it raises ends the reading."""
+    before = _told[:]
+    _told[:] = [tell]
+    try:
+        yield
+    finally:
+        _told[:] = before
+
+
 def read_limited(
     reader: str,
     source: Path | bytes | int,
     name: str,
     arguments: Mapping[str, Any],
     limits: Limits = BY_SIZE,
-    waiting: Waiting | None = None,
 ) -> Answer:
     """What `reader` makes of an untrusted file, in a limited child.
 
@@ -93,8 +106,6 @@ def read_limited(
         Where the file lies, its content, or the descriptor of one that `open_regular` opened.
     name : str
         Its name, for messages.
-    waiting : callable, optional
-        Told the seconds passed, about once a second.
 
     Raises
     ------
@@ -111,7 +122,7 @@ def read_limited(
     try:
         size = os.fstat(handle).st_size
         with _at_once:
-            return _Reading(name, size, limits, waiting).run(reader, handle, arguments)
+            return _Reading(name, size, limits).run(reader, handle, arguments)
     finally:
         os.close(handle)
 
@@ -227,11 +238,10 @@ def _environment() -> dict[str, str]:
 class _Reading:
     """One file read by one child."""
 
-    def __init__(self, name: str, size: int, limits: Limits, waiting: Waiting | None) -> None:
+    def __init__(self, name: str, size: int, limits: Limits) -> None:
         self.name = name
         self.memory_bytes = limits.memory_bytes or MEMORY_BYTES + size
         self.cpu_seconds = limits.cpu_seconds or CPU_SECONDS + size // (4 * MEBIBYTE)
-        self.waiting = waiting
         self.began = time.monotonic()
 
     def run(self, reader: str, handle: int, arguments: Mapping[str, Any]) -> Answer:
@@ -337,8 +347,8 @@ class _Reading:
         poll.register(handle, select.POLLIN)
         while not poll.poll(1000):
             seconds = time.monotonic() - self.began
-            if self.waiting is not None:
-                self.waiting(seconds)
+            for tell in _told:
+                tell(f"Reading {self.name}", int(seconds), 3 * self.cpu_seconds)
             if seconds > 3 * self.cpu_seconds:
                 raise self._too_long()
 

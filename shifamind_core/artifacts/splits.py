@@ -10,7 +10,7 @@ import numpy as np
 from shifamind_core.arrays import DocumentIds, Labels, frozen
 from shifamind_core.artifacts.code_order import Check, compare_codes
 from shifamind_core.artifacts.digests import text_digest
-from shifamind_core.artifacts.limited import BY_SIZE, Limits, Waiting, read_limited
+from shifamind_core.artifacts.limited import BY_SIZE, Limits, read_limited
 from shifamind_core.artifacts.split_table import SplitColumns, columns_of
 from shifamind_core.errors import ShifamindError
 
@@ -111,7 +111,6 @@ def read_split(
     name: str | None = None,
     known_codes: Sequence[str] = (),
     limits: Limits = BY_SIZE,
-    waiting: Waiting | None = None,
 ) -> Split:
     """A split from `*.pkl` or `*.parquet`, opened by a limited child (`split_files`).
 
@@ -121,8 +120,6 @@ def read_split(
         Codes named elsewhere in the run directory, to tell code columns from others.
     limits : Limits, optional
         Of the child; by default they follow from the file's size.
-    waiting : callable, optional
-        Told the seconds passed, about once a second.
 
     Raises
     ------
@@ -133,7 +130,7 @@ def read_split(
     kind = "parquet" if path.suffix == ".parquet" else "pickle"
     arguments = {"name": path.name, "kind": kind, "known_codes": list(known_codes)}
     limits = replace(limits, largest_bytes=limits.largest_bytes or LARGEST_BYTES)
-    answer = read_limited(READER, path, path.name, arguments, limits, waiting)
+    answer = read_limited(READER, path, path.name, arguments, limits)
     columns = columns_of(answer.value, answer.arrays, answer.texts)
     if columns is None:
         raise ShifamindError(

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from shifamind_core.artifacts._limited import Refused
-from shifamind_core.artifacts.limited import BY_SIZE, Limits, Waiting, read_limited
+from shifamind_core.artifacts.limited import BY_SIZE, Limits, read_limited
 from shifamind_core.artifacts.regular_file import open_regular
 from shifamind_core.artifacts.torch_pickle import (
     ITEM_BYTES,
@@ -48,13 +48,13 @@ class TorchFile:
         No regular file, none that torch saved, or one that holds or claims more than it should; one line.
     """
 
-    def __init__(self, path: Path, limits: Limits = BY_SIZE, waiting: Waiting | None = None) -> None:
+    def __init__(self, path: Path, limits: Limits = BY_SIZE) -> None:
         self.name = path.name
         self.handle = open_regular(path, limits.largest_bytes or LARGEST_BYTES)
         try:
             self.size = os.fstat(self.handle).st_size
             arguments = {"name": self.name}
-            answer = read_limited(READER, self.handle, self.name, arguments, limits, waiting)
+            answer = read_limited(READER, self.handle, self.name, arguments, limits)
             self.content = self._decoded(answer.value)
         except BaseException:
             os.close(self.handle)

@@ -1,7 +1,7 @@
 """The worker process: `python -m shifamind_core.jobs.worker JOB_FOLDER`.
 
-One job at a time runs on this machine's device: workers queue on a file lock, which the kernel releases however a
-worker ends. torch's precision switches are process-wide, so every job has a process of its own.
+One job at a time computes on this machine's device: workers read their files, then queue on a file lock, which the kernel
+releases however a worker ends. torch's precision switches are process-wide, so every job has a process of its own.
 """
 
 import fcntl
@@ -11,11 +11,13 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
+from shifamind_core.artifacts.limited import while_reading
 from shifamind_core.commands import COMMANDS, Host
 from shifamind_core.errors import ShifamindError, stack_of
 from shifamind_core.jobs.state import JobState, Status, read_state, write_state
@@ -94,6 +96,16 @@ def _on_sigterm(_signal: int, _frame: FrameType | None) -> None:
     raise Cancelled
 
 
+def _take(lock: IO[str], reporter: Reporter) -> None:
+    """Wait for the device, and keep it until the job ends; files have been read by then."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        reporter.write(status="queued")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        reporter.write(status="running")
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -112,10 +124,14 @@ def main(folder: Path) -> None:
         assert command.job, f"{command.name} is no job"
         cache = folder.parent.parent
         host = Host(cache, RunCache(cache).load, reporter.progress, reporter.partial)
-        import_module("shifamind_core.tasks")  # torch: seconds, while others may hold the device
-        with (folder.parent / DEVICE_LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            reporter.write(status="running", started_at_utc=_now(), message="Starting")
+        reporter.write(status="running", started_at_utc=_now(), message="Starting")
+        import_module("shifamind_core.tasks")  # torch: seconds
+        before_computing = import_module("shifamind_core.precision.apply").before_computing
+        with (
+            (folder.parent / DEVICE_LOCK).open("w") as lock,
+            while_reading(reporter.progress),
+            before_computing(partial(_take, lock, reporter)),
+        ):
             result = command.run(from_json(command.spec, state.spec, "spec"), host)
         reporter.end("done", result=result, eta_seconds=None)
     except Cancelled:

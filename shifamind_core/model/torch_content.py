@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shifamind_core.artifacts.limited import BY_SIZE, Limits, Waiting
+from shifamind_core.artifacts.limited import BY_SIZE, Limits
 from shifamind_core.artifacts.torch_file import TorchFile
 from shifamind_core.artifacts.torch_pickle import StoredTensor
 
 
-def read_torch_file(path: Path, limits: Limits = BY_SIZE, waiting: Waiting | None = None) -> Any:
+def read_torch_file(path: Path, limits: Limits = BY_SIZE) -> Any:
     """What a file of `torch.save` holds, in either of its formats: dicts, lists, tuples, plain values and tensors.
 
     A limited child reads the pickle and says where each tensor's numbers lie (`artifacts.torch_file`). A tensor is a view of
@@ -24,7 +24,7 @@ def read_torch_file(path: Path, limits: Limits = BY_SIZE, waiting: Waiting | Non
     ShifamindError
         No such file, a damaged one, or one that holds or claims more than it should; one line.
     """
-    with TorchFile(path, limits, waiting) as file:
+    with TorchFile(path, limits) as file:
         mapped = mmap.mmap(file.handle, file.size, access=mmap.ACCESS_COPY)
     return _with_tensors(file.content, mapped)
 

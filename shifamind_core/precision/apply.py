@@ -7,7 +7,7 @@ read nor written here. Every switch is process-wide: inference runs in a process
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -93,6 +93,19 @@ def check_honoured(policy: PrecisionPolicy, device: torch.device) -> None:
         raise PolicyRefused(reason)
 
 
+_before: list[Callable[[], None]] = []
+
+
+@contextmanager
+def before_computing(call: Callable[[], None]) -> Iterator[None]:
+    """Inside, `call` runs before any policy is applied: who shares a device waits for it there, not while reading files."""
+    _before.append(call)
+    try:
+        yield
+    finally:
+        _before.remove(call)
+
+
 @contextmanager
 def applied(
     policy: PrecisionPolicy, device: torch.device, attention: Attention = "sdpa"
@@ -107,6 +120,8 @@ def applied(
         The device cannot honour the policy, or a matrix product showed that it did not.
     """
     check_honoured(policy, device)
+    for call in _before:
+        call()
     with ExitStack() as restore:
         if policy.tf32 is not None:
             _set_fp32_precision(restore, "tf32" if policy.tf32 else "ieee")

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from shifamind_core.artifacts.limited import Limits, Waiting, read_limited
+from shifamind_core.artifacts.limited import Limits, read_limited
 from shifamind_core.artifacts.regular_file import open_regular
 from shifamind_core.errors import ShifamindError
 from shifamind_core.records import from_json
@@ -20,7 +20,7 @@ LARGEST_RUN_FILE = 64 << 30
 AT_HAND = 32 << 20  # a run file of this size is read right here: it is a header and numbers as they stand
 
 
-def read_upload(name: str, data: bytes | Path, waiting: Waiting | None = None) -> Run:
+def read_upload(name: str, data: bytes | Path) -> Run:
     """The run in a file of any format (`foreign.read_foreign`), read by a limited child; a small run file needs none.
 
     Parameters
@@ -29,8 +29,6 @@ def read_upload(name: str, data: bytes | Path, waiting: Waiting | None = None) -
         The file's name, for its extension and for people.
     data : bytes or Path
         Its content, or where it lies.
-    waiting : callable, optional
-        Told the seconds passed, about once a second.
 
     Raises
     ------
@@ -41,20 +39,18 @@ def read_upload(name: str, data: bytes | Path, waiting: Waiting | None = None) -
     extension = extension_of(name)
     largest = LARGEST_RUN_FILE if extension == ".safetensors" else LARGEST_ARRAYS
     if isinstance(data, bytes):
-        return _read(name, extension, data, len(data), Limits(largest_bytes=largest), waiting)
+        return _read(name, extension, data, len(data), Limits(largest_bytes=largest))
     handle = open_regular(data, largest, name)
     try:
-        return _read(name, extension, handle, os.fstat(handle).st_size, Limits(), waiting)
+        return _read(name, extension, handle, os.fstat(handle).st_size, Limits())
     finally:
         os.close(handle)
 
 
-def _read(
-    name: str, extension: str, source: bytes | int, size: int, limits: Limits, waiting: Waiting | None
-) -> Run:
+def _read(name: str, extension: str, source: bytes | int, size: int, limits: Limits) -> Run:
     if extension == ".safetensors" and 0 < size <= AT_HAND:
         return read_foreign(name, source if isinstance(source, bytes) else _content(source, size))
-    answer = read_limited(READER, source, name, {"name": name}, limits, waiting)
+    answer = read_limited(READER, source, name, {"name": name}, limits)
     try:
         codes, manifest = answer.value["codes"], from_json(Manifest, answer.value["manifest"])
         return assemble(name, answer.arrays, codes, manifest)

@@ -88,13 +88,13 @@ def test_who_waits_is_told_so_and_may_end_it() -> None:
     class Cancelled(BaseException):
         pass
 
-    def cancel(seconds: float) -> None:
-        assert len(children()) == 1
+    def cancel(what: str, seconds: int, allowed: int) -> None:
+        assert (what, seconds, allowed) == ("Reading a.x", 1, 30) and len(children()) == 1
         raise Cancelled
 
     began = time.monotonic()
-    with pytest.raises(Cancelled):
-        read_limited("tests.support.limited_readers:hang", b"x", "a.x", {}, waiting=cancel)
+    with pytest.raises(Cancelled), limited.while_reading(cancel):
+        read("hang")
     assert time.monotonic() - began < 5
 
 

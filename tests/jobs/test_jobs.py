@@ -2,8 +2,12 @@
 
 import json
 import os
+import pickle
 import signal
+import time
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -77,6 +81,31 @@ def test_a_queued_job_can_be_cancelled(waiting, predict_spec):
         until(lambda: (state := jobs.read_job(waiting, identifier)).active is False and state).status
         == "cancelled"
     )
+
+
+def test_files_are_read_while_another_job_computes_and_cancel_ends_the_reading(
+    waiting, predict_spec, tmp_path
+):
+    """A key that is hashed for ever: it held the device for good, and no other job ran."""
+    nested = ()
+    for _ in range(40):
+        nested = (nested, nested)
+    pickled = pickle.dumps(nested, protocol=2)[:-1].replace(b"\x80\x02", b"\x80\x02}", 1) + b"Ns."
+    checkpoint = next(Path(predict_spec["run_directory"]).glob("checkpoints/**/*.pt"))
+    with zipfile.ZipFile(checkpoint, "w") as archive:
+        archive.writestr("a/data.pkl", pickled)
+    identifier = jobs.submit(waiting, "predict", predict_spec)
+    until(lambda: "Reading phase1_best.pt" in (jobs.read_job(waiting, identifier).message or ""))
+    jobs.cancel(waiting, identifier)
+    began = time.monotonic()
+    ended = until(lambda: (state := jobs.read_job(waiting, identifier)).active is False and state)
+    assert ended.status == "cancelled" and time.monotonic() - began < 10
+
+
+def test_a_job_that_has_read_its_files_waits_for_the_device(waiting, predict_spec):
+    identifier = jobs.submit(waiting, "predict", predict_spec)
+    until(lambda: jobs.read_job(waiting, identifier).message == "Tokenizing")
+    until(lambda: jobs.read_job(waiting, identifier).status == "queued")
 
 
 def test_a_killed_worker_is_lost_not_running(waiting, predict_spec):
