@@ -2,14 +2,19 @@
 
 Weights come from NumPy's PCG64 by integers and powers of two, so that no library's function has a hand in them; the digest of
 the weights is recorded too, to tell a model that was made differently from one that was computed differently.
-`python -m simulation.bitwise_cases` records anew.
+`python -m simulation.bitwise_cases` records anew; with `--hold` it computes all but the largest here, prints what it ran on and
+the digests that differ, and exits with 1 if one does.
 """
 
+import argparse
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +29,9 @@ from shifamind_core.precision.bitwise.operations import PLAIN, Kernels
 from simulation.pretrained import packaged_encoder
 
 RECORD = Path(__file__).with_name("bitwise_digests.json")
+# What makes the arithmetic libraries beneath torch take other ways through a sum: MKL's instruction set and reproducibility
+# mode, torch's own vector width, the number of threads.
+SETTINGS = ("MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS")
 CODES, CONCEPTS = 50, 113
 CPU = torch.device("cpu")
 
@@ -138,16 +146,45 @@ def recorded() -> dict[str, dict[str, str]]:
     return json.loads(RECORD.read_text())
 
 
-def record() -> None:
-    """Compute all cases on this CPU, and write what came out."""
+def computed(cases: Iterable[Case | None]) -> dict[str, dict[str, str]]:
+    """Digests of these cases and of the functions, on this CPU, in the form of the record."""
     found = {
         made.name: {"weights": weights_of(made.model), "logits": sha256(made.logits(CPU))}
-        for made in (*small_cases(), base_case(), pretrained_case())
+        for made in cases
         if made is not None
     }
-    found["functions"] = function_digests()
-    RECORD.write_text(json.dumps(found, indent=1) + "\n")
+    return found | {"functions": function_digests()}
+
+
+def held() -> dict[str, Any]:
+    """What this CPU computes of all but the largest case against the record, what it ran on, and its FP32 for comparison."""
+    made = list(small_cases())
+    found, expected = computed([*made, pretrained_case()]), recorded()
+    with torch.inference_mode():
+        single = sha256(made[0].model(input_ids=made[0].ids, attention_mask=made[0].mask)["logits"])
+    return {
+        "torch": torch.__version__,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
+        "cases": len(found),
+        "different": [name for name, digests in found.items() if digests != expected[name]],
+        "fp32": single,
+    }
+
+
+def main() -> None:
+    """Record, or hold to the record."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--hold", action="store_true", help="compare with the record instead of writing it")
+    if not parser.parse_args().hold:
+        RECORD.write_text(
+            json.dumps(computed([*small_cases(), base_case(), pretrained_case()]), indent=1) + "\n"
+        )
+        return
+    report = held()
+    print(json.dumps(report))
+    sys.exit(bool(report["different"]))
 
 
 if __name__ == "__main__":
-    record()
+    main()

@@ -1,5 +1,7 @@
 """The same bits on every machine: exactness against rational arithmetic, and digests that every machine must meet."""
 
+import json
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -222,6 +224,41 @@ def test_a_model_meets_its_digest_in_any_batch_order_and_number_of_threads(name)
     run = BitwiseModel(made.model, CPU)
     with torch.inference_mode():
         assert torch.equal(run(made.ids[shuffled], made.mask[shuffled])["logits"], logits[shuffled])
+
+
+def held_under(**settings: str) -> dict:
+    """What a process with these settings of its arithmetic libraries computes."""
+    command = [sys.executable, "-m", "simulation.bitwise_cases", "--hold"]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, env={**os.environ, **settings}, capture_output=True, text=True)
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_other_instructions_below_torch_change_fp32_and_no_digest():
+    """MKL held to SSE4.2, torch's own loops to no vectors: sums run in another order, and FP32 shows it."""
+    narrow = held_under(MKL_ENABLE_INSTRUCTIONS="SSE4_2", ATEN_CPU_CAPABILITY="default", OMP_NUM_THREADS="1")
+    assert narrow["capability"] != torch.backends.cpu.get_cpu_capability()
+    with torch.inference_mode():
+        made = SMALL["small cls_fusion"]
+        here = sha256(made.model(input_ids=made.ids, attention_mask=made.mask)["logits"])
+    assert narrow["fp32"] != here
+    assert narrow["cases"] >= 4 and narrow["different"] == []
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_another_blas_gives_the_digest(name, monkeypatch):
+    """NumPy brings OpenBLAS, torch has MKL: the same products, added up in other orders."""
+
+    def by_numpy(numbers: torch.Tensor, halved: torch.Tensor) -> torch.Tensor:
+        high, low = np.split(numbers.numpy() @ np.swapaxes(halved.numpy(), -1, -2), 2, axis=-1)
+        calls.append(high.shape)
+        return torch.from_numpy(low + high + 0.0)
+
+    calls: list[tuple[int, ...]] = []
+    monkeypatch.setattr(operations, "exact_product", by_numpy)
+    assert sha256(SMALL[name].logits(CPU)) == recorded()[name]["logits"]
+    assert len(calls) > 10
 
 
 @pytest.mark.parametrize("name", ["small cls_fusion", "small sequence_classification"])
