@@ -18,6 +18,7 @@ class Cause:
     ----------
     name : as the command line prints it
     title : for a heading
+    subject : what it was, to follow "It was"; empty where nothing was
     meaning : what happened, one sentence for a reader who knows F1
     action : what to do about it, or the one experiment that decides
     shown_by : what in the two runs shows it
@@ -27,6 +28,7 @@ class Cause:
 
     name: str
     title: str
+    subject: str
     meaning: str
     action: str
     shown_by: str
@@ -39,6 +41,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "identical",
             "The runs are identical",
+            "",
             "Both runs hold the same scores: neither the model nor the machine made a difference.",
             "If reported F1 values differ all the same, compare the labels, the threshold and the definition of F1.",
             "Every logit is equal bit by bit, or as far as stored probabilities can tell.",
@@ -46,6 +49,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "numerics",
             "Rounding: precision or kernels",
+            "rounding: precision or kernels",
             "The difference is rounding: the same model computed in another precision, or added in another order.",
             "Measure the precision ladder on this model; predict both runs under the policy fp32.",
             "Equal tokens and weights under another arithmetic; or noise no larger than the ladder measured on this model; "
@@ -55,6 +59,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "stored_precision",
             "Scores rounded when saved",
+            "rounding when scores were saved",
             "One file holds the other run's scores, rounded: how the file was saved differs, not how the model was run.",
             "Save scores as float32 without rounding, and compare again.",
             "Rounding one run to the other's decimals, or to half precision, gives the other cell by cell.",
@@ -62,6 +67,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "non_finite",
             "Scores that are not numbers",
+            "scores that are not numbers",
             "Some scores are NaN, infinite or too large for FP32, so their decisions mean nothing.",
             "Predict these notes again under fp32: FP16 overflows beyond 65,504.",
             "Cells that are NaN, infinite or beyond FP32, counted by run, note and code.",
@@ -71,6 +77,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "document_order",
             "Order of notes",
+            "the order of the notes",
             "Both runs hold the same notes in another order, so a comparison row by row compares different notes.",
             "Export document ids with the scores, or predict in one process without shuffling.",
             "Rows of one run are found elsewhere in the other: equal, or nearest by far. The kind of order is named.",
@@ -79,6 +86,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "document_ids",
             "The same notes under other ids",
+            "the document ids alone",
             "Both runs hold the same notes; only their document ids differ.",
             "Make ids from the same text. Line ends, spaces and rounded numbers change an id without changing a note.",
             "No id is shared, yet rows are equal (or token digests are).",
@@ -86,6 +94,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "repeated_documents",
             "Notes that stand there twice",
+            "notes that stand there twice",
             "Some notes stand in one run more than once, and each copy counts in its scores.",
             "Score every note once. A distributed sampler repeats notes to fill its last batch; windows repeat them by design.",
             "Rows that equal other rows of the same run, or share their ids; counted and placed.",
@@ -93,6 +102,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "missing_documents",
             "Notes left out",
+            "notes left out",
             "One run leaves notes out; the notes that both hold are the same.",
             "Predict the notes that are missing: drop_last, a limit or a crashed process leaves some out.",
             "All of one run's notes are found in the other, which holds more.",
@@ -100,6 +110,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "different_documents",
             "Different notes",
+            "other notes",
             "The runs were made on different notes.",
             "Predict both on the same split. Document ids are digests of the text, and show which notes both hold.",
             "Ids that do not meet while contents differ too; or, without ids, rows that are found nowhere.",
@@ -108,6 +119,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "code_order",
             "Order of codes",
+            "the order of the codes",
             "The columns of the two runs belong to different codes.",
             "Compare the two code lists, and export the codes' names with the scores.",
             "Columns equal another column, or correlate with it as right ones do; the moved ones exchange places.",
@@ -116,6 +128,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "different_codes",
             "Different codes",
+            "other codes",
             "The runs score different codes, so an average over codes is not the same average.",
             "Export both runs with one code list.",
             "Code names that only one run has.",
@@ -124,6 +137,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "different_labels",
             "Different labels",
+            "other labels",
             "The same notes carry other labels in the two runs.",
             "Score both runs with one set of labels.",
             "Labels of the same notes that differ, counted by note and code.",
@@ -133,6 +147,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "probabilities_as_logits",
             "Probabilities saved as logits",
+            "probabilities saved as logits",
             "One run holds probabilities where the other holds logits; scoring it applies a second sigmoid.",
             "Save the model's raw outputs, before any sigmoid.",
             "All values lie between 0 and 1, and undoing one sigmoid gives the other run.",
@@ -141,6 +156,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "double_sigmoid",
             "Sigmoid applied twice",
+            "a sigmoid applied twice",
             "The sigmoid was applied twice before the scores were saved.",
             "Find the second sigmoid: often one stands in the model and one in the evaluation.",
             "All values lie between 0.5 and 0.731, where only a sigmoid of a probability lies; undoing two gives the other run.",
@@ -149,6 +165,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "score_map",
             "Scores converted",
+            "a conversion of the scores",
             "One run's scores are an exact function of the other's: the scores were converted, the model is the same.",
             "Save raw logits in both places.",
             "One formula (per run, per code or per note) gives every score of one run from the other's: percent, softmax, "
@@ -158,6 +175,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "calibration_shift",
             "Calibration shifted, ranking kept",
+            "a shift in calibration",
             "Scores are shifted or stretched, but within every code the notes keep their ranking: thresholds move, ranking does not.",
             "Tune the threshold on each run's own validation scores: the gap should close.",
             "A shift, a factor, or either a code, or one increasing curve explains nearly all of the difference.",
@@ -166,6 +184,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "metric_definition",
             "Another definition of F1",
+            "another definition of F1",
             "The scores agree; F1 was computed in another way.",
             "Score both runs with one definition: decision >, all codes averaged, 0/0 = 0.",
             "One definition found in the field gives the reported values to the last digit.",
@@ -175,6 +194,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "few_codes_changed",
             "A few codes changed",
+            "a few codes",
             "Only some codes changed; the others are as they were.",
             "Compare the head's rows of these codes in the two checkpoints.",
             "The other codes' logits are equal, or differ by rounding.",
@@ -183,6 +203,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "few_documents_changed",
             "A few notes changed",
+            "a few notes",
             "Only some notes changed; the others are as they were.",
             "Compare the texts and token ids of these notes, and predict them again alone.",
             "The other notes' logits are equal, or differ by rounding.",
@@ -193,6 +214,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "input_changed",
             "The model read other input",
+            "other input to the model",
             "The same notes reached the model as other tokens.",
             "Compare the token digests of both runs; replay tries casing, length and special tokens.",
             "Notes change as if they were other notes, and similar notes change alike; or token digests differ.",
@@ -201,6 +223,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "tokenizer_casing",
             "Casing of the tokenizer",
+            "the tokenizer's casing",
             "One run lower-cased the notes and the other did not.",
             "Predict with lower-casing on, then off: one of the two gives the other run.",
             "The manifests' casing differs, or one run was made under a library version that changes the default.",
@@ -209,6 +232,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "max_length",
             "Maximum length",
+            "the maximum length",
             "One run cut long notes earlier than the other.",
             "Predict again with the other run's maximum length.",
             "The manifests' lengths differ; or exactly the notes longer than some number of tokens changed.",
@@ -218,6 +242,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "truncation_side",
             "Long notes cut at the other end",
+            "which end of long notes is cut",
             "One run keeps the beginning of a long note and the other its end.",
             "Predict with truncation_side=left.",
             "The manifests' sides differ; or only notes longer than the limit changed though the limits agree.",
@@ -227,6 +252,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "padding",
             "Padding",
+            "padding",
             "Short notes were filled up to another length, and this model's scores depend on it.",
             "Predict again with padding=longest and with padding=max_length.",
             "The manifests' padding differs and short notes changed; or only notes below the limit changed.",
@@ -236,6 +262,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "attention_mask_ignored",
             "Attention mask ignored",
+            "an ignored attention mask",
             "The model read the padding as if it were text.",
             "Pass the attention mask to the model; replay attention_mask=ignored.",
             "Only notes below the limit changed, in an architecture that does not read padding otherwise.",
@@ -245,6 +272,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "dropout_active",
             "Dropout left on",
+            "dropout left on",
             "Dropout was left on, so the scores hold random noise.",
             "Call model.eval() before predicting. Predict twice: with dropout on, two runs differ.",
             "Noise in every note that neither other codes nor similar notes share.",
@@ -255,6 +283,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "weights_changed",
             "Other weights",
+            "other weights",
             "The scores come from other weights.",
             "Compare the weights digests of both checkpoints.",
             "The change is a law that acts alike on every note: the other codes' scores predict it.",
@@ -263,6 +292,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "other_checkpoint",
             "Another checkpoint",
+            "another checkpoint",
             "The runs used two different checkpoints.",
             "Predict with the other checkpoint: it should give the other run.",
             "The manifests' weights digests differ.",
@@ -271,6 +301,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "head_not_loaded",
             "Head not loaded",
+            "a head that was not loaded",
             "The output layer was not loaded: the encoder works, but random weights read it.",
             "Load the checkpoint with strict=True and list missing and unexpected keys.",
             "No code correlates with itself, yet all codes together predict the other run.",
@@ -279,6 +310,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "encoder_not_loaded",
             "Encoder not loaded",
+            "an encoder that was not loaded",
             "The encoder was not loaded: the scores hardly depend on the notes.",
             "Load the checkpoint with strict=True and list missing and unexpected keys.",
             "Scores that vary little over the notes and predict nothing of the other run.",
@@ -289,6 +321,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
         Cause(
             "unknown",
             "Nothing known explains it",
+            "",
             "The difference looks like none of the causes known here.",
             "Replay the pipeline with one change at a time, and compare layers.",
             "No matcher explains it, and it lies outside what the cause model was fitted on.",
