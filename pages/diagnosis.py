@@ -1,20 +1,53 @@
 """What caused the gap?"""
 
+from collections.abc import Callable
+from functools import partial
+
 import streamlit as st
 
 from shifamind_core.ui.diagnosis.findings import show_findings
 from shifamind_core.ui.diagnosis.gap import show_gap_split
 from shifamind_core.ui.diagnosis.hypotheses import hypotheses_of, show_hypotheses
-from shifamind_core.ui.diagnosis.ladder import last_ladder, show_ladder
+from shifamind_core.ui.diagnosis.ladder import show_ladder
 from shifamind_core.ui.diagnosis.proof import show_proof, try_proof
 from shifamind_core.ui.diagnosis.provenance import show_provenance
 from shifamind_core.ui.diagnosis.question import ask_question, told
-from shifamind_core.ui.diagnosis.replay import asked_about, last_replay, show_replay
+from shifamind_core.ui.diagnosis.replay import show_replay
 from shifamind_core.ui.diagnosis.seed import show_decisive_pair
 from shifamind_core.ui.diagnosis.verdict import show_verdict
+from shifamind_core.ui.diagnosis.views import View, show_views
 from shifamind_core.ui.session import cached, state
+from shifamind_core.ui.session.measured import asked_about, last_ladder, last_replay
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.measured_on import can_run, show_model
+
+
+def looks() -> None:
+    """What the two runs' difference looks like, and what their manifests say."""
+    assert diagnosis is not None and question is not None and question.whole is not None
+    show_findings(diagnosis, stem)
+    with st.expander("Provenance: both manifests side by side", icon=":material/compare:"):
+        show_provenance(*question.whole, diagnosis.provenance)
+
+
+def rounding() -> None:
+    """The bound, the ladder, and the five hypotheses on the GPU."""
+    assert question is not None
+    with told():
+        show_proof(question, ladder, workspace)
+    st.subheader("Precision ladder")
+    show_ladder(workspace, question.candidate.manifest, ladder, openable)
+    if diagnosis is not None or question.targets:
+        st.subheader("Is it the GPU? Five hypotheses")
+        show_hypotheses(hypotheses_of(question.candidate, diagnosis, try_proof(question, ladder)))
+
+
+def gap() -> None:
+    """Which part of the gap is calibration, and which is ranking."""
+    assert question is not None
+    with told():
+        show_gap_split(question)
+
 
 st.title("Diagnosis")
 workspace = state.current_workspace()
@@ -33,29 +66,16 @@ asked = asked_about(workspace, question.candidate, question.reference_offer, que
 openable = can_run(workspace)
 if question.reference is None:
     show_decisive_pair(question, workspace, asked, openable)
-show_verdict(question, diagnosis, ladder, last_replay(workspace, asked))
+show_verdict(question, diagnosis, ladder, last_replay(workspace, asked, question.whole and question.whole[1]))
 show_model(question.candidate.manifest, question.reference and question.reference.manifest, ladder)
 
-st.header("Could rounding do it?")
-with told():
-    show_proof(question, ladder, workspace)
-st.subheader("Precision ladder")
-show_ladder(workspace, question.candidate.manifest, ladder, openable)
-
+views: dict[View, Callable[[], None]] = {}
 if diagnosis is not None and question.whole is not None:
-    st.header("What it looks like")
-    show_findings(diagnosis, stem)
-    with st.expander("Provenance: both manifests side by side", icon=":material/compare:"):
-        show_provenance(*question.whole, diagnosis.provenance)
-if diagnosis is not None or question.targets:
-    st.subheader("Is it the GPU? Five hypotheses")
-    show_hypotheses(hypotheses_of(question.candidate, diagnosis, try_proof(question, ladder)))
+    views["looks"] = looks
+views["rounding"] = rounding
 if diagnosis is not None and question.whole is not None:
-    st.header("What the gap is made of")
-    with told():
-        show_gap_split(question)
-
-st.header("Replay: which change reproduces it?")
-show_replay(question, workspace, openable, stem)
+    views["gap"] = gap
+views["replay"] = partial(show_replay, question, workspace, openable, stem)
+show_views(views)
 remarks = question.remarks or (() if diagnosis is None else diagnosis.remarks)
 st.caption("  \n".join(safe_text(remark) for remark in remarks))

@@ -7,12 +7,14 @@ from shifamind_core.analysis.comparison import Pair
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.ui.overview.headline import Headline, headline_of
+from shifamind_core.ui.overview.story import show_story
 from shifamind_core.ui.session import state
+from shifamind_core.ui.session.measured import asked_about, last_ladder, last_replay
 from shifamind_core.ui.session.offers import references_on_offer
 from shifamind_core.ui.site.navigation import PAGES, page_path, present_pages
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets import inspection
-from shifamind_core.ui.widgets.jobs import show_failure, show_jobs, start_job
+from shifamind_core.ui.widgets.jobs import active_jobs, show_failure, show_jobs, start_job
 from shifamind_core.ui.widgets.pick_runs import (
     load_run,
     pick_pair,
@@ -77,7 +79,11 @@ def show_gap() -> None:
     if pair is None:
         return
     try:
-        show_headline(headline_of(load_run(pair[0]), load_run(pair[1])))
+        candidate, reference = load_run(pair[0]), load_run(pair[1])
+        found = headline_of(candidate, reference)
+        replay = last_replay(workspace, asked_about(workspace, candidate, pair[1]), reference)
+        show_story(workspace, found, (candidate, reference), last_ladder(workspace), replay)
+        show_headline(found)
         show_next_steps()
     except ShifamindError as error:
         show_error(error)
@@ -99,12 +105,11 @@ st.title("ShifaMind diagnostics")
 directory = show_workspace()
 workspace = state.current_workspace()
 found = inspection.inspection_of(workspace) if directory is not None else None
-active = show_jobs(workspace)
+active = active_jobs(workspace.cache)
+show_gap()
+show_jobs(workspace)
 for kind in ("inspect", "predict"):
     show_failure(workspace, kind)
-
-st.header("The gap")
-show_gap()
 with st.expander("Bring a run from another machine", icon=":material/upload:"):
     upload_reference()
     upload_validation()

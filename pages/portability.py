@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from shifamind_core.ui.diagnosis.ladder import last_ladder
 from shifamind_core.ui.diagnosis.question import told
 from shifamind_core.ui.portability.certificate import PROMISES, show_certificate
 from shifamind_core.ui.portability.probes import show_probes
 from shifamind_core.ui.portability.rounding import show_rounding
 from shifamind_core.ui.session import state
+from shifamind_core.ui.session.measured import last_ladder
 from shifamind_core.ui.widgets.workspace import show_workspace
 
 st.title("Portability")

@@ -7,12 +7,11 @@ import streamlit as st
 from shifamind_core.errors import ShifamindError
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.files import Selection, csv_files, zipped
-from shifamind_core.ui.diagnosis.ladder import last_ladder
-from shifamind_core.ui.diagnosis.replay import asked_about, last_replay
 from shifamind_core.ui.layers.profiles import last_layers
 from shifamind_core.ui.portability.certificate import last_certificate
 from shifamind_core.ui.portability.probes import last_probes
 from shifamind_core.ui.session import cached
+from shifamind_core.ui.session.measured import asked_about, last_ladder, last_replay
 from shifamind_core.ui.session.state import current_workspace
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error
@@ -46,7 +45,7 @@ try:
             validation_of(candidate),
             validation_of(reference),
             diagnosis=cached.diagnosis(candidate, reference, ladder),
-            replay=last_replay(workspace, asked_about(workspace, candidate, pair[1])),
+            replay=last_replay(workspace, asked_about(workspace, candidate, pair[1]), reference),
             ladder=ladder,
             layers=last_layers(workspace),
             probes=last_probes(workspace),

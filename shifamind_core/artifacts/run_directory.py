@@ -6,6 +6,7 @@ run_20260102_203225/
               concept_embeddings.npy  concept_list.json
   base_model/                        optional: config.json and vocab.txt
   references/                        optional: runs to compare with
+  results/                           optional: what was measured elsewhere: ladder*.json, replay*.json
 """
 
 import io
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tokenize import TokenError
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
@@ -215,6 +216,13 @@ class RunDirectory:
 
     def _reference_names(self) -> list[Path]:
         return [child for child in _children(self.path / "references") if child.suffix in RUN_SUFFIXES]
+
+    def results(self, kind: Literal["ladder", "replay"]) -> tuple[Path, ...]:
+        """Results of that command that lie in `results/`, by name: what it printed as JSON, on whichever machine."""
+        found = [child for child in _children(self.path / "results") if child.suffix == ".json"]
+        return tuple(
+            child for child in found if child.stem.split("-")[0] == kind and stays_within(child, self.path)
+        )
 
     def _shared(self, name: str) -> Path | None:
         places = (self.path / "shared_data" / name, self.path / name)

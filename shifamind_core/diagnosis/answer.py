@@ -64,9 +64,7 @@ def answer(
     if best.cause == "identical":
         return Answer("The two runs are identical.", best.meaning, "confirmed", best.cause)
     if best.cause == "unknown":
-        return Answer(
-            f"Nothing known explains the gap yet{_of_gpu(hypotheses)}.", best.meaning, "open", None
-        )
+        return Answer(f"Nothing known explains the gap yet{_of_gpu(hypotheses)}.", best.meaning, "open", None)
     subject = CAUSES[best.cause].subject
     gpu = "" if best.cause == "numerics" else _of_gpu(hypotheses)
     word: dict[str, tuple[str, Shown]] = {

@@ -53,7 +53,8 @@ class TunedCurve:
 class Proof:
     """Curves of the F1 range against ε, the measured errors, the needed ε and the verdict in one sentence.
 
-    `threshold` is `None` where it is tuned on validation, and so may itself move.
+    `threshold` is `None` where it is tuned on validation, and so may itself move. `sentences` has the verdict on each score
+    alone, by its name; `sentence` is about the one that is hardest to reach.
     """
 
     threshold: float | None
@@ -62,6 +63,7 @@ class Proof:
     needs: tuple[Need, ...]
     excluded: bool | None
     sentence: str
+    sentences: Mapping[str, str]
 
 
 def prove(
@@ -90,9 +92,8 @@ def prove(
     )
     reach = with_own(measured, run)
     excluded = _excluded(needs, reach)
-    return Proof(
-        threshold, bound.f1_ranges(epsilons), policies, needs, excluded, _sentence(needs, reach, excluded)
-    )
+    said = _sentences(needs, reach)
+    return Proof(threshold, bound.f1_ranges(epsilons), policies, needs, excluded, *said)
 
 
 def prove_tuned(
@@ -126,7 +127,8 @@ def prove_tuned(
     )
     reach = with_own(measured, test)
     excluded = _excluded(needs, reach)
-    return Proof(None, curve, policies, needs, excluded, _sentence(needs, reach, excluded, "tuned "))
+    said = _sentences(needs, reach, "tuned ")
+    return Proof(None, curve, policies, needs, excluded, *said)
 
 
 def hardest(proof: Proof) -> float | None:
@@ -174,6 +176,17 @@ def _excluded(needs: Sequence[Need], measured: Mapping[str, float]) -> bool | No
         return None
     largest = max(measured.values())
     return any(need.epsilon is None or need.epsilon > largest for need in needs)
+
+
+def _sentences(
+    needs: Sequence[Need], measured: Mapping[str, float], protocol: str = ""
+) -> tuple[str, dict[str, str]]:
+    """The verdict on all scores together, and on each alone."""
+
+    def said(some: Sequence[Need]) -> str:
+        return _sentence(some, measured, _excluded(some, measured), protocol)
+
+    return said(needs), {need.metric: said([need]) for need in needs}
 
 
 def _sentence(

@@ -14,6 +14,7 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.pipeline import Pipeline
 from shifamind_core.inference.tokenization import Tokenization, load_tokenizer
 from shifamind_core.precision.apply import resolve_device
+from shifamind_core.precision.observe import observe_environment
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.replay.before_after import before_after
 from shifamind_core.replay.interventions import Scene, interventions
@@ -36,7 +37,8 @@ def replay(
     Returns
     -------
     dict
-        `best` {`interventions`, `explained`, `max_abs_residual`}, `trials` (best first), `verdict`, `sentence`, ….
+        `best` {`interventions`, `explained`, `max_abs_residual`}, `trials` (best first), `verdict`, `sentence`, …; `about`
+        {`split`, `reference` (its digest), `reported`} and `device` say what it was asked, and where.
 
     Raises
     ------
@@ -50,8 +52,11 @@ def replay(
             raise ShifamindError(f"A replay was asked for with {name} {value}; it must be at least 1.")
     setup = Setup(spec, cache)
     if reference is not None:
-        return setup.reproduce(reference, watch)
-    return _from_scores(setup, parse_reported(spec.reported or ""), watch)
+        found = setup.reproduce(reference, watch)
+    else:
+        found = _from_scores(setup, parse_reported(spec.reported or ""), watch)
+    asked = {"split": spec.split, "reference": reference and reference.digest, "reported": spec.reported}
+    return found | {"about": asked, "device": observe_environment(setup.device).gpu or "CPU"}
 
 
 class Setup:

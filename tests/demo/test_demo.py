@@ -1,6 +1,7 @@
 """The built-in run directory: synthetic, stable for years, and a real gap by casing."""
 
 import hashlib
+import json
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from shifamind_core.analysis.counts import counts_of_logits
+from shifamind_core.analysis.rungs import read_ladder
 from shifamind_core.analysis.scores import macro_f1, micro_f1
 from shifamind_core.analysis.thresholds import evaluate
 from shifamind_core.artifacts.run_directory import RunDirectory
@@ -41,6 +43,8 @@ LAYOUT = {
     "checkpoints/phase1/phase1_best.pt",
     "base_model/config.json",
     "base_model/vocab.txt",
+    "results/ladder.json",
+    "results/replay-cased.json",
     *(f"references/h200-{name}-{split}.safetensors" for name in REFERENCES for split in ("test", "val")),
     *(f"shared_data/{split}_{what}" for split in DOCUMENTS for what in ("split.pkl", "concept_labels.npy")),
     *(
@@ -358,3 +362,16 @@ def test_a_training_makes_a_checkpoint_that_loads_and_is_the_same_again(
     found = read_checkpoint(tmp_path / "phase1_best.pt")
     assert (found.architecture, found.codes, found.concept_count) == ("cls_fusion", CODES, 113)
     assert found.concept_embeddings is not None and found.concept_embeddings.shape == (113, 16)
+
+
+def test_recorded_results_are_about_the_shipped_checkpoint_and_reference(directory: RunDirectory) -> None:
+    (ladder,), (replay,) = (directory.results(kind) for kind in ("ladder", "replay"))
+    cased = read_run_file(DATA / "references" / "h200-cased-test.safetensors")
+    assert cased.manifest.checkpoint is not None
+    measured = read_ladder(ladder)
+    assert measured.checkpoint == cased.manifest.checkpoint.weights_digest
+    assert measured.measured()["fp32"] < 1e-4 < measured.measured()["bf16"]
+    found = json.loads(replay.read_text())
+    assert found["about"] == {"split": "test", "reference": cased.digest, "reported": None}
+    assert found["best"]["interventions"] == ["lowercase=false"] and found["verdict"] == "confirmed"
+    assert found["best"]["max_abs_residual"] < 1e-4

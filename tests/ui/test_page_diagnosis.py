@@ -135,10 +135,11 @@ def test_runs_with_nothing_in_common_are_a_finding(dashboard: Dashboard) -> None
 def test_without_a_run_directory_nothing_can_be_started(dashboard: Dashboard) -> None:
     for run in (small_run(), reference()):
         dashboard.upload(run)
-    app = dashboard.open("diagnosis")
-    assert not app.exception
-    assert button(app, "Run the ladder").disabled and button(app, "Start the replay").disabled
-    assert "Nothing can be run here" in text(app)
+    for view, label in (("rounding", "Run the ladder"), ("replay", "Start the replay")):
+        app = dashboard.open("diagnosis", view=view)
+        assert not app.exception
+        assert button(app, label).disabled
+        assert "Nothing can be run here" in text(app)
 
 
 # The proof and the ladder
@@ -157,7 +158,7 @@ def test_the_proof_is_about_these_two_runs(filled: Dashboard) -> None:
 
 def test_a_ladder_puts_its_errors_into_proof_and_table(filled: Dashboard) -> None:
     add_ladder(filled)
-    app = filled.open("diagnosis")
+    app = filled.open("diagnosis", view="rounding")
     assert not app.exception
     said = text(app)
     assert "emulated-tf32 and finer cannot explain this gap" in said
@@ -171,7 +172,7 @@ def test_a_ladder_puts_its_errors_into_proof_and_table(filled: Dashboard) -> Non
 
 def test_where_the_bound_does_not_decide_a_sample_stands_beside_it(filled: Dashboard) -> None:
     add_ladder(filled)
-    app = filled.open("diagnosis")
+    app = filled.open("diagnosis", view="rounding")
     (ranges,) = (one.value for one in app.dataframe if "Macro F1, exact range" in one.value)
     sampled = dict(zip(ranges["Policy"], ranges["Macro F1, sampled (no bound)"], strict=True))
     assert " – " in sampled["bf16"] and pd.isna(sampled["fp32"])
@@ -194,13 +195,13 @@ def test_a_ladder_of_another_version_is_as_none(filled: Dashboard) -> None:
 
 def test_the_tuned_protocol_is_proved_too(filled: Dashboard) -> None:
     filled.compute(small_run("val", lowercase=False, noise=1.5, seed=7))
-    app = choose(filled.open("diagnosis"), "At the tuned threshold")
+    app = choose(filled.open("diagnosis", view="rounding"), "At the tuned threshold")
     assert not app.exception
     assert "Tuned m" in text(app)
 
 
 def test_the_ladder_is_started_as_chosen(filled: Dashboard) -> None:
-    app = choose(filled.open("diagnosis"), "256 notes")
+    app = choose(filled.open("diagnosis", view="rounding"), "256 notes")
     button(app, "Run the ladder").click().run()
     asked = {"lowercase": "true", "max_length": 512, "split": "test", "limit": 256}
     assert filled.submitted == [("ladder", {**filled.source, **asked})], "tokenized as the candidate was"
@@ -209,7 +210,7 @@ def test_the_ladder_is_started_as_chosen(filled: Dashboard) -> None:
 @pytest.mark.parametrize("kind", ["ladder", "replay"])
 def test_a_running_job_shows_progress_and_can_be_cancelled(filled: Dashboard, kind: str) -> None:
     name = filled.add_job(kind, "running", alive=True, message="Scoring", progress_done=1, progress_total=4)
-    app = filled.open("diagnosis")
+    app = filled.open("diagnosis", view={"ladder": "rounding"}.get(kind, kind))
     assert not app.exception
     button(app, "Cancel").click().run()
     assert filled.cancelled == [name]
@@ -217,7 +218,7 @@ def test_a_running_job_shows_progress_and_can_be_cancelled(filled: Dashboard, ki
 
 def test_a_failed_ladder_says_why(filled: Dashboard) -> None:
     filled.add_job("ladder", "failed", error="The checkpoint is damaged.")
-    assert "The checkpoint is damaged" in text(filled.open("diagnosis"))
+    assert "The checkpoint is damaged" in text(filled.open("diagnosis", view="rounding"))
 
 
 # Which model
@@ -293,13 +294,13 @@ def test_fields_that_differ_say_what_they_can_explain(filled: Dashboard) -> None
 
 
 def test_each_of_the_five_hypotheses_has_a_line(filled: Dashboard) -> None:
-    said = text(filled.open("diagnosis"))
+    said = text(filled.open("diagnosis", view="rounding"))
     for name in ("Tensor-core", "cuDNN and CUDA", "matrix products", "Non-deterministic", "Memory layout"):
         assert name in said
 
 
 def test_the_parts_of_the_gap_are_shown_with_intervals(filled: Dashboard) -> None:
-    app = filled.open("diagnosis")
+    app = filled.open("diagnosis", view="gap")
     assert "F1, candidate − reference" in charts(app)
     (table,) = (one.value for one in app.dataframe if "Macro F1, 95 %" in one.value)
     gap = compare(small_run(), reference()).macro_f1.gap
@@ -329,8 +330,8 @@ def test_what_the_gap_is_made_of_is_said_in_words(change, kinds: str) -> None:
 # Scores reported elsewhere
 
 
-def reported(on: Dashboard) -> AppTest:
-    return choose(on.open("diagnosis"), "Scores reported elsewhere")
+def reported(on: Dashboard, view: str = "replay") -> AppTest:
+    return choose(on.open("diagnosis", view=view), "Scores reported elsewhere")
 
 
 def test_a_row_of_the_seed_fills_the_form_and_is_called_a_claim(filled: Dashboard) -> None:
@@ -346,7 +347,7 @@ def test_a_row_of_the_seed_fills_the_form_and_is_called_a_claim(filled: Dashboar
 
 def test_reported_scores_alone_give_a_proof(filled: Dashboard) -> None:
     add_ladder(filled)
-    app = reported(filled)
+    app = reported(filled, "rounding")
     app = app.number_input(key="reported.macro_f1@0.5").set_value(0.2934).run()
     assert not app.exception
     needed = flip_bound(small_run()).smallest_epsilon(macro_f1=0.29345)
@@ -401,7 +402,7 @@ def test_a_ranking_by_reported_scores_is_shown(filled: Dashboard) -> None:
 
 def started(on: Dashboard) -> dict[str, Any]:
     """The specification of a replay that was started on the page."""
-    button(on.open("diagnosis"), "Start the replay").click().run()
+    button(on.open("diagnosis", view="replay"), "Start the replay").click().run()
     return on.submitted[-1][1]
 
 
@@ -409,15 +410,15 @@ def test_a_replay_names_a_reference_that_the_worker_can_load(filled: Dashboard) 
     spec = started(filled)
     assert (spec["notes"], spec["depth"], spec["split"]) == (64, 3, "test")
     assert RunCache(filled.cache).load(spec["reference"]).digest == reference().digest
-    offered = filled.open("diagnosis").selectbox(key="reference").options
+    offered = filled.open("diagnosis", view="replay").selectbox(key="reference").options
     assert len(offered) == len(set(offered)) == 2, "the copy in the cache is not offered again"
 
 
 def test_a_replay_of_these_two_is_the_verdict(filled: Dashboard) -> None:
     filled.add_job("replay", "done", spec=started(filled), result=replay_result())
-    app = filled.open("diagnosis")
+    app = filled.open("diagnosis", view="replay")
     assert not app.exception
-    assert app.subheader[0].value.replace("\\", "") == "Reproduced by lowercase=false"
+    assert app.subheader[0].value.replace("\\", "") == "It was the tokenizer's casing, not the GPU."
     assert "|difference| from the reference, in logits (log scale)" in charts(app)
     (table,) = (one.value for one in app.dataframe if "explained" in one.value)
     assert list(table["interventions"]) == ["lowercase=false", "max_length=128"]
@@ -427,14 +428,14 @@ def test_a_replay_of_these_two_is_the_verdict(filled: Dashboard) -> None:
 
 def test_a_replay_of_another_reference_is_not_shown(filled: Dashboard) -> None:
     filled.add_job("replay", "done", spec=started(filled) | {"reference": "0" * 16}, result=replay_result())
-    app = filled.open("diagnosis")
+    app = filled.open("diagnosis", view="replay")
     assert "reproduces the other run" not in text(app)
 
 
 def test_the_running_search_shows_its_trials(filled: Dashboard) -> None:
     partial = {"trials": replay_result()["trials"]}
     filled.add_job("replay", "running", alive=True, spec=started(filled), partial=partial)
-    app = filled.open("diagnosis")
+    app = filled.open("diagnosis", view="replay")
     assert not app.exception
     (table,) = (one.value for one in app.dataframe if "explained" in one.value)
     assert table["explained"][0] == 1.0
@@ -445,7 +446,7 @@ def test_the_running_search_shows_its_trials(filled: Dashboard) -> None:
 )
 def test_a_replay_that_did_not_end_well_says_so(filled: Dashboard, status: str, said: str) -> None:
     filled.add_job("replay", status, spec=started(filled), error="They have no note in common.")
-    assert said in text(filled.open("diagnosis"))
+    assert said in text(filled.open("diagnosis", view="replay"))
 
 
 # Files
@@ -453,8 +454,8 @@ def test_a_replay_that_did_not_end_well_says_so(filled: Dashboard, status: str, 
 
 def test_findings_and_trials_are_files_here_and_in_the_report(filled: Dashboard) -> None:
     filled.add_job("replay", "done", spec=started(filled), result=replay_result())
-    labels = [one.label for one in filled.open("diagnosis").get("download_button")]
-    assert labels == ["Findings as CSV", "Trials as CSV"]
+    for view, label in (("looks", "Findings as CSV"), ("replay", "Trials as CSV")):
+        assert [one.label for one in filled.open("diagnosis", view=view).get("download_button")] == [label]
     app = filled.open("report")
     assert not app.exception
     assert {"findings.csv", "trials.csv"} <= {one.label for one in app.get("download_button")}

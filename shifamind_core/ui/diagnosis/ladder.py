@@ -7,29 +7,19 @@ import streamlit as st
 
 from shifamind_core.analysis.flip_bound import SampledRange
 from shifamind_core.analysis.rungs import Ladder
-from shifamind_core.errors import ShifamindError
-from shifamind_core.records import from_json
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.manifest import Manifest, TokenizationRecord
 from shifamind_core.runs.run import Run
 from shifamind_core.ui.session import cached
+from shifamind_core.ui.session.measured import ladder_is_recorded
 from shifamind_core.ui.session.offers import load_stored
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
-from shifamind_core.ui.widgets.jobs import latest_job, show_failure, show_jobs, start_job
+from shifamind_core.ui.widgets.jobs import show_failure, show_jobs, start_job
 from shifamind_core.ui.widgets.tables import show_table
 
 SAMPLES = {"64": "64 notes", "256": "256 notes", "all": "Whole split"}
 COLUMNS = ("policy", "max_abs", "p99_abs", "median_abs", "rms", "flips", "macro_f1", "micro_f1", "non_finite", "seconds")  # fmt: skip
-
-
-def last_ladder(workspace: Workspace) -> Ladder | None:
-    """The newest finished ladder of the selected run directory."""
-    job = latest_job(workspace, "ladder", "done")
-    try:
-        return None if job is None or not job.result else from_json(Ladder, job.result, "ladder")
-    except ShifamindError:
-        return None  # written by another version: it can be run again
 
 
 def sampled_ranges(
@@ -50,7 +40,10 @@ def show_ladder(workspace: Workspace, candidate: Manifest, ladder: Ladder | None
         size = st.segmented_control(
             "Measure on", list(SAMPLES), default="64", format_func=SAMPLES.__getitem__, key="ladder.size", required=True
         )  # fmt: skip
-        if st.button("Run the ladder", type="primary", icon=":material/stairs:", disabled=not openable):
+        label = (
+            "Run the ladder" if ladder is None or not ladder_is_recorded(workspace) else "Run the ladder here"
+        )
+        if st.button(label, type="primary", icon=":material/stairs:", disabled=not openable):
             limit = None if size == "all" else int(size)
             asked = {
                 **_tokenized_like(candidate),
@@ -69,8 +62,9 @@ def show_ladder(workspace: Workspace, candidate: Manifest, ladder: Ladder | None
         )
         return
     show_table(rungs_table(ladder), COLUMNS)
+    where = "recorded on" if ladder_is_recorded(workspace) else "measured on"
     st.caption(
-        f"Differences from FP64 in logits, and F1, on {ladder.documents:,} notes, measured on {safe_text(ladder.device, 60)} with weights "
+        f"Differences from FP64 in logits, and F1, on {ladder.documents:,} notes, {where} {safe_text(ladder.device, 60)} with weights "
         f"{safe_text(ladder.checkpoint[:8])}. Flips are decisions at 0.5 that are not FP64's."
     )
     for rung in ladder.rungs:

@@ -72,7 +72,7 @@ def show_proof(question: Question, ladder: Ladder | None, workspace: Workspace) 
     with st.spinner("Searching the bound", show_time=False):
         proof = proof_of(question, ladder, tuned=protocol == "tuned")
     drawn = _sampled(proof, question, ladder, workspace) if protocol == "fixed" else {}
-    st.markdown(f"**{safe_text(proof.sentence)}**")
+    st.markdown(f"**{safe_text(proof.sentences.get(metric, proof.sentence))}**")
     show_codes_scored(question)
     show_figure(
         proof_figure(proof, metric, drawn),

@@ -1,8 +1,6 @@
 """Replay on a page: start it, watch its trials, read the winner."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -15,9 +13,8 @@ from shifamind_core.jobs import JobState
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.diagnosis import trials_table
 from shifamind_core.runs.cache import RunCache
-from shifamind_core.runs.run import Run
 from shifamind_core.ui.diagnosis.question import Question
-from shifamind_core.ui.session.offers import Offer
+from shifamind_core.ui.session.measured import RECORDED, asked_about, last_replay, replays_about
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.charts import show_figure
@@ -35,31 +32,7 @@ VERDICTS = {
 }
 SHOWN = 12
 ROW_PIXELS = 35
-NOTHING: Mapping[str, float] = MappingProxyType({})
 TITLES = {"macro_f1": "Macro F1 @0.5", "micro_f1": "Micro F1 @0.5"}
-
-
-def last_replay(workspace: Workspace, asked: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The JSON of the newest finished replay of this very question (`asked_about`) on the selected run directory."""
-    finished = [job for job in _jobs_about(workspace, asked) if job.status == "done"]
-    return finished[0].result if finished else None
-
-
-def asked_about(
-    workspace: Workspace, candidate: Run, reference: Offer | None, reported: Mapping[str, float] = NOTHING
-) -> dict[str, Any] | None:
-    """The part of a replay's specification that says what it is about; `None` while nothing is given.
-
-    A reference beside the run directory is named by the id that it has, or would have, in the cache.
-    """
-    about = {**workspace.source, "split": candidate.manifest.split or "test"}
-    if reference is not None:
-        source = reference.source
-        if isinstance(source, Path):
-            source = RunCache(workspace.cache).upload_id(load_run(reference), workspace.owner)
-        return {**about, "reference": source}
-    written = ",".join(f"{name}={value:g}" for name, value in reported.items())
-    return {**about, "reported": written} if written else None
 
 
 def verdict_badge(result: dict[str, Any]) -> str:
@@ -91,9 +64,13 @@ def show_replay(question: Question, workspace: Workspace, openable: bool, stem: 
     if show_jobs(workspace, kinds=("replay",)):
         st.fragment(_live, run_every="1s")(workspace.cache)
         return
-    _show_failure(_jobs_about(workspace, asked))
-    result = last_replay(workspace, asked)
+    _show_failure(replays_about(workspace, asked))
+    result = last_replay(workspace, asked, question.whole and question.whole[1])
     if result is not None:
+        if result.get(RECORDED):
+            st.caption(
+                f"Recorded on {safe_text(result['device'], 60)}, not run here: the button runs it here."
+            )
         show_result(result, stem)
 
 
@@ -168,17 +145,6 @@ def submit_replay(question: Question, workspace: Workspace, asked: dict[str, Any
         show_error(error)
         return
     start_job(workspace, "replay", {**asked, **more})
-
-
-def _jobs_about(workspace: Workspace, asked: dict[str, Any] | None) -> list[JobState]:
-    """Replays of this question, newest first."""
-    if asked is None:
-        return []
-    return [
-        job
-        for job in jobs.list_jobs(workspace.cache)
-        if job.kind == "replay" and all(job.spec.get(name) == value for name, value in asked.items())
-    ]
 
 
 def _live(cache: Path) -> None:

@@ -5,11 +5,12 @@ from typing import Any
 import streamlit as st
 
 from shifamind_core.analysis.rungs import Ladder
+from shifamind_core.diagnosis.answer import answer
 from shifamind_core.diagnosis.claims import ranking_remark
 from shifamind_core.diagnosis.diagnose import Diagnosis
 from shifamind_core.ui.diagnosis.findings import cause_title, status_badge
 from shifamind_core.ui.diagnosis.proof import claims_table, proof_of
-from shifamind_core.ui.diagnosis.question import Question, told
+from shifamind_core.ui.diagnosis.question import Question, show_codes_scored, told
 from shifamind_core.ui.diagnosis.replay import verdict_badge
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import safe_text
@@ -21,16 +22,14 @@ def show_verdict(
     """What a replay found, the best cause by the logits, and what rounding can do; a proof stands first."""
     with st.container(border=True):
         reproduced = result is not None and result.get("verdict") == "confirmed"
-        if result is not None and reproduced:
-            names = " + ".join(result["best"]["interventions"])
-            st.subheader(f"Reproduced by {safe_text(names, 120)}", anchor=False)
-        elif diagnosis is not None:
-            st.subheader(cause_title(diagnosis.cause), anchor=False)
+        if diagnosis is not None:
+            said = answer(diagnosis.findings, diagnosis.hypotheses, result)
+            st.subheader(safe_text(said.sentence, 200), anchor=False)
         if result is not None:
             st.markdown(f"{verdict_badge(result)} {safe_text(result.get('sentence', ''), 900)}")
         if diagnosis is not None:
             best = diagnosis.findings[0]
-            title = f"**{cause_title(best.cause)}.** " if reproduced else ""  # else it is the heading
+            title = f"**{cause_title(best.cause)}.** " if reproduced else ""  # else it is in the heading
             st.markdown(
                 f"{status_badge(best.status)} {title}{safe_text(best.meaning, 600)} {safe_text(best.action, 600)}"
             )
@@ -38,6 +37,7 @@ def show_verdict(
             proof = proof_of(question, ladder)
             if question.targets:
                 st.markdown(f":gray-badge[:material/straighten: Rounding] {safe_text(proof.sentence)}")
+                show_codes_scored(question)
         if question.reference is None:
             _show_claims(question, ladder)
 

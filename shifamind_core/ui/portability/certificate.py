@@ -11,12 +11,13 @@ from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.measurements import certificate_table
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.ui.session import cached
+from shifamind_core.ui.session.measured import latest_job
 from shifamind_core.ui.session.offers import load_stored
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
 from shifamind_core.ui.widgets.charts import show_figure
 from shifamind_core.ui.widgets.choices import CASINGS, KEEP
-from shifamind_core.ui.widgets.jobs import latest_job, show_failure, show_jobs, start_job
+from shifamind_core.ui.widgets.jobs import show_failure, show_jobs, start_job
 from shifamind_core.ui.widgets.measured_on import show_measured_on
 
 PROMISES = """

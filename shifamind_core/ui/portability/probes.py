@@ -8,10 +8,11 @@ import streamlit as st
 
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.measurements import probes_table
+from shifamind_core.ui.session.measured import latest_job
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.choices import KEEP
-from shifamind_core.ui.widgets.jobs import active_jobs, latest_job, show_failure, show_jobs, start_job
+from shifamind_core.ui.widgets.jobs import active_jobs, show_failure, show_jobs, start_job
 from shifamind_core.ui.widgets.measured_on import show_measured_on
 
 # Word, icon, colour: never the colour alone.

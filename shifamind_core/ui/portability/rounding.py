@@ -5,10 +5,11 @@ from typing import Any
 
 import streamlit as st
 
+from shifamind_core.ui.session.measured import latest_job
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
 from shifamind_core.ui.widgets.choices import CASINGS, KEEP
-from shifamind_core.ui.widgets.jobs import latest_job, show_failure, show_jobs, start_job
+from shifamind_core.ui.widgets.jobs import show_failure, show_jobs, start_job
 from shifamind_core.ui.widgets.measured_on import show_measured_on
 
 NOTES: dict[str, int | None] = {"First 64": 64, "All": None}

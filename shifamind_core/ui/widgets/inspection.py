@@ -7,10 +7,10 @@ import streamlit as st
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.precision.policy import POLICIES
+from shifamind_core.ui.session.measured import latest_job
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.site.first_run import ensure_job
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.widgets.jobs import latest_job
 from shifamind_core.ui.widgets.pick_runs import show_error
 
 ARCHITECTURES = {"cls_fusion": "CLS fusion", "concept_attention": "Concept cross-attention"}

@@ -8,6 +8,7 @@ import streamlit as st
 from shifamind_core import jobs
 from shifamind_core.errors import ShifamindError
 from shifamind_core.jobs import BAD_ENDS, JobState
+from shifamind_core.ui.session.measured import latest_job
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.pick_runs import show_error
@@ -49,14 +50,6 @@ def show_failure(workspace: Workspace, kind: str) -> None:
     last = latest_job(workspace, kind)
     if last is not None and last.status in BAD_ENDS:
         show_error(f"{job_title(last)}: {last.error or last.message or 'it ended without a word.'}")
-
-
-def latest_job(workspace: Workspace, kind: str, status: str | None = None) -> JobState | None:
-    """The newest job of this kind on the selected run directory."""
-    for job in jobs.list_jobs(workspace.cache):
-        if job.kind == kind and status in (None, job.status) and workspace.owns(job.spec):
-            return job
-    return None
 
 
 def job_title(job: JobState) -> str:
