@@ -140,7 +140,7 @@ def _tokenized(base: Path, texts: list[str]) -> dict[str, np.ndarray]:
     words: dict[str, np.ndarray] = {}
     for name, lowercase in (("lower", True), ("cased", False)):
         tokenizer = load_tokenizer(base, lowercase)
-        tokens = tokenize(texts, tokenizer, None)
+        tokens = tokenize(texts, tokenizer)
         notes = [tokens.note(row, whole)[:LONGEST] for row in range(len(texts))]
         words[name] = np.concatenate(notes).astype(np.int32)
         words[f"{name}_lengths"] = np.array([len(note) for note in notes], np.int32)

@@ -43,7 +43,7 @@ def trim(encoder: Path, folder: Path) -> Path:
     """
     folder.mkdir(parents=True)
     tokenizer = load_tokenizer(encoder, True)
-    tokens = tokenize([write_note("test", index).text for index in range(NOTES)], tokenizer, None)
+    tokens = tokenize([write_note("test", index).text for index in range(NOTES)], tokenizer)
     whole = Tokenization(max_length=1_000_000)
     used = np.unique(np.concatenate([tokens.note(row, whole) for row in range(NOTES)]))
     words = (encoder / "vocab.txt").read_text().splitlines()
@@ -84,7 +84,7 @@ def pretrained_run_directory(
 
 def _spread(model: ClsFusion | ConceptAttention, base_model: Path) -> None:
     """Every code's logits at a standard deviation of 2 around −1.5, by numbers of so few digits that all machines agree."""
-    tokens = tokenize([write_note("test", i).text for i in range(8)], load_tokenizer(base_model, True), None)
+    tokens = tokenize([write_note("test", i).text for i in range(8)], load_tokenizer(base_model, True))
     notes = tokens.prepare(Tokenization(max_length=512))
     with torch.inference_mode():
         found = model.double()(*batch(notes, 0, len(notes), torch.device("cpu")))["logits"]

@@ -79,7 +79,7 @@ def demo_subject(folder: Path, notes: int = 400, max_length: int = 192, seed: in
     whole = Tokenization(max_length=1_000_000, special_tokens=False)
     both = []
     for lowercase in (True, False):
-        tokens = tokenize(texts, load_tokenizer(directory.base_model(None), lowercase), None)
+        tokens = tokenize(texts, load_tokenizer(directory.base_model(None), lowercase))
         both.append([tokens.note(row, whole) for row in range(len(texts))])
     tokenizer = load_tokenizer(directory.base_model(None), True)
     return Subject(

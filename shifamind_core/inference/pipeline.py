@@ -20,6 +20,7 @@ from shifamind_core.inference.tokenization import (
     Progress,
     Tokenization,
     check_positions,
+    forget_tokens,
     load_tokenizer,
     tokenize,
 )
@@ -116,6 +117,9 @@ class Pipeline:
         self._base_model = base_model
         self.cache = cache
         self._splits: dict[str, Split] = {}
+        self._tokens: dict[tuple[tuple[str, ...], bool | None], NoteTokens] = {}
+        if cache is not None:
+            forget_tokens(cache)
 
     @cached_property
     def base_model(self) -> Path:
@@ -163,8 +167,11 @@ class Pipeline:
             check_positions(tokenization.max_length, read_config(self.base_model).max_position_embeddings)
 
     def tokens(self, split: Split, lowercase: bool | None, progress: Progress | None = None) -> NoteTokens:
-        """The split's notes, tokenized whole under this casing."""
-        return tokenize(split.texts, load_tokenizer(self.base_model, lowercase), self.cache, progress)
+        """The split's notes, tokenized whole under this casing, once for all that is done with them."""
+        key = split.texts, lowercase
+        if key not in self._tokens:
+            self._tokens[key] = tokenize(split.texts, load_tokenizer(self.base_model, lowercase), progress)
+        return self._tokens[key]
 
     def score(
         self, split_name: str, setting: Setting, limit: int | None = None, progress: Progress | None = None
@@ -212,7 +219,7 @@ class Pipeline:
         )
         if cache is not None:
             cache.store(run, digest_of(fields), fields, self.directory.path)
-        return Outcome(run, found is not None, tokens.remarks + remarks)
+        return Outcome(run, found is not None, remarks)
 
     def _key_fields(
         self,

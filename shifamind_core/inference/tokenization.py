@@ -6,6 +6,7 @@ another length costs nothing, the token count before truncation is known, and le
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tokenizers
 from jaxtyping import Int32, Int64
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
@@ -22,7 +22,6 @@ from shifamind_core.arrays import frozen
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.manifest import Padding, TokenizationRecord
-from shifamind_core.runs.sealed import take_sealed, write_sealed
 
 CHUNK = 512  # notes a call: enough to keep every core busy, few enough to keep the encodings small
 Progress = Callable[[str, int, int], None]
@@ -122,14 +121,13 @@ def load_tokenizer(base_model: Path, lowercase: bool | None = None) -> NoteToken
 class NoteTokens:
     """Every note's tokens, whole: `flat[offsets[i]:offsets[i + 1]]`, without special tokens.
 
-    `remarks` say what of the cache was damaged and was computed again.
+    From token ids a note can be read back, so they stay in memory: no file ever holds them.
     """
 
     flat: Int32[np.ndarray, " tokens"]
     offsets: Int64[np.ndarray, " documents_plus_one"]
     document_ids: Int64[np.ndarray, " documents"]
     tokenizer: NoteTokenizer
-    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -218,37 +216,15 @@ class ModelInput:
         return content.hexdigest()
 
 
-def tokenize(
-    texts: Sequence[str],
-    tokenizer: NoteTokenizer,
-    cache: Path | None = None,
-    progress: Progress | None = None,
-) -> NoteTokens:
-    """All notes tokenized whole, in bulk; answered from `cache` (a folder) where these notes have been before.
-
-    The folder then holds token ids, from which notes can be read back: it is made readable by its owner only.
-    """
-    encoded = [text.encode() for text in texts]
-    document_ids = frozen(np.array([text_digest(text) for text in encoded], np.int64))
-    if cache is None:
-        return NoteTokens(*_encode(texts, tokenizer.backend, progress), document_ids, tokenizer)
-    key = _token_key(encoded, tokenizer)
-    path = cache / "tokens" / f"{key}.safetensors"
-    kept, remarks = take_sealed(path, key)
-    if kept is not None:
-        return NoteTokens(kept["flat"], kept["offsets"], document_ids, tokenizer)
-    flat, offsets = _encode(texts, tokenizer.backend, progress)
-    write_sealed(path, key, {"flat": flat, "offsets": offsets})
-    return NoteTokens(flat, offsets, document_ids, tokenizer, remarks)
+def tokenize(texts: Sequence[str], tokenizer: NoteTokenizer, progress: Progress | None = None) -> NoteTokens:
+    """All notes tokenized whole, in bulk."""
+    document_ids = frozen(np.array([text_digest(text.encode()) for text in texts], np.int64))
+    return NoteTokens(*_encode(texts, tokenizer.backend, progress), document_ids, tokenizer)
 
 
-def _token_key(texts: Sequence[bytes], tokenizer: NoteTokenizer) -> str:
-    """Of everything that decides the tokens: the texts in their order, the tokenizer, the library's version."""
-    content = hashlib.sha256(f"{tokenizer.digest} {tokenizers.__version__}".encode())
-    for text in texts:
-        content.update(f" {len(text)} ".encode())  # so that no two lists of texts run together
-        content.update(text)
-    return content.hexdigest()
+def forget_tokens(cache: Path) -> None:
+    """Delete what an earlier version wrote: it kept token ids in the cache."""
+    shutil.rmtree(cache / "tokens", ignore_errors=True)
 
 
 def _encode(

@@ -211,8 +211,7 @@ class Bench:
         known = self._ids.setdefault(tokenizer.digest, {})
         missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing:
-            tokens = tokenize(missing, tokenizer, self.cache)
-            self.remarks += tokens.remarks
+            tokens = tokenize(missing, tokenizer)
             bounds = zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)
             known.update(zip(missing, (tokens.flat[a:b] for a, b in bounds), strict=True))
         return [cut(known[text], tokenizer, recipe.tokenization) for text in texts]

@@ -21,10 +21,7 @@ from shifamind_core.runs.entry import USED_FILE, read_entry
 from shifamind_core.settings import cache_limit_bytes
 
 RUNS = "runs"
-SEALED: dict[str, Literal["trial", "tokens"]] = {
-    "trials": "trial",
-    "tokens": "tokens",
-}  # folders of sealed files
+TRIALS = "trials"
 INCOMING, REMOVED = ".incoming-", ".removed-"
 LEFTOVER_SECONDS = 3600  # a writer without a lock has just begun, or was killed
 
@@ -34,7 +31,7 @@ class Kept:
     """What is thrown away or kept as one: the folder of a run, or a file. `used` is in seconds since 1970."""
 
     path: Path
-    kind: Literal["computed", "uploaded", "damaged", "trial", "tokens"]
+    kind: Literal["computed", "uploaded", "damaged", "trial"]
     bytes: int
     used: float
 
@@ -127,13 +124,12 @@ def _runs(cache: Path) -> Iterator[Kept | None]:
 
 
 def _sealed(cache: Path) -> Iterator[Kept | None]:
-    for folder, kind in SEALED.items():
-        for file in _children(cache / folder):
-            if not file.name.startswith("."):
-                yield _kept(file, kind)
+    for file in _children(cache / TRIALS):
+        if not file.name.startswith("."):
+            yield _kept(file, "trial")
 
 
-def _kept(path: Path, kind: Literal["computed", "uploaded", "damaged", "trial", "tokens"]) -> Kept | None:
+def _kept(path: Path, kind: Literal["computed", "uploaded", "damaged", "trial"]) -> Kept | None:
     """`None` where it was thrown away meanwhile."""
     try:
         own = path.lstat()
@@ -153,10 +149,9 @@ def _sweep(cache: Path) -> None:
             place.name.startswith(".") and _abandoned(place, place / USED_FILE)
         ):
             shutil.rmtree(place, ignore_errors=True)
-    for folder in SEALED:
-        for file in _children(cache / folder):
-            if file.name.endswith(PART) and _abandoned(file, file):
-                file.unlink(missing_ok=True)
+    for file in _children(cache / TRIALS):
+        if file.name.endswith(PART) and _abandoned(file, file):
+            file.unlink(missing_ok=True)
     for place in cache.glob(".demo-*"):
         if _old(place):
             shutil.rmtree(place, ignore_errors=True)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from shifamind_core.artifacts.digests import file_sha256
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import PolicyRefused, ShifamindError
+from shifamind_core.inference import pipeline as pipeline_module
 from shifamind_core.inference import predict as predict_module
 from shifamind_core.inference.pipeline import Pipeline, Setting
 from shifamind_core.inference.predict import predict
-from shifamind_core.inference.tokenization import Tokenization
+from shifamind_core.inference.tokenization import Tokenization, tokenize
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.manifest import PolicyRecord
 from simulation.builders import tiny_run_directory
@@ -158,7 +159,7 @@ def test_other_labels_and_another_casing_asked_for_are_answered_with_their_own(c
 @settings(max_examples=12)
 @given(data=st.data())
 def test_whatever_bit_of_the_cache_is_flipped_the_answer_is_the_same(tmp_path_factory, once, data):
-    """Runs and tokens alike: what fails is named, thrown away and computed again."""
+    """What fails is named, thrown away and computed again."""
     kept, folder, expected = once
     cache = tmp_path_factory.mktemp("flipped") / "cache"
     shutil.copytree(kept, cache)
@@ -182,6 +183,31 @@ def once(tmp_path_factory):
     folder = tiny_run_directory(place / "run_1", notes=3)
     run = Pipeline(RunDirectory(folder), cache=place / "cache").score("test", SHORT).run
     return place / "cache", folder, said_by(run)
+
+
+def test_no_token_id_is_written_down_and_what_an_earlier_version_wrote_is_deleted(tmp_path):
+    """Every file of the cache, searched for the ids of each note in any integer type."""
+    cache = tmp_path / "cache"
+    (cache / "tokens").mkdir(parents=True)
+    (cache / "tokens" / "a.safetensors").write_bytes(b"ids")
+    pipeline = Pipeline(RunDirectory(tiny_run_directory(tmp_path, notes=5)), cache=cache)
+    pipeline.score("test", SHORT)
+    ids = pipeline.tokens(pipeline.split("test"), True)
+    written = [path.read_bytes() for path in cache.rglob("*") if path.is_file()]
+    assert written and not (cache / "tokens").exists()
+    for row in range(len(ids)):
+        note = ids.flat[ids.offsets[row] : ids.offsets[row + 1]][:8]
+        for dtype in ("<i2", "<i4", "<i8", "<f4"):
+            assert not any(note.astype(dtype).tobytes() in content for content in written)
+
+
+def test_a_split_is_tokenized_once_for_all_that_is_done_with_it(uncached, monkeypatch):
+    calls = []
+    monkeypatch.setattr(pipeline_module, "tokenize", lambda *given: calls.append(1) or tokenize(*given))
+    fresh = Pipeline(uncached.directory)
+    for policy in ("fp32", "fp64"):
+        fresh.score("test", replace(SHORT, policy=POLICIES[policy]))
+    assert len(calls) == 1
 
 
 def test_validation_and_test_share_a_configuration_but_no_key(pipeline):

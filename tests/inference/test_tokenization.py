@@ -69,19 +69,6 @@ def test_casing_is_observed_and_explicit_casing_wins(base_model):
     assert json.loads(load_tokenizer(base_model, False).normalizer)["lowercase"] is False
 
 
-def test_token_ids_are_cached_by_digest_and_readable_by_their_owner_only(base_model, tmp_path):
-    tokenizer = load_tokenizer(base_model, True)
-    calls = []
-    first = tokenize(NOTES, tokenizer, tmp_path, lambda *step: calls.append(step))
-    again = tokenize(NOTES, tokenizer, tmp_path, lambda *step: calls.append(step))
-    assert len(calls) == 1
-    assert np.array_equal(first.flat, again.flat) and np.array_equal(first.offsets, again.offsets)
-    tokenize(NOTES[::-1], tokenizer, tmp_path, lambda *step: calls.append(step))
-    tokenize(NOTES, load_tokenizer(base_model, False), tmp_path, lambda *step: calls.append(step))
-    assert len(calls) == 3
-    assert {folder.stat().st_mode & 0o077 for folder in (tmp_path / "tokens").iterdir()} == {0}
-
-
 def test_a_note_without_tokens_is_named(base_model):
     tokens = tokenize(NOTES, load_tokenizer(base_model, True))
     with pytest.raises(ShifamindError, match="Note 3 has no tokens"):

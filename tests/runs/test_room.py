@@ -105,13 +105,13 @@ def test_a_stray_file_in_the_place_of_a_run_gives_way(cache):
     assert compute(cache, 0) == id and cache.load(id).digest == run(0).digest
 
 
-def test_trials_and_tokens_count_and_go_by_their_last_use(cache, limit):
-    folders = ("trials", "trials", "tokens")
+def test_trials_count_and_go_by_their_last_use(cache, limit):
+    folders = ("trials", "trials", "trials")
     files = [cache.folder / folder / f"{n}.safetensors" for n, folder in enumerate(folders)]
     for days, file in enumerate(files, 1):
         write_sealed(file, file.stem, {"logits": np.zeros((10, 10))})
         os.utime(file, (time.time() - days * 86_400,) * 2)
-    assert {one.kind for one in everything_kept(cache.folder)} == {"trial", "tokens"}
+    assert {one.kind for one in everything_kept(cache.folder)} == {"trial"}
     assert read_sealed(files[1], "1") is not None
     limit(files[1].stat().st_size)
     make_room(cache.folder)

@@ -16,7 +16,7 @@ from shifamind_core.settings import cache_limit_bytes
 from shifamind_core.ui.session.offers import describe
 from shifamind_core.ui.text import plain_text
 
-GROUPS = {"trial": "logits of replay trials", "tokens": "token ids of splits"}
+GROUPS = {"trial": "logits of replay trials"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Row:
 
 
 def rows(cache: Path) -> list[Row]:
-    """Every run, what was used last first; then trials, tokens and ended jobs, each as one."""
+    """Every run, what was used last first; then trials and ended jobs, each as one."""
     kept = everything_kept(cache)
     runs = [_run(one) for one in kept if one.kind not in GROUPS]
     groups = [_group(title, [one for one in kept if one.kind == kind]) for kind, title in GROUPS.items()]
