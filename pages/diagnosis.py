@@ -15,11 +15,11 @@ from shifamind_core.ui.diagnosis.question import ask_question, told
 from shifamind_core.ui.diagnosis.replay import show_replay
 from shifamind_core.ui.diagnosis.seed import show_decisive_pair
 from shifamind_core.ui.diagnosis.verdict import show_verdict
-from shifamind_core.ui.diagnosis.views import View, show_views
 from shifamind_core.ui.session import cached, state
 from shifamind_core.ui.session.measured import asked_about, last_ladder, last_replay
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.measured_on import can_run, show_model
+from shifamind_core.ui.widgets.views import View, show_views
 
 
 def looks() -> None:

@@ -129,7 +129,7 @@ def test_runs_with_nothing_in_common_are_a_finding(dashboard: Dashboard) -> None
     dashboard.add_reference(other, "other.safetensors")
     app = dashboard.open("diagnosis")
     assert not app.exception
-    assert "Different notes" in text(app)
+    assert "Most likely it was other notes." in text(app)
 
 
 def test_without_a_run_directory_nothing_can_be_started(dashboard: Dashboard) -> None:

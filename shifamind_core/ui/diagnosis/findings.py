@@ -5,23 +5,14 @@ import streamlit as st
 
 from shifamind_core.diagnosis.causes import CAUSES
 from shifamind_core.diagnosis.diagnose import Diagnosis
-from shifamind_core.diagnosis.findings import Finding, Status
-from shifamind_core.diagnosis.hypotheses import Verdict
+from shifamind_core.diagnosis.findings import Finding
 from shifamind_core.diagnosis.views import EvidencePlot, EvidenceTable
 from shifamind_core.figures.findings import evidence_figure
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.diagnosis import findings_table
 from shifamind_core.ui.text import plain_text, safe_text
+from shifamind_core.ui.widgets.badges import status_badge
 from shifamind_core.ui.widgets.charts import show_figure
-
-# Word, icon, colour of the badge: never the colour alone.
-STATUS: dict[Status | Verdict, tuple[str, str, str]] = {
-    "confirmed": ("Confirmed", ":material/verified:", "green"),
-    "likely": ("Likely", ":material/trending_up:", "blue"),
-    "possible": ("Possible", ":material/help:", "orange"),
-    "unlikely": ("Unlikely", ":material/trending_down:", "gray"),
-    "ruled_out": ("Ruled out", ":material/block:", "gray"),
-}
 
 
 def cause_title(cause: str) -> str:
@@ -31,16 +22,6 @@ def cause_title(cause: str) -> str:
     ('Head not loaded', 'Order of codes')
     """
     return CAUSES[cause].title
-
-
-def status_badge(status: Status | Verdict) -> str:
-    """The status as Markdown: icon, word, colour.
-
-    >>> status_badge("ruled_out")
-    ':gray-badge[:material/block: Ruled out]'
-    """
-    word, icon, colour = STATUS[status]
-    return f":{colour}-badge[{icon} {word}]"
 
 
 def show_findings(diagnosis: Diagnosis, stem: str) -> None:

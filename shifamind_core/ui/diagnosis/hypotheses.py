@@ -10,8 +10,8 @@ from shifamind_core.diagnosis.evidence.levels import level_of_manifest
 from shifamind_core.diagnosis.hypotheses import Hypothesis
 from shifamind_core.diagnosis.proof import Proof
 from shifamind_core.runs.run import Run
-from shifamind_core.ui.diagnosis.findings import status_badge
 from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets.badges import status_badge
 
 
 def hypotheses_of(candidate: Run, diagnosis: Diagnosis | None, proof: Proof | None) -> tuple[Hypothesis, ...]:

@@ -17,30 +17,15 @@ from shifamind_core.ui.diagnosis.question import Question
 from shifamind_core.ui.session.measured import RECORDED, asked_about, last_replay, replays_about
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets.badges import verdict_badge
 from shifamind_core.ui.widgets.charts import show_figure
 from shifamind_core.ui.widgets.jobs import active_jobs, show_jobs, start_job
 from shifamind_core.ui.widgets.pick_runs import load_run, show_error
 from shifamind_core.ui.widgets.tables import show_table
 
-VERDICTS = {
-    "identical": ("green", ":material/drag_handle:", "Identical"),
-    "numerics": ("green", ":material/calculate:", "Numerics"),
-    "confirmed": ("green", ":material/verified:", "Reproduced"),
-    "likely": ("blue", ":material/trending_up:", "Likely"),
-    "unexplained": ("orange", ":material/help:", "Unexplained"),
-    "ranked": ("blue", ":material/format_list_numbered:", "Nearest to the reported scores"),
-}
 SHOWN = 12
 ROW_PIXELS = 35
 TITLES = {"macro_f1": "Macro F1 @0.5", "micro_f1": "Micro F1 @0.5"}
-
-
-def verdict_badge(result: dict[str, Any]) -> str:
-    """The replay's verdict as Markdown: icon, word, colour."""
-    colour, icon, word = VERDICTS.get(
-        str(result.get("verdict")), ("gray", ":material/help:", safe_text(result.get("verdict")))
-    )
-    return f":{colour}-badge[{icon} {word}]"
 
 
 def show_replay(question: Question, workspace: Workspace, openable: bool, stem: str) -> None:

@@ -8,12 +8,12 @@ from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.diagnosis.answer import answer
 from shifamind_core.diagnosis.claims import ranking_remark
 from shifamind_core.diagnosis.diagnose import Diagnosis
-from shifamind_core.ui.diagnosis.findings import cause_title, status_badge
+from shifamind_core.ui.diagnosis.findings import cause_title
 from shifamind_core.ui.diagnosis.proof import claims_table, proof_of
 from shifamind_core.ui.diagnosis.question import Question, show_codes_scored, told
-from shifamind_core.ui.diagnosis.replay import verdict_badge
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets.badges import status_badge, verdict_badge
 
 
 def show_verdict(

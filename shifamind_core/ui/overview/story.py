@@ -1,35 +1,25 @@
 """The answer at the head of the overview: one sentence, and the four steps that lead there, each with its number."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
 from shifamind_core.analysis.rungs import Ladder
-from shifamind_core.diagnosis.answer import Answer, Shown, answer
+from shifamind_core.diagnosis.answer import Answer, answer
 from shifamind_core.diagnosis.causes import CAUSES
 from shifamind_core.diagnosis.diagnose import Diagnosis
 from shifamind_core.diagnosis.proof import Proof, hardest, with_own
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
-from shifamind_core.ui.diagnosis.findings import STATUS
-from shifamind_core.ui.diagnosis.replay import VERDICTS
-from shifamind_core.ui.diagnosis.views import PARAMETER, View
 from shifamind_core.ui.overview.headline import Headline
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.session.measured import RECORDED, ladder_is_recorded
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.site.navigation import page_path
 from shifamind_core.ui.text import safe_text
-
-# Word, icon, colour of the badge beside the sentence.
-BADGES: Mapping[Shown, tuple[str, str, str]] = {
-    "confirmed": ("Shown", ":material/verified:", "green"),
-    "likely": ("Likely", ":material/trending_up:", "blue"),
-    "possible": ("Possible", ":material/help:", "orange"),
-    "open": ("Open", ":material/help:", "gray"),
-}
+from shifamind_core.ui.widgets.badges import STATUS, VERDICTS, shown_badge
+from shifamind_core.ui.widgets.views import PARAMETER, View
 
 
 @dataclass(frozen=True)
@@ -76,8 +66,7 @@ def show_story(
 
 
 def _show_answer(said: Answer) -> None:
-    word, icon, colour = BADGES[said.shown]
-    st.subheader(f"{safe_text(said.sentence, 200)} :{colour}-badge[{icon} {word}]", anchor=False)
+    st.subheader(f"{safe_text(said.sentence, 200)} {shown_badge(said.shown)}", anchor=False)
     st.markdown(safe_text(said.support, 700))
 
 

@@ -1,4 +1,4 @@
-"""The parts of the page in tabs: the one that is looked at is computed, the others are not."""
+"""The parts of the diagnosis page in tabs: the one that is looked at is computed, the others are not."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
