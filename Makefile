@@ -11,13 +11,14 @@ PORT ?=
 BENCHMARKS := kernel flip_bound diagnosis emulation planted_faults replay_proof
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench clean
+.PHONY: help run test check bench audit clean
 
 help:
 	@echo "make run    the dashboard, on the built-in demo or on RUN_DIR=… (BASE_MODEL=… PORT=…)"
 	@echo "make test   tests"
 	@echo "make check  format, lint, types"
 	@echo "make bench  benchmarks and slow tests"
+	@echo "make audit  known holes in the tested versions of the dependencies"
 
 run: $(VENV)/.installed
 	@$(if $(RUN_DIR),SHIFAMIND_RUN_DIR='$(RUN_DIR)') $(if $(BASE_MODEL),SHIFAMIND_BASE_MODEL='$(BASE_MODEL)') \
@@ -35,6 +36,17 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+# Where its data cannot be reached, pip-audit skips every package and finds nothing: --strict makes that a failure.
+audit: $(VENV)/audit/bin/pip-audit constraints.txt
+	@if $(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r constraints.txt \
+		>$(VENV)/audit/found 2>$(VENV)/audit/log; then echo "No hole is known in the tested versions."; \
+	elif grep -q '^Found [1-9]' $(VENV)/audit/log; then cat $(VENV)/audit/found; exit 1; \
+	else echo "Not audited: what is known of holes (pypi.org) cannot be reached from here. See $(VENV)/audit/log."; exit 2; fi
+
+$(VENV)/audit/bin/pip-audit: $(VENV)/.made
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --quiet pip-audit
 
 clean:
 	rm -rf $(VENV)

@@ -29,11 +29,16 @@ PATIENCE_MS = 60_000
 
 @dataclass
 class Tab:
-    """A tab of its own browser profile. `requests` are the addresses it asked for, web sockets included."""
+    """A tab of its own browser profile.
+
+    `requests` are the addresses it asked for, web sockets included; `refused` those that the content security policy
+    did not let it ask for.
+    """
 
     page: Page
     dashboard: Dashboard
     requests: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
     def open(self, path: str = "", with_token: bool = True) -> "Tab":
         token = f"?token={self.dashboard.token}" if with_token else ""
@@ -83,8 +88,14 @@ def new_tab(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Calla
         contexts.append(context)
         tab = Tab(context.new_page(), dashboard)
         tab.page.set_default_timeout(PATIENCE_MS)
-        tab.page.on("request", lambda sent: tab.requests.append(sent.url))
+        # Of the whole profile: fonts, pictures, scripts, workers and other tabs are among it.
+        context.on("request", lambda sent: tab.requests.append(sent.url))
         tab.page.on("websocket", lambda socket: tab.requests.append(socket.url))
+        tab.page.on("worker", lambda worker: tab.requests.append(worker.url))
+        context.expose_function("refusedByPolicy", lambda address: tab.refused.append(address))
+        context.add_init_script(
+            "document.addEventListener('securitypolicyviolation', event => refusedByPolicy(event.blockedURI))"
+        )
         return tab
 
     failures = request.session.testsfailed

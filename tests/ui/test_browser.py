@@ -124,7 +124,9 @@ def test_no_page_calls_another_host_or_is_wider_than_the_screen(
         assert tab.page.get_by_role("heading", level=1).first.is_visible()
         assert tab.page.locator("[data-testid=stException]").count() == 0
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= width, entry.name
-    assert tab.other_hosts == set()
+    assert tab.other_hosts == set() and tab.refused == [], "and no page even tried to"
+    kinds = {Path(address.split("?")[0]).suffix for address in tab.requests}
+    assert {".js", ".css", ".woff2"} <= kinds and any(address.startswith("ws:") for address in tab.requests)
 
 
 def test_markdown_that_slipped_through_could_not_call_another_host(server: Dashboard, new_tab) -> None:
@@ -136,6 +138,9 @@ def test_markdown_that_slipped_through_could_not_call_another_host(server: Dashb
         })"""
     )
     assert refused == "img-src"
+    tab.page.wait_for_timeout(100)
+    assert tab.refused == ["http://host.example/b.png"]
+    assert tab.other_hosts == {"host.example"}, "what pages are tested with sees a call even if it is refused"
 
 
 def test_signing_out_darkens_every_tab_of_this_browser_and_no_other(server: Dashboard, new_tab) -> None:
