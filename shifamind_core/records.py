@@ -71,7 +71,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value not in get_args(kind):
             raise ShifamindError(
-                f"{where} is {value!r}; expected one of {', '.join(map(str, get_args(kind)))}."
+                f"{where} is {_shown(value)}; expected one of {', '.join(map(str, get_args(kind)))}."
             )
         return value
     if dataclasses.is_dataclass(kind):
@@ -109,4 +109,13 @@ def _decode_dataclass(kind: Any, value: Any, where: str) -> Any:
 
 def _expect(kind: type, value: Any, where: str) -> None:
     if not isinstance(value, kind) or (kind in (int, float) and isinstance(value, bool)):
-        raise ShifamindError(f"{where} is {value!r} ({type(value).__name__}); expected {kind.__name__}.")
+        raise ShifamindError(f"{where} is {_shown(value)}; expected {kind.__name__}.")
+
+
+def _shown(value: Any) -> str:
+    """A number, or what kind of value it is: a text in a foreign file may be that of a note."""
+    return (
+        repr(value)[:40]
+        if value is None or isinstance(value, bool | int | float)
+        else f"a {type(value).__name__}"
+    )

@@ -85,9 +85,8 @@ def load_tokenizer(base_model: Path, lowercase: bool | None = None) -> NoteToken
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(base_model), local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ShifamindError(
-            f"No tokenizer could be loaded from {base_model}: {reason} It needs config.json and vocab.txt."
+            f"No tokenizer could be loaded from {base_model} ({type(error).__name__}). It needs config.json and vocab.txt, unharmed."
         ) from error
     backend: Tokenizer | None = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

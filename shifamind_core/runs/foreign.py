@@ -12,7 +12,7 @@ import numpy as np
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.records import to_json
-from shifamind_core.runs.assemble import ARRAYS, assemble, floats, listed, shortened
+from shifamind_core.runs.assemble import ARRAYS, assemble, floats, listed
 from shifamind_core.runs.column_roles import sort_out
 from shifamind_core.runs.file_kind import require_kind
 from shifamind_core.runs.json_lines import read_json_lines
@@ -178,7 +178,7 @@ def _texts(name: str, part: str, array: np.ndarray) -> list[str]:
     try:
         return _decoded(array)
     except UnicodeError as error:
-        raise ShifamindError(f"{name}: {part} are no valid text ({shortened(str(error), 100)}).") from error
+        raise ShifamindError(f"{name}: {part} are no valid text. Save them again as UTF-8.") from error
 
 
 def _decoded(array: np.ndarray) -> list[str]:

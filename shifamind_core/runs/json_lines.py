@@ -108,7 +108,7 @@ def _row(name: str, number: int, value: Any) -> Row:
     if isinstance(value, dict):
         return value
     raise ShifamindError(
-        f'{name}: line {number:,} is {shown(value, 24)}; expected an object, e.g. {{"logits": [-2.1, 0.5]}}.'
+        f'{name}: line {number:,} is a {type(value).__name__}; expected an object, e.g. {{"logits": [-2.1, 0.5]}}.'
     )
 
 

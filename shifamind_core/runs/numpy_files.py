@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.assemble import shortened, shown
+from shifamind_core.runs.assemble import shown
 from shifamind_core.runs.limits import require_size
 
 MOST_MEMBERS = 1000
@@ -89,9 +89,7 @@ def read_npz(
                 for part in chosen
             }
     except UNSOUND as error:
-        raise ShifamindError(
-            f"{name} is no sound .npz file ({shortened(str(error), 200)}). Export or copy it again."
-        ) from error
+        raise ShifamindError(f"{name} is no sound .npz file. Export or copy it again.") from error
     return arrays, [part for part in members if part not in arrays]
 
 
@@ -118,7 +116,7 @@ def array_header(name: str, head: bytes, part: str = "scores") -> ArrayHeader:
     shape = re.search(r"'shape'\s*:\s*\(\s*((?:[0-9]{1,20}\s*,\s*){0,8}[0-9]{0,20})\s*\)", text)
     order = re.search(r"'fortran_order'\s*:\s*(True|False)", text)
     if shape is None or order is None:
-        raise ShifamindError(f"{name} has a header without a plain shape: {shown(text, 80)}. Save it again.")
+        raise ShifamindError(f"{name} has a header without a plain shape. Save it again.")
     axes = tuple(int(axis) for axis in re.findall(r"[0-9]+", shape[1]))
     header = ArrayHeader(dtype, axes, order[1] == "True", offset)
     if header.nbytes == 0:
@@ -134,8 +132,8 @@ def _dtype(name: str, text: str, part: str) -> np.dtype:
         of_text = part in ("codes", "document_ids")
         plain = "texts: array.astype(str)" if of_text else "numbers: array.astype('float32')"
         raise ShifamindError(
-            f"{name} holds no plain {'texts' if of_text else 'numbers'} but Python objects or records "
-            f"({shown(text, 80)}), or is damaged. Objects can run code and are never read; save {plain}."
+            f"{name} holds no plain {'texts' if of_text else 'numbers'} but Python objects or records, "
+            f"or is damaged. Objects can run code and are never read; save {plain}."
         )
     try:
         return np.dtype("".join(described.groups()))

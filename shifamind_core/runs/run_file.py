@@ -186,7 +186,7 @@ def _json(name: str, metadata: dict[str, str], key: str) -> Any:
     try:
         return json.loads(metadata[key]) if key in metadata else None
     except (ValueError, RecursionError) as error:
-        raise ShifamindError(f"{name}: the metadata {key!r} is no JSON ({shortened(str(error))}).") from error
+        raise ShifamindError(f"{name}: the metadata {key!r} is no JSON. Export it again.") from error
 
 
 def _array(name: str, part: str, view: dict[str, Any]) -> np.ndarray:
@@ -219,6 +219,5 @@ def _unreadable(name: str, error: OSError) -> ShifamindError:
 
 def _not_a_run_file(name: str, error: Exception) -> ShifamindError:
     return ShifamindError(
-        f"{name} is no run file: as safetensors it is empty, cut off or damaged ({shortened(str(error))}). "
-        "Export or copy it again."
+        f"{name} is no run file: as safetensors it is empty, cut off or damaged. Export or copy it again."
     )

@@ -100,9 +100,7 @@ def read_parquet(name: str, content: bytes) -> Table:
         table = parquet.ParquetFile(io.BytesIO(content), read_dictionary=repeated).read()
         return _table(name, table, columns, [])  # texts are decoded here
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ShifamindError(
-            f"{name} is no sound Parquet file ({shortened(str(error), 200)}). Export or copy it again."
-        ) from error
+        raise ShifamindError(f"{name} is no sound Parquet file. Export or copy it again.") from error
 
 
 def document_ids_of(name: str, values: Sequence[str]) -> tuple[np.ndarray, list[str]]:
@@ -291,22 +289,32 @@ def _bad_csv(
                 )
             for column, cell in zip(header, row, strict=False):
                 if number and column != columns.document_id and not _is_number(cell):
-                    what = f"is {_harmless(cell)}, no number" if cell.strip() else "is empty"
+                    what = f"is {_kind(cell)}"
                     return ShifamindError(
                         f"{name}: row {number:,}, column {column!r} {what}. Every note needs a score for every "
                         "code, with a decimal point and without thousands separators."
                     )
     except csv.Error:
         pass
-    return ShifamindError(f"{name} is no sound CSV file ({shortened(str(error), 120)}). Export it again.")
+    return ShifamindError(f"{name} is no sound CSV file. Export it again.")
 
 
-def _harmless(cell: str) -> str:
-    """A cell for an error message, if it is something like a number: never the text of a note."""
-    like_a_number = re.fullmatch(
-        r"(?=.*[0-9])[-+0-9.,' %€$/:eE]{1,12}|#[A-Z0-9/!?]{1,10}|[A-Za-z/-]{1,5}", cell
+def _kind(cell: str) -> str:
+    """What a cell that is no number is, never what it says: it may be the text of a note.
+
+    >>> [_kind(cell) for cell in ("", "0,5", "1,234.5", "12 %", "#NUM!", "n/a", "chest pain")]
+    ['empty', 'a number with commas', 'a number with commas', 'a percentage', 'an error of a spreadsheet', 'a word for a missing value', 'text, no number']
+    """
+    cell = cell.strip()
+    kinds = (
+        ("empty", r""),
+        ("a number with commas", r"[-+0-9.,']*[0-9],[0-9][-+0-9.,'eE]*"),
+        ("a percentage", r"[-+0-9.,]+ ?%"),
+        ("a truth value", r"(?i)true|false|yes|no"),
+        ("an error of a spreadsheet", r"#[A-Z0-9/!?]{1,10}"),
+        ("a word for a missing value", r"(?i)n/?a|null|none|nil|missing|-+|\\?\\n"),
     )
-    return shown(cell, 24) if like_a_number else "text"
+    return next((kind for kind, pattern in kinds if re.fullmatch(pattern, cell)), "text, no number")
 
 
 def _is_number(cell: str) -> bool:

@@ -201,10 +201,18 @@ def test_the_text_of_a_note_is_never_in_a_refusal(text):
 
 
 @pytest.mark.parametrize(
-    ("cell", "shown"), [("1,234.5", "'1,234.5'"), ("#NUM!", "'#NUM!'"), ("12%", "'12%'"), ("True", "'True'")]
+    ("cell", "kind"),
+    [
+        ("1,234.5", "a number with commas"),
+        ("0,5", "a number with commas"),
+        ("#NUM!", "an error of a spreadsheet"),
+        ("12%", "a percentage"),
+        ("True", "a truth value"),
+        ("n/a", "a word for a missing value"),
+    ],
 )
-def test_a_cell_like_a_number_is_shown(cell, shown):
-    with refused(shown, "row 1", "'A'"):
+def test_of_a_cell_its_kind_is_said(cell, kind):
+    with refused(kind, "row 1", "'A'"):
         read(f'A,B\n"{cell}",2\n'.encode())
 
 

@@ -192,7 +192,7 @@ REFUSED = {
     "nothing": (b"\n\n", "holds no lines"),
     "no JSON": (b'{"logits": [1.5]}\nlogits\n', "line 2 is no JSON"),
     "an array": (b'[{"logits": [1.5]},\n {"logits": [2.5]}]\n', "line 1 is no JSON"),
-    "a number": (b"3\n", "line 1 is 3; expected an object"),
+    "a number": (b"3\n", "line 1 is a int; expected an object"),
     "another length": (
         b'{"logits": [1.5, 2]}\n{"logits": [1.5]}\n',
         "note 2 has 1 values under 'logits'; the first has 2",
