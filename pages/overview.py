@@ -121,7 +121,7 @@ if directory is not None:
     stored = [*RunCache(workspace.cache).problems(), *jobs.damaged_jobs(workspace.cache)]
     for problem in [*references_on_offer(workspace)[1], *stored]:
         show_error(problem)
-    if found is None:
-        st.caption("The checkpoint is being looked at; this fills by itself.")
-    else:
+    if found is not None:
         inspection.show_inspection(found)
+    elif any(job.kind == "inspect" for job in active):
+        st.caption("The checkpoint is being looked at; this fills by itself.")

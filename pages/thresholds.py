@@ -12,7 +12,7 @@ from shifamind_core.report.tables import metrics_table
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.charts import show_figure
-from shifamind_core.ui.widgets.pick_runs import default_pair, load_run, pick_runs, runs_on_offer, show_error
+from shifamind_core.ui.widgets.pick_runs import chosen_pair, load_run, pick_runs, runs_on_offer, show_error
 from shifamind_core.ui.widgets.tables import show_table
 from shifamind_core.ui.widgets.validation import validation_of
 
@@ -22,7 +22,11 @@ COLUMNS = ("run", "protocol", "threshold", "k", "micro_f1", "macro_f1", "macro_f
 
 st.title("Thresholds")
 offers = [offer for offer in runs_on_offer("test") if offer.labelled]
-chosen = pick_runs("Runs", "runs", offers, default=[one for one in default_pair(offers) if one is not None])
+pair = chosen_pair(offers)
+if st.session_state.get("runs.pair") not in (None, [one.key for one in pair]):
+    st.session_state.pop("runs", None)  # another pair was chosen meanwhile: what is shown here follows it
+st.session_state["runs.pair"] = [one.key for one in pair]
+chosen = pick_runs("Runs", "runs", offers, default=pair)
 if not offers:
     st.stop()
 if not chosen:

@@ -14,6 +14,7 @@ from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.pick_runs import show_error
 
 ARCHITECTURES = {"cls_fusion": "CLS fusion", "concept_attention": "Concept cross-attention"}
+ON_A_GPU = ("gpu", "cuda", "cudnn")  # said to be none where there is none: it is what people look for
 SPELLING = {
     "bf16": "BF16", "cpu": "CPU", "cublas": "cuBLAS", "cuda": "CUDA", "cudnn": "cuDNN", "float32": "float32",
     "fp16": "FP16", "gpu": "GPU", "numpy": "NumPy", "nvidia": "NVIDIA", "pandas": "pandas", "sdpa": "SDPA",
@@ -45,7 +46,9 @@ def show_inspection(found: dict[str, Any]) -> None:
         st.subheader("Checkpoint")
         show_facts(checkpoint_facts(found))
         st.subheader("Machine")
-        show_facts(_named(found.get("environment", {})))
+        absent = dict.fromkeys(ON_A_GPU, "none")
+        known = {name: value for name, value in found.get("environment", {}).items() if value is not None}
+        show_facts(_named(absent | known))
     with right:
         st.subheader("Numeric flags, as observed")
         show_facts(_named(found.get("flags", {})))

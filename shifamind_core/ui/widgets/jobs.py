@@ -76,7 +76,8 @@ def progress_text(job: JobState) -> str:
         return "Stopping after this batch"
     parts = [job.message or "Running"]
     if job.progress_total > 1:
-        parts.append(f"{job.progress_done:,} of {job.progress_total:,}")
+        # A search may find more to try on its way than it counted at first.
+        parts.append(f"{min(job.progress_done, job.progress_total):,} of {job.progress_total:,}")
     if job.rate_per_second:
         parts.append(f"{job.rate_per_second:,.1f}/s")
     if job.eta_seconds:

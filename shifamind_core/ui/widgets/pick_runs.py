@@ -47,11 +47,12 @@ def pick_run(
     options: list[Offer] | None = None,
     default: Offer | None = None,
     help: str | None = None,
+    link: bool = True,
 ) -> Offer | None:
     """One run; `None`, with what to do next, where there is none.
 
     `key` is also the parameter's name in links (`?candidate=1f3a…`), whose value is the digest's beginning.
-    Pages that give the same key share the choice.
+    Pages that give the same key share the choice. With `link` the address names it.
     """
     options = runs_on_offer() if options is None else options
     if not options:
@@ -74,7 +75,8 @@ def pick_run(
         format_func=lambda one: by_key[one].label,
         persist_state="session",
     )
-    st.query_params[key] = chosen
+    if link:
+        st.query_params[key] = chosen
     return by_key[chosen]
 
 
@@ -119,12 +121,23 @@ def pick_pair(split: str = "test") -> tuple[Offer, Offer] | None:
     usual = default_pair(options)
     left, right = st.columns(2)
     with left:
-        candidate = pick_run("Candidate", CANDIDATE, options, default=usual[0])
+        candidate = pick_run("Candidate", CANDIDATE, options, default=usual[0], link=False)
     if candidate is None:
         return None
     with right:
-        reference = pick_run("Reference", REFERENCE, options, default=usual[1])
-    return None if reference is None else (candidate, reference)
+        reference = pick_run("Reference", REFERENCE, options, default=usual[1], link=False)
+    if reference is None:
+        return None
+    # Both at once: every change of the address is a step of the browser's history.
+    st.query_params.update({CANDIDATE: candidate.key, REFERENCE: reference.key})
+    return candidate, reference
+
+
+def chosen_pair(options: list[Offer]) -> list[Offer]:
+    """The pair that was chosen on another page or that the link names, as far as it is on offer; else the default one."""
+    keys = [st.session_state.get(name) or st.query_params.get(name) for name in (CANDIDATE, REFERENCE)]
+    found = [offer for key in keys for offer in options if offer.key == key]
+    return found or [offer for offer in default_pair(options) if offer is not None]
 
 
 def default_pair(options: list[Offer]) -> tuple[Offer | None, Offer | None]:

@@ -14,6 +14,7 @@ from shifamind_core.ui.session import state
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.pick_runs import REFERENCE, runs_on_offer, show_error
 
+CONVERTED = "It holds probabilities: they were turned back into logits, and where one is stored as exactly 0 or 1 its logit is not known."
 UPLOAD_TYPES = [extension.removeprefix(".") for extension in EXTENSIONS]
 
 
@@ -39,6 +40,8 @@ def upload_reference(
         show_error(problem)
     elif file is not None:
         st.caption(f"{safe_text(file.name, 80)} is kept in the cache: a reload will not lose it.")
+        if st.session_state.get(f"{key}.converted"):
+            st.caption(CONVERTED)
 
 
 def _take_upload(key: str, select_as: str | None) -> None:
@@ -54,6 +57,7 @@ def _take_upload(key: str, select_as: str | None) -> None:
     except ShifamindError as error:
         st.session_state[f"{key}.problem"] = str(error)
         return
+    st.session_state[f"{key}.converted"] = bool(run.manifest.logits_from_probabilities)
     offer = _offers.offer_of_upload(workspace, id, run)
     if select_as is not None and offer is not None:
         st.session_state[select_as] = offer.key
