@@ -43,8 +43,9 @@ from shifamind_core.inference.activations import LayerSetting, profile_layers
 from shifamind_core.inference.pipeline import Pipeline, Setting
 from shifamind_core.inference.predict import batch, predict
 from shifamind_core.inference.tokenization import ModelInput, Tokenization
-from shifamind_core.model.architectures import ClsFusion, ConceptAttention
-from shifamind_core.model.checkpoint import HEADS, weights_digest
+from shifamind_core.model.architectures import architecture_named
+from shifamind_core.model.checkpoint import weights_digest
+from shifamind_core.model.shifamind import ClsFusion, ConceptAttention
 from shifamind_core.precision.apply import applied, autocast, observe_flags, refusal
 from shifamind_core.precision.emulate import Emulation, round_tf32
 from shifamind_core.precision.observe import observe_environment
@@ -452,7 +453,9 @@ def train(architecture: Architecture, folder: Path, size: Size | None, workers: 
     # Attention sharp enough that notes do not all look alike to a random encoder.
     fill(model, sharpness=3.0, seed=1)
     model.requires_grad_(False)
-    heads = [model.get_submodule(name).requires_grad_(True) for name in HEADS[architecture]]
+    kind = architecture_named(architecture)
+    assert kind is not None and kind.concept_head is not None
+    heads = [model.get_submodule(name).requires_grad_(True) for name in (*kind.heads, kind.concept_head)]
     model.to(DEVICE).train()
     steps, batch_size = (300, 32) if size is None else (6, 8)
     data = examples("train", batch_size * (64 if size is None else 4), base_model, workers).to(DEVICE)

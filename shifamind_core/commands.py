@@ -81,7 +81,7 @@ def _inspect(spec: specs.ModelSpec, host: Host) -> Result:
     from shifamind_core.tasks import open_pipeline
 
     host.progress("Reading the run directory", 0, 1)
-    return inspect(open_pipeline(spec.run_directory, spec.base_model, host.cache))
+    return inspect(open_pipeline(spec, host.cache))
 
 
 def _predict(spec: specs.PredictSpec, host: Host) -> Result:
@@ -187,9 +187,10 @@ def _rounding(spec: specs.RoundingSpec, host: Host) -> Result:
 
 
 def _capture(spec: specs.NoSpec, host: Host) -> Result:
+    from shifamind_core.model.architectures import ARCHITECTURES
     from shifamind_core.runs.capture import snippet
 
-    return {"snippet": snippet()}
+    return {"snippet": snippet({one.name: one.marks for one in ARCHITECTURES})}
 
 
 _ALL = (

@@ -71,6 +71,7 @@ class ModelSpec:
     base_model: str | None = option(
         None, "folder with the base model's config.json and vocab.txt", metavar="DIR"
     )
+    weights: str | None = option(None, "which, of a checkpoint that holds several", metavar="NAME")
 
 
 @dataclass(frozen=True)

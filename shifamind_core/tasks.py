@@ -15,6 +15,7 @@ from shifamind_core.specs import (
     CertifySpec,
     LadderSpec,
     LayersSpec,
+    ModelSpec,
     NotesSpec,
     PredictSpec,
     ProbeSpec,
@@ -37,10 +38,10 @@ def setting_of(spec: ScoreSpec, policy: PrecisionPolicy) -> Setting:
     )
 
 
-def open_pipeline(run_directory: str, base_model: str | None, cache: Path | None) -> Pipeline:
+def open_pipeline(spec: ModelSpec, cache: Path | None) -> Pipeline:
     """The pipeline of a run directory, named by a path as a person types it."""
-    override = Path(base_model).expanduser() if base_model else None
-    return Pipeline(RunDirectory(Path(run_directory).expanduser()), override, cache)
+    override = Path(spec.base_model).expanduser() if spec.base_model else None
+    return Pipeline(RunDirectory(Path(spec.run_directory).expanduser()), override, cache, spec.weights)
 
 
 def run_predict(spec: PredictSpec, cache: Path | None, progress: Progress | None = None) -> Outcome:
@@ -48,7 +49,7 @@ def run_predict(spec: PredictSpec, cache: Path | None, progress: Progress | None
     policy = policy_named(spec.policy)
     switches = {"deterministic": spec.deterministic, "cudnn_benchmark": spec.cudnn_benchmark}
     policy = replace(policy, **{name: value for name, value in switches.items() if value is not None})
-    pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
+    pipeline = open_pipeline(spec, cache)
     return pipeline.score(spec.split, setting_of(spec, policy), spec.limit, progress)
 
 
@@ -74,7 +75,7 @@ def run_ladder(
     """The precision ladder of `experiments.ladder` on a split."""
     from shifamind_core.experiments.ladder import climb
 
-    pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
+    pipeline = open_pipeline(spec, cache)
     setting = setting_of(spec, POLICIES["fp64"])
     return climb(pipeline, spec.split, setting, spec.limit, progress, partial).to_json()
 
@@ -98,7 +99,7 @@ def run_layers(
     if spec.notes < 1:
         raise ShifamindError(f"Layers were asked for on {spec.notes} notes; at least 1 is needed.")
     tokenization = Tokenization(LOWERCASE[spec.lowercase], spec.max_length)
-    pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
+    pipeline = open_pipeline(spec, cache)
     reference = LayerSetting(policy_named(spec.against), spec.against_attention)
     device = resolve_device(spec.device)
     refused = {name: reason for name in spec.policies if (reason := refusal(policy_named(name), device))}
@@ -159,7 +160,7 @@ def run_probe(
     """The probes of `experiments.probes` on a run directory."""
     from shifamind_core.experiments.probes import Probe, probes_json, run_probes
 
-    pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
+    pipeline = open_pipeline(spec, cache)
     about = _measured_on(pipeline, spec.device)
 
     def tell(found: list[Probe]) -> None:
@@ -178,7 +179,7 @@ def run_certify(spec: CertifySpec, cache: Path | None, progress: Progress | None
         raise ShifamindError(f"FP64 was asked for on {spec.referee_notes} notes; at least 1 is needed.")
     check_threshold(spec.threshold)
     portable, fp64, bitwise = (_fixed_setting(spec, name) for name in ("portable", "fp64", "bitwise"))
-    pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
+    pipeline = open_pipeline(spec, cache)
     run = pipeline.score(spec.split, portable, spec.limit, progress).run
     count = min(spec.referee_notes, run.documents)
     exact = pipeline.score(spec.split, fp64, count, progress).run
@@ -206,7 +207,7 @@ def run_rounding(spec: RoundingSpec, cache: Path | None, progress: Progress | No
     from shifamind_core.analysis.comparison import compare
     from shifamind_core.analysis.rounding import rounding_json
 
-    pipeline = open_pipeline(spec.run_directory, spec.base_model, cache)
+    pipeline = open_pipeline(spec, cache)
     exact, usual = (
         pipeline.score(spec.split, _fixed_setting(spec, name), spec.limit, progress).run
         for name in ("bitwise", policy_named(spec.policy).name)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from shifamind_core.inference.bitwise_model import BitwiseModel
-from shifamind_core.model.architectures import ClsFusion, ConceptAttention
+from shifamind_core.model.shifamind import ClsFusion, ConceptAttention
 from shifamind_core.precision.bitwise import elementary
 from shifamind_core.precision.bitwise.operations import PLAIN, Kernels
 from simulation.pretrained import packaged_encoder

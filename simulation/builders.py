@@ -10,7 +10,7 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig
 
-from shifamind_core.model.architectures import ClsFusion, ConceptAttention
+from shifamind_core.model.shifamind import ClsFusion, ConceptAttention
 
 WORDS = [
     "admitted",

@@ -25,7 +25,7 @@ from transformers import (
     RobertaConfig,
 )
 
-from shifamind_core.model.architectures import ClsFusion, ConceptAttention
+from shifamind_core.model.shifamind import ClsFusion, ConceptAttention
 from shifamind_core.precision.emulate import Emulation
 from simulation.notes import CLS, MASK, PAD, SEP, Notes, Sample, World, write
 

@@ -18,8 +18,9 @@ from transformers import BertConfig
 
 from shifamind_core.demo.notes import write_note
 from shifamind_core.inference.predict import batch
-from shifamind_core.inference.tokenization import Tokenization, load_tokenizer, tokenize
-from shifamind_core.model.architectures import ClsFusion, ConceptAttention
+from shifamind_core.inference.tokenization import Tokenization, tokenize
+from shifamind_core.inference.tokenizer import load_tokenizer
+from shifamind_core.model.shifamind import ClsFusion, ConceptAttention
 from simulation.reference_models import CODES, CONCEPTS, Architecture, fill
 from simulation.run_directories import write_run_directory
 

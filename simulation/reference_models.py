@@ -13,7 +13,7 @@ from torch import nn
 from transformers import BertConfig
 
 from shifamind_core.inference.tokenization import ModelInput
-from shifamind_core.model.architectures import ClsFusion, ConceptAttention
+from shifamind_core.model.shifamind import ClsFusion, ConceptAttention
 from shifamind_core.runs.manifest import TokenizationRecord
 
 Architecture = Literal["cls_fusion", "concept_attention"]

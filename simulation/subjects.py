@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.demo import write_demo
-from shifamind_core.inference.tokenization import Tokenization, load_tokenizer, tokenize
-from shifamind_core.model.architectures import ClsFusion, ConceptAttention
+from shifamind_core.inference.tokenization import Tokenization, tokenize
+from shifamind_core.inference.tokenizer import load_tokenizer
 from shifamind_core.model.build import build_model
 from shifamind_core.model.checkpoint import read_checkpoint
+from shifamind_core.model.shifamind import ClsFusion, ConceptAttention
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.manifest import (
     CheckpointRecord,

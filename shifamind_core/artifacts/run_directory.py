@@ -7,6 +7,12 @@ run_20260102_203225/
   base_model/                        optional: config.json and vocab.txt
   references/                        optional: runs to compare with
   results/                           optional: what was measured elsewhere: ladder*.json, replay*.json
+
+Or what Hugging Face's `save_pretrained` writes, at the root or in `model/`, with the splits beside it:
+
+my_classifier/
+  config.json  model.safetensors  tokenizer.json
+  {train,val,test}.csv, .parquet, .jsonl or .pkl
 """
 
 import io
@@ -22,12 +28,14 @@ import numpy as np
 from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 
 from shifamind_core.artifacts.base_model import find_base_model
+from shifamind_core.artifacts.classifier_folder import find_classifier, label_names, weights_file
 from shifamind_core.artifacts.json_file import read_json, read_json_object
 from shifamind_core.artifacts.regular_file import read_regular, stays_within
 from shifamind_core.artifacts.splits import Split, read_split
 from shifamind_core.errors import ShifamindError
 
 CHECKPOINT = Path("checkpoints", "phase1", "phase1_best.pt")
+CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 SPLITS = ("train", "val", "test")
 LARGEST_EMBEDDINGS = 256 << 20
 # What NumPy raises on the header of a damaged .npy file.
@@ -42,6 +50,8 @@ UNSOUND_NPY = (
     RecursionError,
     MemoryError,
 )
+ALSO = {"val": ("validation", "valid", "dev")}  # what a split is called elsewhere
+TABLES = (".parquet", ".jsonl", ".csv", ".pkl", ".pickle")  # those that need no trust first
 RUN_SUFFIXES = (".safetensors", ".npz", ".npy", ".csv", ".parquet", ".pt", ".jsonl")
 
 
@@ -97,12 +107,13 @@ class RunDirectory:
         return self.path.name
 
     def _of_file(self, file: Path) -> Path:
-        if file.suffix not in (".pt", ".pth", ".bin"):
+        if file.suffix.lower() not in CHECKPOINTS:
             raise ShifamindError(
-                f"{file} is no checkpoint (.pt); give the folder of a run, or its checkpoint."
+                f"{file} is no checkpoint ({', '.join(CHECKPOINTS)}); give the folder of a run, or its checkpoint."
             )
         self._checkpoint = file
-        around = next((parent.parent for parent in file.parents if parent.name == "checkpoints"), file.parent)
+        holders = ("checkpoints", "model")
+        around = next((parent.parent for parent in file.parents if parent.name in holders), file.parent)
         self.remarks = (f"{file.name} was given; {around.name} is taken as its run directory.",)
         return around
 
@@ -118,12 +129,13 @@ class RunDirectory:
         if runs:
             raise ShifamindError(f"{folder} holds {len(runs)} runs ({_names(runs)}); give one of them.")
         raise ShifamindError(
-            f"{folder} is no run directory: it has neither checkpoints/ nor shared_data/ nor a .pt file; it holds {_names(_children(folder))}."
+            f"{folder} is no run directory: it has neither checkpoints/ nor shared_data/ nor a .pt file, nor config.json with weights; it holds {_names(_children(folder))}."
         )
 
     @cached_property
     def checkpoint(self) -> Path:
-        """The checkpoint's path: `checkpoints/phase1/phase1_best.pt`, or the only .pt file there is.
+        """The checkpoint's path: `checkpoints/phase1/phase1_best.pt`, the weights beside a classifier's `config.json`, or the only
+        checkpoint there is.
 
         Raises
         ------
@@ -134,7 +146,18 @@ class RunDirectory:
             return self._checkpoint
         if (self.path / CHECKPOINT).is_file():
             return self.path / CHECKPOINT
-        found = sorted([*self.path.glob("checkpoints/**/*.pt"), *self.path.glob("*.pt")])
+        if self._classifier is not None and (weights := weights_file(self._classifier)) is not None:
+            return weights
+        found = sorted(
+            file
+            for pattern, suffixes in (
+                ("checkpoints/**/*", CHECKPOINTS),
+                ("model/*", CHECKPOINTS),
+                ("*", CHECKPOINTS[:3]),
+            )
+            for file in self.path.glob(pattern)
+            if file.suffix.lower() in suffixes and file.is_file()
+        )
         best = [file for file in found if file.name == CHECKPOINT.name]
         if len(best) == 1 or len(found) == 1:
             return (best if len(best) == 1 else found)[0]
@@ -156,26 +179,40 @@ class RunDirectory:
         """
         if name not in SPLITS:
             raise ShifamindError(f"{name!r} is no split; expected {', '.join(SPLITS)}.")
-        path = self._shared(f"{name}_split.parquet") or self._shared(f"{name}_split.pkl")
+        path = self._split_file(name)
         if path is None:
+            wanted = f"shared_data/{name}_split.pkl (or .parquet)"
+            if self._classifier is not None:
+                wanted = f"{name}.csv (or {', '.join(ending for ending in TABLES[:-1] if ending != '.csv')})"
             raise ShifamindError(
-                f"{self.name} has no {name} split: shared_data/{name}_split.pkl (or .parquet) is missing in {self.path}. Copy it there."
+                f"{self.name} has no {name} split: {wanted} is missing in {self.path}. Copy it there."
             )
         return path
 
     @property
     def splits(self) -> tuple[str, ...]:
         """The names of the splits that are there."""
-        return tuple(
-            name
-            for name in SPLITS
-            if self._shared(f"{name}_split.parquet") or self._shared(f"{name}_split.pkl")
-        )
+        return tuple(name for name in SPLITS if self._split_file(name))
 
     def read_split(self, name: str) -> Split:
         """The split's notes and labels; opened by a limited child (`splits.read_split`)."""
         info = self.code_info
-        return read_split(self.split_path(name), name, info.codes if info else ())
+        codes = info.codes if info else self.label_names or ()
+        return read_split(self.split_path(name), name, codes)
+
+    @cached_property
+    def _classifier(self) -> Path | None:
+        return find_classifier(self.path)
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether this is what `save_pretrained` writes, and not the layout of the public scripts."""
+        return self._classifier is not None
+
+    @cached_property
+    def label_names(self) -> tuple[str, ...] | None:
+        """The codes as a classifier's `config.json` names them; `None` without it."""
+        return None if self._classifier is None else label_names(self._classifier)
 
     @cached_property
     def code_info(self) -> CodeInfo | None:
@@ -224,6 +261,11 @@ class RunDirectory:
             child for child in found if child.stem.split("-")[0] == kind and stays_within(child, self.path)
         )
 
+    def _split_file(self, name: str) -> Path | None:
+        stems = (f"{name}_split", name, *ALSO.get(name, ()))
+        found = (self._shared(f"{stem}{suffix}") for stem in stems for suffix in TABLES)
+        return next((file for file in found if file is not None), None)
+
     def _shared(self, name: str) -> Path | None:
         places = (self.path / "shared_data" / name, self.path / name)
         return next((place for place in places if place.is_file()), None)
@@ -239,8 +281,10 @@ def _children(folder: Path) -> list[Path]:
 def _is_run(folder: Path) -> bool:
     if not folder.is_dir():
         return False
-    return any((folder / name).is_dir() for name in ("checkpoints", "shared_data")) or any(
-        folder.glob("*.pt")
+    return (
+        any((folder / name).is_dir() for name in ("checkpoints", "shared_data"))
+        or any(file.suffix.lower() in CHECKPOINTS[:3] for file in _children(folder))
+        or find_classifier(folder) is not None
     )
 
 

@@ -35,8 +35,9 @@ from shifamind_core.demo.labels import CODES
 from shifamind_core.demo.notes import write_note
 from shifamind_core.demo.vocabulary import write_vocabulary
 from shifamind_core.demo.writer import DATA, DOCUMENTS, TIMESTAMP, TRAINING_NOTES, write_shared_data
-from shifamind_core.inference.tokenization import NoteTokenizer, Tokenization, load_tokenizer, tokenize
-from shifamind_core.model.architectures import ClsFusion
+from shifamind_core.inference.tokenization import Tokenization, tokenize
+from shifamind_core.inference.tokenizer import NoteTokenizer, load_tokenizer
+from shifamind_core.model.shifamind import ClsFusion
 
 CHUNK = 512  # notes a worker writes and tokenizes at a time
 LAMBDA_CONCEPT = 0.3

@@ -26,7 +26,8 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.pipeline import Pipeline
 from shifamind_core.inference.predict import predict
 from shifamind_core.inference.tokenization import ModelInput, NoteTokens, Progress, Tokenization
-from shifamind_core.model.checkpoint import HEADS, weights_digest
+from shifamind_core.model.build import architecture_of_checkpoint, attention_of
+from shifamind_core.model.checkpoint import weights_digest
 from shifamind_core.precision.apply import applied, refusal, resolve_device
 from shifamind_core.precision.policy import POLICIES, Attention
 from shifamind_core.records import to_json
@@ -80,8 +81,7 @@ class Bench:
     @cached_property
     def length(self) -> int:
         """The seed's 512 tokens, or as many positions as the model has."""
-        config: Any = self.model.get_submodule("base_model").config
-        return min(Tokenization().max_length, int(config.max_position_embeddings))
+        return min(Tokenization().max_length, self.pipeline.positions or Tokenization().max_length)
 
     @cached_property
     def notes(self) -> ModelInput:
@@ -220,8 +220,9 @@ def eval_mode(bench: Bench) -> Probe:
 def head_not_random(bench: Bench) -> Probe:
     """Weights of the diagnosis head against the distributions it may have been initialised from, and its logits
     against how frequent the codes are."""
-    name = HEADS[bench.pipeline.checkpoint.architecture][0]
-    weight = bench.pipeline.checkpoint.state_dict[f"{name}.weight"].double().numpy()
+    checkpoint = bench.pipeline.checkpoint
+    name = architecture_of_checkpoint(checkpoint).head(checkpoint.state_dict)
+    weight = checkpoint.state_dict[f"{name}.weight"].double().numpy()
     nearest, distance = distance_from_initialisation(weight)
     correlation = _follows_frequencies(bench.baseline.mean(axis=0), bench.split.labels.mean(axis=0))
     codes = weight.shape[0]
@@ -290,11 +291,8 @@ def padding(bench: Bench) -> Probe:
     if difference <= bench.allowed:
         return bench.judged("padding", difference, "Padding changes nothing", "")
     flips = int(((bare > 0) != (padded > 0)).sum())
-    why = (
-        "The concept cross-attention averages over all positions, padding included. "
-        if bench.pipeline.checkpoint.architecture == "concept_attention"
-        else ""
-    )
+    reason = architecture_of_checkpoint(bench.pipeline.checkpoint).reads_padding
+    why = f"{reason} " if reason else ""
     message = (
         f"Logits depend on padding: the same tokens move by up to {difference:.2g} and {flips} of {bare.size} decisions at 0.5 flip. "
         f"{why}That is a real risk: with padding to the longest note, a note's scores depend on its batch. "
@@ -305,6 +303,8 @@ def padding(bench: Bench) -> Probe:
 
 def attention(bench: Bench) -> Probe:
     """Eager attention against torch's fused one."""
+    if attention_of(bench.model, "sdpa") != "sdpa":
+        return Probe("attention", "skipped", None, "This model has one attention implementation, its own.")
     difference = largest_error(bench.logits(attention="eager"), bench.baseline)
     return bench.judged(
         "attention",
@@ -350,6 +350,8 @@ def two_processes(bench: Bench) -> Probe:
             "--batch-size", str(bench.count), "--max-length", str(bench.length), "--device", bench.device.type,
             "--policy", "fp32", "--output", str(output), "--json",
         ]  # fmt: skip
+        if bench.pipeline.weights is not None:
+            command += ["--weights", bench.pipeline.weights]
         environment = os.environ | {"SHIFAMIND_CACHE": str(Path(folder) / "cache")}
         done = subprocess.run(
             command,

@@ -5,25 +5,34 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BertForSequenceClassification, BertModel
+from transformers import BertModel
 
 from shifamind_core.errors import PolicyRefused
-from shifamind_core.model.architectures import ClsFusion, ConceptAttention, ConceptFusion, cls
+from shifamind_core.model.architectures import ARCHITECTURES, architecture_of
+from shifamind_core.model.bitwise_heads import BitwiseParts
 from shifamind_core.precision.bitwise import elementary, operations
 from shifamind_core.precision.bitwise.exact_products import LONGEST
 from shifamind_core.precision.bitwise.operations import PLAIN, Dense, Kernels, Norm
 
 ACTIVATIONS = {"gelu": elementary.gelu, "relu": elementary.relu}
-COVERED = (ClsFusion, ConceptAttention, BertForSequenceClassification)
 
 
 def refusal(model: nn.Module) -> str | None:
     """Why `bitwise` does not cover this model, or `None` where it does: wholly or not at all."""
-    if type(model) not in COVERED:
-        return f"it covers {', '.join(kind.__name__ for kind in COVERED)}, and this is {type(model).__name__}"
-    encoder = _encoder(model)
-    config = encoder.config
-    pool = getattr(model, "pool", cls)
+    parts = _parts(model)
+    return parts if isinstance(parts, str) else None
+
+
+def _parts(model: nn.Module) -> BitwiseParts | str:
+    """What its architecture's record gives, if the encoder is covered; else the reason why not."""
+    kind = architecture_of(model)
+    if kind is None:
+        titles = ", ".join(one.title for one in ARCHITECTURES)
+        return f"it covers {titles}, and this is {type(model).__name__}"
+    parts = kind.bitwise(model)
+    if isinstance(parts, str):
+        return parts
+    config = parts.encoder.config
     sizes = max(config.hidden_size, config.intermediate_size, config.max_position_embeddings)
     first = (
         (model.training, "dropout is on (the model is in training mode)"),
@@ -33,19 +42,13 @@ def refusal(model: nn.Module) -> str | None:
             "it has absolute positions only",
         ),
         (config.is_decoder, "it covers encoders, and this is a decoder"),
-        (pool is not cls, f"it pools at [CLS], and this model by {getattr(pool, '__name__', 'another way')}"),
         (sizes > LONGEST, f"its sums are exact up to {LONGEST} terms, and this model has {sizes}"),
         (
             any(parameter.dtype != torch.float32 for parameter in model.parameters()),
             "weights must be FP32",
         ),
     )
-    return next((reason for holds, reason in first if holds), None)
-
-
-def _encoder(model: nn.Module) -> BertModel:
-    encoder: Any = model.bert if isinstance(model, BertForSequenceClassification) else model.base_model
-    return encoder
+    return next((reason for holds, reason in first if holds), parts)
 
 
 class BitwiseModel:
@@ -58,13 +61,13 @@ class BitwiseModel:
     """
 
     def __init__(self, model: nn.Module, device: torch.device, run: Kernels = PLAIN) -> None:
-        reason = refusal(model)
-        if reason:
-            raise PolicyRefused(f"bitwise does not cover this model: {reason}.")
+        parts = _parts(model)
+        if isinstance(parts, str):
+            raise PolicyRefused(f"bitwise does not cover this model: {parts}.")
         self.device = device
-        self.cls_alone = not isinstance(model, ConceptAttention)
-        self.encoder = Encoder(_encoder(model), device, _layers_used(model), self.cls_alone, run)
-        self.head = HEADS[type(model)](model, device, run)
+        self.cls_alone = parts.cls_alone
+        self.encoder = Encoder(parts.encoder, device, parts.layers, parts.cls_alone, run)
+        self.head = parts.head(device, run)
 
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -87,15 +90,6 @@ def _filled(mask: Tensor) -> int:
     """Positions up to the last one that a note fills; at least one."""
     filled = mask.any(dim=0).nonzero()
     return int(filled.max()) + 1 if len(filled) else 1
-
-
-def _layers_used(model: nn.Module) -> int:
-    """Layers whose output the heads read; those after them decide nothing."""
-    return (
-        model.surviving_layer
-        if isinstance(model, ConceptAttention)
-        else _encoder(model).config.num_hidden_layers
-    )
 
 
 class Encoder:
@@ -158,71 +152,3 @@ class Layer:
         attended = self.run.dense_and_normalize(mixed, self.mix, read, self.mix_norm)
         wide = self.run.dense(attended, self.widen, self.activation)
         return self.run.dense_and_normalize(wide, self.narrow, attended, self.norm)
-
-
-class ClsHead:
-    """`ClsFusion` behind its encoder."""
-
-    def __init__(self, model: ClsFusion, device: torch.device, run: Kernels) -> None:
-        self.run = run
-        self.concepts = Dense.of(model.concept_classifier, device)
-        self.fusion = Dense.of(model.fusion_layer, device)
-        self.diagnosis = Dense.of(model.diagnosis_classifier, device)
-
-    def __call__(self, states: list[Tensor]) -> dict[str, Tensor]:
-        fused = self.run.dense(torch.cat([state[:, 0] for state in states], dim=-1), self.fusion)
-        scores = self.run.dense(fused, self.concepts, elementary.sigmoid)
-        logits = self.run.dense(torch.cat([fused, scores], dim=-1), self.diagnosis)
-        return {"logits": logits, "concept_scores": scores}
-
-
-class ConceptHead:
-    """`ConceptAttention` behind its encoder, up to the one position that the heads read."""
-
-    def __init__(self, model: ConceptAttention, device: torch.device, run: Kernels) -> None:
-        self.run = run
-        fusion: Any = model.fusion_modules[str(model.surviving_layer)]
-        concepts = model.concept_embeddings.detach().to(device)
-        self.query, self.out = Dense.of(fusion.query, device), Dense.of(fusion.out_proj, device)
-        self.key, self.value = (
-            self.run.dense(concepts, Dense.of(layer, device)) for layer in (fusion.key, fusion.value)
-        )
-        self.gate = Dense.of(fusion.gate_net[0], device), Dense.of(fusion.gate_net[3], device)
-        self.norm = Norm.of(fusion.layer_norm, device)
-        self.concepts = Dense.of(model.concept_head, device)
-        self.diagnosis = Dense.of(model.diagnosis_head, device)
-
-    def __call__(self, states: list[Tensor]) -> dict[str, Tensor]:
-        last = states[0]
-        key, value = (x.expand(len(last), -1, -1) for x in (self.key, self.value))
-        mixed = self.run.attention(self.run.dense(last, self.query), key, value, None, ConceptFusion.heads)
-        context = self.run.dense(mixed, self.out)
-        pooled = torch.cat([operations.mean_of_positions(x) for x in (last, context)], dim=-1)
-        hidden = self.run.dense(pooled, self.gate[0], elementary.relu)
-        gate = self.run.dense(hidden, self.gate[1], elementary.sigmoid)
-        product = gate.to(torch.float64) * context[:, 0]  # 24 bits times 24: exact
-        fused = operations.normalized(product, self.norm)
-        scores = self.run.dense(fused, self.concepts, elementary.sigmoid)
-        return {"logits": self.run.dense(fused, self.diagnosis), "concept_scores": scores}
-
-
-class SequenceHead:
-    """`BertForSequenceClassification` behind its encoder: the pooler's tanh, then the classifier."""
-
-    def __init__(self, model: BertForSequenceClassification, device: torch.device, run: Kernels) -> None:
-        self.run = run
-        pooler: Any = model.bert.pooler
-        classifier: Any = model.classifier
-        self.pooler, self.classifier = Dense.of(pooler.dense, device), Dense.of(classifier, device)
-
-    def __call__(self, states: list[Tensor]) -> dict[str, Tensor]:
-        pooled = self.run.dense(states[0][:, 0], self.pooler, elementary.tanh)
-        return {"logits": self.run.dense(pooled, self.classifier)}
-
-
-Head = Callable[[list[Tensor]], dict[str, Tensor]]
-HEADS: dict[type, Callable[[Any, torch.device, Kernels], Head]] = {
-    ClsFusion: ClsHead,
-    ConceptAttention: ConceptHead,
-    BertForSequenceClassification: SequenceHead,
-}

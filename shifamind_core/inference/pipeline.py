@@ -1,6 +1,6 @@
 """From a run directory to a run: checkpoint, notes, policy, cache. Everything that decides the logits is named here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +21,17 @@ from shifamind_core.inference.tokenization import (
     Tokenization,
     check_positions,
     forget_tokens,
-    load_tokenizer,
     tokenize,
 )
-from shifamind_core.model.build import build_model, read_config
+from shifamind_core.inference.tokenizer import NoteTokenizer, check_vocabulary, load_tokenizer
+from shifamind_core.model.build import (
+    architecture_of_checkpoint,
+    attention_of,
+    build_model,
+    empty_model,
+    positions_of,
+    words_of,
+)
 from shifamind_core.model.checkpoint import Checkpoint, read_checkpoint
 from shifamind_core.precision.apply import applied, check_honoured, resolve_device
 from shifamind_core.precision.environment import Environment
@@ -111,9 +118,14 @@ class Pipeline:
     """A run directory made ready: checkpoint and model are read once, tokens and splits when first needed."""
 
     def __init__(
-        self, directory: RunDirectory, base_model: Path | None = None, cache: Path | None = None
+        self,
+        directory: RunDirectory,
+        base_model: Path | None = None,
+        cache: Path | None = None,
+        weights: str | None = None,
     ) -> None:
         self.directory = directory
+        self.weights = weights  # which, of a file that holds several
         self._base_model = base_model
         self.cache = cache
         self._splits: dict[str, Split] = {}
@@ -128,7 +140,26 @@ class Pipeline:
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        return read_checkpoint(self.directory.checkpoint)
+        """The checkpoint, with its codes' names where it or its configuration has them."""
+        found = read_checkpoint(self.directory.checkpoint, self.weights)
+        if found.codes is None and (named := architecture_of_checkpoint(found).codes(self.base_model)):
+            if len(named) != found.code_count:
+                raise ShifamindError(
+                    f"config.json in {self.base_model} names {len(named)} labels, but {found.path.name} scores {found.code_count}. "
+                    "Use files of one and the same model."
+                )
+            found = replace(found, codes=named)
+        return found
+
+    @cached_property
+    def outline(self) -> nn.Module:
+        """The model without its weights, which tells what it takes and how."""
+        return empty_model(self.checkpoint, self.base_model)
+
+    @property
+    def positions(self) -> int | None:
+        """How many tokens of a note the model takes; `None` where nothing limits them."""
+        return positions_of(self.outline)
 
     @cached_property
     def concept_embeddings(self) -> dict[str, np.ndarray]:
@@ -155,6 +186,10 @@ class Pipeline:
                     f"The {name} split has labels for {split.labels.shape[1]} codes, the checkpoint scores "
                     f"{self.checkpoint.code_count}. Use files of one and the same run."
                 )
+            if (
+                reason := architecture_of_checkpoint(self.checkpoint).unfit(self.base_model, split.labels)
+            ) is not None:
+                raise ShifamindError(reason)
             self._splits[name] = split
         return self._splits[name]
 
@@ -163,14 +198,21 @@ class Pipeline:
 
         Padded to the longest note, notes may all be shorter than they were allowed to be; then only they can tell.
         """
-        if tokenization.padding == "max_length":
-            check_positions(tokenization.max_length, read_config(self.base_model).max_position_embeddings)
+        if tokenization.padding == "max_length" and self.positions is not None:
+            check_positions(tokenization.max_length, self.positions)
+
+    def tokenizer(self, lowercase: bool | None = None) -> NoteTokenizer:
+        """The base model's tokenizer under this casing, whose every token the model has a row for."""
+        tokenizer = load_tokenizer(self.base_model, lowercase)
+        if (rows := words_of(self.outline)) is not None:
+            check_vocabulary(tokenizer, rows, self.base_model, self.checkpoint.path.name)
+        return tokenizer
 
     def tokens(self, split: Split, lowercase: bool | None, progress: Progress | None = None) -> NoteTokens:
         """The split's notes, tokenized whole under this casing, once for all that is done with them."""
         key = split.texts, lowercase
         if key not in self._tokens:
-            self._tokens[key] = tokenize(split.texts, load_tokenizer(self.base_model, lowercase), progress)
+            self._tokens[key] = tokenize(split.texts, self.tokenizer(lowercase), progress)
         return self._tokens[key]
 
     def score(
@@ -183,6 +225,7 @@ class Pipeline:
         """
         device = resolve_device(setting.device)
         check_honoured(setting.policy, device)
+        setting = replace(setting, attention=attention_of(self.outline, setting.attention))
         self.check_length(setting.tokenization)
         whole = self.split(split_name)
         split = whole.head(limit) if limit is not None else whole

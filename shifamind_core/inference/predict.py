@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,23 +12,24 @@ from torch import Tensor, nn
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.bitwise_model import BitwiseModel
 from shifamind_core.inference.tokenization import ModelInput, Progress, check_positions
+from shifamind_core.model.build import positions_of
 from shifamind_core.precision.apply import TORCH_DTYPES, autocast
 from shifamind_core.precision.bitwise.choose import kernels_for
 from shifamind_core.precision.policy import PrecisionPolicy
 
-Forward = Callable[[Tensor, Tensor], dict[str, Tensor]]
+Forward = Callable[..., Mapping[str, Tensor]]  # of `input_ids` and `attention_mask`
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Logits [documents, codes] and concept scores [documents, concepts] in the dtype computed.
+    """Logits [documents, codes] and, where the model has concepts, their scores [documents, concepts] in the dtype computed.
 
     BF16, which NumPy lacks, comes as float32, which holds it exactly. `batch_size` is the one that ran: it is
     smaller than the one asked for where memory did not suffice.
     """
 
     logits: np.ndarray
-    concept_scores: np.ndarray
+    concept_scores: np.ndarray | None
     batch_size: int
     duration_seconds: float
     remarks: tuple[str, ...] = ()
@@ -98,25 +99,24 @@ def _forward_all(
     device: torch.device,
     batch_size: int,
     progress: Progress | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    parts: list[tuple[Tensor, Tensor]] = []
-    pending: tuple[Tensor, Tensor] | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    parts: list[list[Tensor]] = []
+    pending: list[Tensor] = []
     with torch.inference_mode(), autocast(policy, device):
         for start in range(0, len(notes), batch_size):
             ids, mask = batch(notes, start, start + batch_size, device)
-            outputs = model(ids, mask)
+            outputs = model(input_ids=ids, attention_mask=mask)
             # The batch before is fetched only now, while the device is busy with this one.
-            if pending is not None:
-                parts.append((pending[0].cpu(), pending[1].cpu()))
-            pending = outputs["logits"], outputs["concept_scores"]
+            if pending:
+                parts.append([tensor.cpu() for tensor in pending])
+            pending = [outputs[name] for name in ("logits", "concept_scores") if name in outputs]
             if progress:
                 progress("Scoring", start, len(notes))
-    if pending is not None:
-        parts.append((pending[0].cpu(), pending[1].cpu()))
+    parts.append([tensor.cpu() for tensor in pending])
     if progress:
         progress("Scoring", len(notes), len(notes))
-    logits, concepts = (torch.cat(column) for column in zip(*parts, strict=True))
-    return _to_numpy(logits), _to_numpy(concepts)
+    logits, *concepts = (_to_numpy(torch.cat(column)) for column in zip(*parts, strict=True))
+    return logits, concepts[0] if concepts else None
 
 
 def batch(notes: ModelInput, start: int, stop: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -133,7 +133,6 @@ def _to_numpy(tensor: Tensor) -> np.ndarray:
 
 
 def _check_length(model: nn.Module, notes: ModelInput) -> None:
-    config = getattr(getattr(model, "base_model", None), "config", None)
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = positions_of(model)
     if positions is not None:
         check_positions(notes.ids.shape[1], positions)

@@ -5,22 +5,22 @@ another length costs nothing, the token count before truncation is known, and le
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int32, Int64
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
 
 from shifamind_core.arrays import frozen
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
+from shifamind_core.inference.tokenizer import NoteTokenizer
+from shifamind_core.inference.tokenizer import load_tokenizer as load_tokenizer
 from shifamind_core.runs.manifest import Padding, TokenizationRecord
 
 CHUNK = 512  # notes a call: enough to keep every core busy, few enough to keep the encodings small
@@ -49,71 +49,6 @@ def check_positions(length: int, positions: int) -> None:
             f"Notes of {length} tokens were asked for, but the model has {positions} positions. "
             f"Choose a length of at most {positions}."
         )
-
-
-@dataclass(frozen=True)
-class NoteTokenizer:
-    """A tokenizer whose casing was observed, not assumed."""
-
-    backend: Tokenizer
-    lowercase: bool
-    normalizer: str
-    source: str
-    tokenizer_class: str
-    cls_id: int
-    sep_id: int
-    pad_id: int
-    vocabulary_sha256: str
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the serialized tokenizer: vocabulary, normalizer, splitting and model."""
-        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
-
-
-def load_tokenizer(base_model: Path, lowercase: bool | None = None) -> NoteTokenizer:
-    """The tokenizer of a local folder, with its casing set (`True`, `False`) or left to the library (`None`).
-
-    Where casing is asked for, the normalizer itself is set: the keyword that transformers takes for it has had
-    other defaults and other effects from release to release.
-
-    Raises
-    ------
-    ShifamindError
-        The folder holds no tokenizer that transformers can load, or one whose casing cannot be set.
-    """
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(base_model), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ShifamindError(
-            f"No tokenizer could be loaded from {base_model} ({type(error).__name__}). It needs config.json and vocab.txt, unharmed."
-        ) from error
-    backend: Tokenizer | None = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise ShifamindError(
-            f"{base_model} gives a {type(tokenizer).__name__}, which has no fast tokenizer behind it."
-        )
-    if lowercase is not None:
-        backend = _with_casing(backend, lowercase)
-    # Truncation and padding that a tokenizer.json may carry are decided here, not there.
-    backend.no_truncation()
-    backend.no_padding()
-    for name in ("cls_token_id", "sep_token_id", "pad_token_id"):
-        if getattr(tokenizer, name) is None:
-            raise ShifamindError(
-                f"The tokenizer in {base_model} has no {name.removesuffix('_id')}; a BERT tokenizer has."
-            )
-    return NoteTokenizer(
-        backend=backend,
-        lowercase=_lowercases(backend),
-        normalizer=json.dumps(json.loads(backend.to_str())["normalizer"], sort_keys=True),
-        source=_source(base_model),
-        tokenizer_class=type(tokenizer).__name__,
-        cls_id=tokenizer.cls_token_id,
-        sep_id=tokenizer.sep_token_id,
-        pad_id=tokenizer.pad_token_id,
-        vocabulary_sha256=_vocabulary_sha256(backend),
-    )
 
 
 @dataclass(frozen=True)
@@ -239,33 +174,3 @@ def _encode(
             progress("Tokenizing", min(start + CHUNK, len(texts)), len(texts))
     offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
     return frozen(np.concatenate(parts).astype(np.int32, copy=False)), frozen(offsets)
-
-
-def _with_casing(backend: Tokenizer, lowercase: bool) -> Tokenizer:
-    state = json.loads(backend.to_str())
-    normalizer = state["normalizer"]
-    if not normalizer or normalizer.get("type") != "BertNormalizer":
-        kind = normalizer["type"] if normalizer else "no"
-        raise ShifamindError(
-            f"Casing can be set on a BertNormalizer; this tokenizer has {kind} normalizer. Choose the default."
-        )
-    normalizer["lowercase"] = lowercase
-    normalizer["strip_accents"] = None  # follows lowercase, as BERT's own tokenizer does
-    return Tokenizer.from_str(json.dumps(state))
-
-
-def _lowercases(backend: Tokenizer) -> bool:
-    return backend.normalizer is not None and backend.normalizer.normalize_str("A") == "a"
-
-
-def _vocabulary_sha256(backend: Tokenizer) -> str:
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-    return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
-
-
-def _source(base_model: Path) -> str:
-    """Which files decided the tokenizer; a vocabulary alone leaves casing to the library's default."""
-    names = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
-    found = [name for name in names if (base_model / name).is_file()]
-    return "vocabulary only" if found == ["vocab.txt"] else " + ".join(found)

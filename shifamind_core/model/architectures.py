@@ -1,154 +1,224 @@
-"""The two architectures that go by the name `ShifaMind2Phase1`, with the seed's call signature.
+"""What is known of each architecture: one record, and nothing about it anywhere else.
 
-Attribute names are those of the checkpoints' keys, so that `load_state_dict(strict=True)` applies.
+The records name torch only in functions that import it when they run, so that pages and the diagnosis, which load no
+torch, read the same records. Adding one is described in CONTRIBUTING.md.
 """
 
-import math
-from collections.abc import Callable
-from typing import TypedDict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-from transformers import BertConfig, BertModel
+import numpy as np
 
-Pool = Callable[
-    [Tensor, Tensor], Tensor
-]  # [batch, tokens, hidden] and mask [batch, tokens] to [batch, hidden]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
+    from shifamind_core.model.bitwise_heads import BitwiseParts
 
-def cls(states: Tensor, attention_mask: Tensor) -> Tensor:
-    """The vector at the first position, [CLS]."""
-    return states[:, 0, :]
+Weights = Mapping[str, "Tensor"]
 
 
-class Outputs(TypedDict):
-    logits: Tensor  # [batch, codes], before the sigmoid
-    concept_scores: Tensor  # [batch, concepts], after the sigmoid
+def _no_names(base_model: Path) -> tuple[str, ...] | None:
+    return None
 
 
-class ClsFusion(nn.Module):
-    """[CLS] of the last four hidden states, fused; concept scores join the fused vector.
+def _fit(base_model: Path, labels: np.ndarray) -> str | None:
+    return None
 
-    Source: the class printed in the seed document. 110,801,333 parameters with Bio_ClinicalBERT.
+
+@dataclass(frozen=True)
+class Architecture:
+    """One kind of model.
+
+    Attributes
+    ----------
+    name : str
+        In JSON and manifests.
+    title : str
+        For people.
+    marks : tuple of frozenset of str
+        How keys of its state dict begin, by which it is recognised: all names of one of these sets.
+    heads : tuple of str
+        Where the layer that gives the logits may stand; the first that is there counts.
+    config : callable
+        The configuration in a base model's folder, held against the weights: `config(folder, weights, file_name)`. Refuses
+        with a `ShifamindError` what does not fit.
+    make : callable
+        A model of the sizes that the weights show: `make(config, weights)`. Called with torch's default device `meta`
+        where the weights are loaded anyway. It is called with `input_ids` and `attention_mask`, gives a mapping with
+        `logits` [batch, codes] and, where it has concepts, `concept_scores`, and its encoder is `base_model`.
+    bitwise : callable
+        The parts from which `bitwise` computes this model, or the reason why it does not cover it.
+    concept_head : str, optional
+        The layer that gives the concept scores.
+    reads_padding : str, optional
+        Why the logits of one and the same note depend on how far it is padded; `None` where attention masks the padding and
+        nothing but [CLS] is read.
+    interventions : frozenset of str
+        Of replay's interventions, those that this architecture allows and others may not, by slot: ``pooling``,
+        ``fusion_order``, ``concept_embeddings``.
+    codes : callable
+        The codes' names, where the base model's folder has them.
+    unfit : callable
+        Why a split's labels, uint8 [documents, codes], cannot be this model's; `None` where they can.
     """
 
-    def __init__(self, config: BertConfig, codes: int, concepts: int) -> None:
-        super().__init__()
-        hidden = config.hidden_size
-        self.base_model = BertModel(config)
-        self.concept_classifier = nn.Linear(hidden, concepts)
-        self.fusion_layer = nn.Linear(hidden * 4, hidden)
-        self.diagnosis_classifier = nn.Linear(hidden + concepts, codes)
-        self.pool: Pool = cls  # replay puts others here
+    name: str
+    title: str
+    marks: tuple[frozenset[str], ...]
+    heads: tuple[str, ...]
+    config: Callable[[Path, Weights, str], Any]
+    make: Callable[[Any, Weights], "nn.Module"]
+    bitwise: Callable[["nn.Module"], "BitwiseParts | str"]
+    concept_head: str | None = None
+    reads_padding: str | None = None
+    interventions: frozenset[str] = frozenset()
+    codes: Callable[[Path], tuple[str, ...] | None] = _no_names
+    unfit: Callable[[Path, np.ndarray], str | None] = _fit
 
-    def forward(
-        self,
-        input_ids: Tensor,  # [batch, tokens]
-        attention_mask: Tensor,  # [batch, tokens]
-        concept_embeddings_external: Tensor | None = None,
-        input_texts: list[str] | None = None,
-    ) -> Outputs:
-        """Logits and concept scores; the two optional arguments are the seed's and unused here."""
-        states = self.base_model(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, return_dict=True
-        ).hidden_states  # layers + 1 times [batch, tokens, hidden]
-        pooled = [self.pool(states[-i], attention_mask) for i in range(1, 5)]
-        last_four = torch.cat(pooled, dim=-1)  # [batch, 4 hidden]
-        fused = self.fusion_layer(last_four)  # [batch, hidden]
-        concept_scores = torch.sigmoid(self.concept_classifier(fused))
-        logits = self.diagnosis_classifier(torch.cat([fused, concept_scores], dim=-1))
-        return {"logits": logits, "concept_scores": concept_scores}
+    def recognises(self, names: Collection[str]) -> bool:
+        """Whether a state dict with these keys is of this architecture: it has all marks, and an encoder beside the heads."""
+        starts = {name[:end] for name in names for end in _ends(name)}
+        return len({name.split(".")[0] for name in names}) > 1 and any(way <= starts for way in self.marks)
+
+    def head(self, names: Collection[str]) -> str:
+        """The layer that gives the logits, of a state dict with these keys."""
+        return next((head for head in self.heads if f"{head}.weight" in names), self.heads[0])
 
 
-class ConceptFusion(nn.Module):
-    """Cross-attention from hidden states to concepts, admitted by one gate a note.
+def _ends(name: str) -> list[int]:
+    """Where a key's first one, two, … parts end."""
+    return [place for place, letter in enumerate(name) if letter == "."] + [len(name)]
 
-    The gate averages over **all** positions, padding included, and takes no mask: so the public training
-    script does it, and so the logits depend on how much padding a batch has. Reproduced, not repaired.
+
+def architecture_named(name: str | None) -> Architecture | None:
+    """The record of that name, if there is one."""
+    return next((one for one in ARCHITECTURES if one.name == name), None)
+
+
+def recognised(names: Collection[str]) -> Architecture | None:
+    """The one architecture that a state dict with these keys is of; `None` for none, or more than one."""
+    found = [one for one in ARCHITECTURES if one.recognises(names)]
+    return found[0] if len(found) == 1 else None
+
+
+def architecture_of(model: "nn.Module") -> Architecture | None:
+    """The architecture of a built model."""
+    return recognised(model.state_dict())
+
+
+def title_of(name: object) -> str | None:
+    """An architecture's name for people; one without a record as it is.
+
+    >>> title_of("cls_fusion"), title_of("another"), title_of(None)
+    ('CLS fusion', 'another', None)
     """
-
-    heads = 8
-
-    def __init__(self, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.query = nn.Linear(hidden, hidden)
-        self.key = nn.Linear(hidden, hidden)
-        self.value = nn.Linear(hidden, hidden)
-        self.out_proj = nn.Linear(hidden, hidden)
-        self.gate_net = nn.Sequential(
-            nn.Linear(2 * hidden, hidden),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, hidden),
-            nn.Sigmoid(),
-        )
-        self.layer_norm = nn.LayerNorm(hidden)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, states: Tensor, concepts: Tensor) -> Tensor:
-        """States [batch, tokens, hidden] and concepts [concepts, hidden] to [batch, tokens, hidden]."""
-        batch, tokens, hidden = states.shape
-        size = hidden // self.heads
-
-        def split(x: Tensor) -> Tensor:  # [..., n, hidden] -> [..., heads, n, size]
-            return x.unflatten(-1, (self.heads, size)).transpose(-3, -2)
-
-        query, key, value = split(self.query(states)), split(self.key(concepts)), split(self.value(concepts))
-        weights = torch.softmax(query @ key.transpose(-1, -2) / math.sqrt(size), dim=-1)
-        mixed = self.dropout(weights) @ value  # [batch, heads, tokens, size]
-        context = self.out_proj(mixed.transpose(1, 2).reshape(batch, tokens, hidden))
-        pooled = torch.cat([states.mean(dim=1), context.mean(dim=1)], dim=-1)  # [batch, 2 hidden]
-        gate = self.gate_net(pooled).unsqueeze(1)  # [batch, 1, hidden]
-        return self.layer_norm(gate * context)
+    known = architecture_named(name if isinstance(name, str) else None)
+    return known.title if known else None if name is None else str(name)
 
 
-class ConceptAttention(nn.Module):
-    """Concept cross-attention after the layers in `fusion_layers`; the last one's output feeds the heads.
+def _bert_config(folder: Path, weights: Weights, file: str) -> Any:
+    from shifamind_core.model.bert_config import fitting_config
 
-    Source: the class in the public training script. 116,792,227 parameters with Bio_ClinicalBERT,
-    113 concepts and fusion after layers 9 and 11.
-    """
+    return fitting_config(folder, weights, file)
 
-    def __init__(
-        self,
-        config: BertConfig,
-        codes: int,
-        concepts: int,
-        fusion_layers: tuple[int, ...] = (9, 11),
-        dropout: float = 0.1,
-    ) -> None:
-        super().__init__()
-        self.base_model = BertModel(config)
-        self.concept_embeddings = nn.Parameter(torch.zeros(concepts, config.hidden_size))
-        self.fusion_modules = nn.ModuleDict(
-            {str(layer): ConceptFusion(config.hidden_size, dropout) for layer in fusion_layers}
-        )
-        # Each layer's fusion reads that layer's hidden state, so only the last one's output survives; the public
-        # script computes the earlier ones all the same. They decide nothing and are skipped.
-        self.surviving_layer = max(fusion_layers)
-        self.pool: Pool = cls  # replay puts others here
-        self.dropout = nn.Dropout(dropout)
-        self.concept_head = nn.Linear(config.hidden_size, concepts)
-        self.diagnosis_head = nn.Linear(config.hidden_size, codes)
 
-    def forward(
-        self,
-        input_ids: Tensor,  # [batch, tokens]
-        attention_mask: Tensor,  # [batch, tokens]
-        concept_embeddings_external: Tensor | None = None,
-        input_texts: list[str] | None = None,
-    ) -> Outputs:
-        """Logits and concept scores; external concept embeddings [concepts, hidden] replace the model's own."""
-        states = self.base_model(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, return_dict=True
-        ).hidden_states
-        concepts = (
-            self.concept_embeddings if concept_embeddings_external is None else concept_embeddings_external
-        )
-        fusion = self.fusion_modules[str(self.surviving_layer)]
-        fused = fusion(states[self.surviving_layer], concepts)  # [batch, tokens, hidden]
-        pooled = self.dropout(self.pool(fused, attention_mask))  # [batch, hidden]
-        return {
-            "logits": self.diagnosis_head(pooled),
-            "concept_scores": torch.sigmoid(self.concept_head(pooled)),
-        }
+def _cls_fusion(config: Any, weights: Weights) -> "nn.Module":
+    from shifamind_core.model.shifamind import ClsFusion
+
+    return ClsFusion(
+        config, len(weights["diagnosis_classifier.weight"]), len(weights["concept_classifier.weight"])
+    )
+
+
+def _concept_attention(config: Any, weights: Weights) -> "nn.Module":
+    from shifamind_core.model.shifamind import ConceptAttention, fitting_fusion_layers
+
+    codes, concepts = len(weights["diagnosis_head.weight"]), len(weights["concept_head.weight"])
+    return ConceptAttention(config, codes, concepts, fitting_fusion_layers(config, weights))
+
+
+def _classifier_config(folder: Path, weights: Weights, file: str) -> Any:
+    from shifamind_core.model.sequence_classification import fitting_config
+
+    return fitting_config(folder, weights, file)
+
+
+def _classifier(config: Any, weights: Weights) -> "nn.Module":
+    from shifamind_core.model.sequence_classification import make
+
+    return make(config)
+
+
+def _classifier_codes(folder: Path) -> tuple[str, ...] | None:
+    from shifamind_core.artifacts.classifier_folder import label_names
+
+    return label_names(folder)
+
+
+def _classifier_unfit(folder: Path, labels: np.ndarray) -> str | None:
+    from shifamind_core.artifacts.classifier_folder import single_label
+
+    return single_label(folder, labels)
+
+
+def _bitwise_cls_fusion(model: "nn.Module") -> "BitwiseParts | str":
+    from shifamind_core.model.bitwise_heads import of_cls_fusion
+
+    return of_cls_fusion(model)
+
+
+def _bitwise_concept_attention(model: "nn.Module") -> "BitwiseParts | str":
+    from shifamind_core.model.bitwise_heads import of_concept_attention
+
+    return of_concept_attention(model)
+
+
+def _bitwise_classifier(model: "nn.Module") -> "BitwiseParts | str":
+    from shifamind_core.model.bitwise_heads import of_classifier
+
+    return of_classifier(model)
+
+
+CLASSIFIER_HEADS = (
+    "classifier", "classifier.out_proj", "classifier.linear_out", "score", "logits_proj", "classification_head.out_proj",
+)  # fmt: skip
+ARCHITECTURES: tuple[Architecture, ...] = (
+    Architecture(
+        name="cls_fusion",
+        title="CLS fusion",
+        marks=(frozenset({"base_model", "concept_classifier", "fusion_layer", "diagnosis_classifier"}),),
+        heads=("diagnosis_classifier",),
+        concept_head="concept_classifier",
+        config=_bert_config,
+        make=_cls_fusion,
+        bitwise=_bitwise_cls_fusion,
+        interventions=frozenset({"pooling", "fusion_order"}),
+    ),
+    Architecture(
+        name="concept_attention",
+        title="Concept cross-attention",
+        marks=(
+            frozenset({"base_model", "concept_embeddings", "fusion_modules", "concept_head", "diagnosis_head"}),
+        ),
+        heads=("diagnosis_head",),
+        concept_head="concept_head",
+        config=_bert_config,
+        make=_concept_attention,
+        bitwise=_bitwise_concept_attention,
+        reads_padding="The concept cross-attention averages over all positions, padding included.",
+        interventions=frozenset({"pooling", "fusion_order", "concept_embeddings"}),
+    ),
+    Architecture(
+        name="sequence_classification",
+        title="Hugging Face classifier",
+        marks=tuple(frozenset({f"{head}.weight"}) for head in CLASSIFIER_HEADS),
+        heads=CLASSIFIER_HEADS,
+        config=_classifier_config,
+        make=_classifier,
+        bitwise=_bitwise_classifier,
+        codes=_classifier_codes,
+        unfit=_classifier_unfit,
+    ),
+)  # fmt: skip

@@ -7,37 +7,39 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from shifamind_core.artifacts.digests import file_sha256
-from shifamind_core.artifacts.torch_pickle import Other
 from shifamind_core.errors import ShifamindError
-from shifamind_core.model.torch_content import read_torch_file
+from shifamind_core.model.architectures import Architecture
+from shifamind_core.model.checkpoint_file import one_line, read_file
+from shifamind_core.model.shifamind import fusion_layers_of
+from shifamind_core.model.state_dict import StateDict, find_state_dicts, listed, own
 from shifamind_core.runs.manifest import CheckpointRecord
 
-Architecture = Literal["cls_fusion", "concept_attention"]
-
-# Parts of the state dict beside base_model, by which the two architectures are told apart.
-PARTS: dict[Architecture, frozenset[str]] = {
-    "cls_fusion": frozenset({"concept_classifier", "fusion_layer", "diagnosis_classifier"}),
-    "concept_attention": frozenset(
-        {"concept_embeddings", "fusion_modules", "concept_head", "diagnosis_head"}
-    ),
-}
-HEADS: dict[Architecture, tuple[str, str]] = {
-    "cls_fusion": ("diagnosis_classifier", "concept_classifier"),
-    "concept_attention": ("diagnosis_head", "concept_head"),
-}
-STATE_DICT_KEYS = ("model_state_dict", "state_dict")
-PREFIXES = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}
-OLD_BUFFER = "base_model.embeddings.position_ids"
 LARGEST_EPOCH = 1_000_000_000
 SCORES = ("macro_f1", "micro_f1", "concept_f1")
 
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+@dataclass(frozen=True)
+class OtherWeights:
+    """A state dict beside the one that is used.
+
+    Attributes
+    ----------
+    name : str
+        By which it can be asked for.
+    architecture : str
+    max_difference : float, optional
+        The largest difference of a weight; `None` where names or shapes differ.
+    """
+
+    name: str
+    architecture: str
+    max_difference: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +51,11 @@ class Checkpoint:
     state_dict : dict of str to Tensor
         On the CPU, in the dtype stored, names as in the model classes.
     architecture : str
-        `cls_fusion` or `concept_attention`, told by the state dict's keys.
+        The name of its record (`architectures.ARCHITECTURES`), told by the state dict's keys.
     code_count, concept_count, hidden_size : int
-        From the shapes of the heads.
+        From the shapes of the heads; no concepts where the architecture has none.
     fusion_layers : tuple of int
-        Layers with a fusion module; empty for `cls_fusion`.
+        Layers with a fusion module; empty where the architecture has none.
     codes : tuple of str, optional
         `config.top_50_codes`.
     epoch : int, optional
@@ -66,13 +68,17 @@ class Checkpoint:
     non_finite : int
         How many weights are NaN or infinite.
     record : CheckpointRecord
+    weights : str
+        Under which name the state dict stands in the file; empty where the file is the state dict.
+    others : tuple of OtherWeights
+        Other state dicts in the file, e.g. an average of the weights.
     remarks : tuple of str
         What was assumed or mended on reading, for people.
     """
 
     path: Path
     state_dict: dict[str, Tensor]
-    architecture: Architecture
+    architecture: str
     code_count: int
     concept_count: int
     hidden_size: int
@@ -84,40 +90,52 @@ class Checkpoint:
     concept_embeddings: Tensor | None
     non_finite: int
     record: CheckpointRecord
+    weights: str
+    others: tuple[OtherWeights, ...]
     remarks: tuple[str, ...]
 
 
-def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a `.pt` file weights-only: tensors, plain values and NumPy numbers, never code.
+def read_checkpoint(path: Path | str, weights: str | None = None) -> Checkpoint:
+    """Read a checkpoint weights-only: tensors, plain values and NumPy numbers, never code.
 
-    The state dict may be the file itself or stand under `model_state_dict` or `state_dict`.
+    The state dict may be the file itself or stand under a key of it; wrappers' prefixes and old names are mended, and
+    the checkpoint says so.
+
+    Parameters
+    ----------
+    weights : str, optional
+        Which of several state dicts in the file (`Checkpoint.others` names them); by default the usual one.
 
     Raises
     ------
     ShifamindError
-        No such file; a file that is cut off or asks for anything but weights; a state dict of neither
-        architecture; heads whose shapes do not fit. One line each.
+        No such file; a file that is cut off or asks for anything but weights; no state dict of a known architecture, or none
+        of that name; heads whose shapes do not fit. One line each.
     """
     path = Path(path)
-    content = _load(path)
-    remarks: list[str] = []
-    state_dict = _state_dict(content, path.name, remarks)
-    architecture = _architecture(state_dict, path.name)
-    code_count, concept_count, hidden_size = _sizes(state_dict, architecture, path.name)
-    fusion_layers = _fusion_layers(state_dict, path.name)
+    content, remarks = read_file(path)
+    found = find_state_dicts(content, path.name)
+    chosen = _chosen(found, weights, path.name)
+    kind, others = chosen.architecture, [one for one in found if one is not chosen]
+    state_dict = {key: own(key, tensor, path.name) for key, tensor in chosen.tensors.items()}
+    remarks += chosen.remarks
+    if not chosen.name and path.suffix != ".safetensors":
+        remarks.append(f"{path.name} is a bare state dict: no codes, epoch or scores are stored with it.")
+    code_count, concept_count, hidden_size = _sizes(state_dict, kind, path.name)
     config = content.get("config")
     config = {str(key): value for key, value in config.items()} if isinstance(config, dict) else {}
     codes = _codes(config, code_count, path.name)
     scores = {key: number for key in SCORES if (number := _number(content.get(key))) is not None}
     epoch = _epoch(content.get("epoch"), remarks)
     non_finite = _non_finite(state_dict, remarks)
-    _remark_dtypes(state_dict, remarks)
-    embeddings = content.get("concept_embeddings") if _find_state_dict(content) is not content else None
+    remarks += _precision_remarks(state_dict)
+    embeddings = content.get("concept_embeddings") if chosen.name else None
     record = CheckpointRecord(
         file_sha256=file_sha256(path),
         weights_digest=weights_digest(state_dict),
         **rounded_digests(state_dict),
-        architecture=architecture,
+        architecture=kind.name,
+        state_dict=chosen.name if others else None,
         parameters=sum(tensor.numel() for tensor in state_dict.values()),
         epoch=epoch,
         stored_macro_f1=scores.get("macro_f1"),
@@ -126,11 +144,11 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     return Checkpoint(
         path=path,
         state_dict=state_dict,
-        architecture=architecture,
+        architecture=kind.name,
         code_count=code_count,
         concept_count=concept_count,
         hidden_size=hidden_size,
-        fusion_layers=fusion_layers,
+        fusion_layers=fusion_layers_of(state_dict, path.name),
         codes=codes,
         epoch=record.epoch,
         scores=scores,
@@ -138,8 +156,32 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         concept_embeddings=embeddings.clone() if isinstance(embeddings, Tensor) else None,
         non_finite=non_finite,
         record=record,
+        weights=chosen.name,
+        others=tuple(_other(one, chosen) for one in others),
         remarks=tuple(remarks),
     )
+
+
+def _chosen(found: list[StateDict], name: str | None, file: str) -> StateDict:
+    if name is None:
+        return found[0]
+    chosen = next((one for one in found if one.name == name), None)
+    if chosen is None:
+        raise ShifamindError(
+            f"{file} has no weights named {one_line(name, 60)!r}; it has {listed(one.name or 'one state dict' for one in found)}."
+        )
+    return chosen
+
+
+def _other(one: StateDict, chosen: StateDict) -> OtherWeights:
+    """What is there beside the weights that are used, held against them."""
+    ours, theirs = chosen.tensors, one.tensors
+    if {name: tensor.shape for name, tensor in ours.items()} != {
+        name: tensor.shape for name, tensor in theirs.items()
+    }:
+        return OtherWeights(one.name, one.architecture.name, None)
+    far = (float((ours[n].double() - theirs[n].double()).abs().max()) for n in ours if ours[n].numel())
+    return OtherWeights(one.name, one.architecture.name, max(far, default=0.0))
 
 
 def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
@@ -173,95 +215,13 @@ def rounded_digests(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
         return dict(zip(ROUNDED, both.map(digest, ROUNDED.values()), strict=True))
 
 
-def _load(path: Path) -> dict[Any, Any]:
-    if not path.exists():
-        raise ShifamindError(f"The checkpoint {path} does not exist; copy it there or give its path.")
-    content = read_torch_file(path)
-    if not isinstance(content, dict):
-        kind = content.kind if isinstance(content, Other) else type(content).__name__
-        raise ShifamindError(
-            f"{path.name} holds a {kind}; expected a dict with 'model_state_dict'. "
-            "Save model.state_dict(), not the model."
-        )
-    return content
-
-
-def _one_line(value: object, length: int = 200) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _find_state_dict(content: dict[Any, Any]) -> Any:
-    """Under its key, or the content itself where it holds tensors alone."""
-    found = next((content[key] for key in STATE_DICT_KEYS if key in content), None)
-    if found is None and content and all(isinstance(value, Tensor) for value in content.values()):
-        return content
-    return found
-
-
-def _state_dict(content: dict[Any, Any], name: str, remarks: list[str]) -> dict[str, Tensor]:
-    found = _find_state_dict(content)
-    if found is content:
-        remarks.append(f"{name} is a bare state dict: no codes, epoch or scores are stored with it.")
-    if not isinstance(found, dict) or not found:
-        raise ShifamindError(f"{name} has no 'model_state_dict'; it has {_list(map(str, content))}.")
-    wrong = next(
-        (key for key, value in found.items() if not isinstance(key, str) or not isinstance(value, Tensor)),
-        None,
-    )
-    if wrong is not None:
-        value = found[wrong]
-        kind = value.kind if isinstance(value, Other) else type(value).__name__
-        raise ShifamindError(
-            f"{name}: {_one_line(wrong, 60)!r} in the state dict is a {kind}; expected dense tensors by name."
-        )
-    state_dict = _without_prefix(found, remarks)
-    if OLD_BUFFER in state_dict:
-        del state_dict[OLD_BUFFER]
-        remarks.append(
-            f"{OLD_BUFFER}, a buffer that today's library does not keep, was left out; it decides nothing."
-        )
-    return {key: _own(key, tensor, name) for key, tensor in state_dict.items()}
-
-
-def _without_prefix(state_dict: dict[str, Tensor], remarks: list[str]) -> dict[str, Tensor]:
-    for _ in PREFIXES:
-        for prefix, wrapper in PREFIXES.items():
-            if all(key.startswith(prefix) for key in state_dict):
-                state_dict = {key.removeprefix(prefix): tensor for key, tensor in state_dict.items()}
-                remarks.append(f"The prefix {prefix!r} that {wrapper} puts before every key was taken off.")
-    return dict(state_dict)
-
-
-def _own(key: str, tensor: Tensor, name: str) -> Tensor:
-    """The tensor in memory of its own, so that the file may change or go."""
-    if tensor.dtype not in DTYPES:
-        raise ShifamindError(
-            f"{name}: {_one_line(key, 80)} is {tensor.dtype}; expected float32, float64, float16 or bfloat16."
-        )
-    return tensor.detach().clone(memory_format=torch.contiguous_format)
-
-
-def _architecture(state_dict: dict[str, Tensor], name: str) -> Architecture:
-    parts = Counter(key.split(".")[0] for key in state_dict)
-    matching: list[Architecture] = [
-        architecture for architecture, wanted in PARTS.items() if wanted <= set(parts)
-    ]
-    if len(matching) == 1 and "base_model" in parts:
-        return matching[0]
-    expected = " or ".join(
-        f"{', '.join(sorted(wanted))} ({architecture})" for architecture, wanted in PARTS.items()
-    )
-    found = _list(f"{part} ({count})" for part, count in sorted(parts.items()))
-    raise ShifamindError(
-        f"{name} holds neither architecture: expected base_model with {expected}; found {found}."
-    )
-
-
-def _sizes(state_dict: dict[str, Tensor], architecture: Architecture, name: str) -> tuple[int, int, int]:
-    """Codes, concepts and hidden size, from the heads."""
-    diagnosis, concept = (_matrix(state_dict, f"{head}.weight", name) for head in HEADS[architecture])
-    return diagnosis.shape[0], concept.shape[0], concept.shape[1]
+def _sizes(state_dict: dict[str, Tensor], kind: Architecture, name: str) -> tuple[int, int, int]:
+    """Codes, concepts (0 where the architecture has none) and the head's inputs, from the heads."""
+    diagnosis = _matrix(state_dict, f"{kind.head(state_dict)}.weight", name)
+    if kind.concept_head is None:
+        return diagnosis.shape[0], 0, diagnosis.shape[1]
+    concepts = _matrix(state_dict, f"{kind.concept_head}.weight", name)
+    return diagnosis.shape[0], concepts.shape[0], concepts.shape[1]
 
 
 def _matrix(state_dict: dict[str, Tensor], key: str, name: str) -> Tensor:
@@ -271,15 +231,6 @@ def _matrix(state_dict: dict[str, Tensor], key: str, name: str) -> Tensor:
             f"{name}: {key} is {'missing' if tensor is None else list(tensor.shape)}; expected a matrix."
         )
     return tensor
-
-
-def _fusion_layers(state_dict: dict[str, Tensor], name: str) -> tuple[int, ...]:
-    layers = {key.split(".")[1] for key in state_dict if key.startswith("fusion_modules.")}
-    if not all(layer.isascii() and layer.isdigit() and len(layer) < 4 for layer in layers):
-        raise ShifamindError(
-            f"{name}: fusion_modules are named {_list(sorted(layers))}; expected layer numbers."
-        )
-    return tuple(sorted(map(int, layers)))
 
 
 def _codes(config: dict[str, Any], count: int, name: str) -> tuple[str, ...] | None:
@@ -294,7 +245,7 @@ def _codes(config: dict[str, Any], count: int, name: str) -> tuple[str, ...] | N
         )
     if len(set(codes)) != count:
         twice = next(code for code in codes if list(codes).count(code) > 1)
-        raise ShifamindError(f"{name}: config.top_50_codes names {_one_line(twice, 40)!r} more than once.")
+        raise ShifamindError(f"{name}: config.top_50_codes names {one_line(twice, 40)!r} more than once.")
     return tuple(codes)
 
 
@@ -331,20 +282,22 @@ def _count_non_finite(tensor: Tensor) -> int:
     return int((~torch.isfinite(tensor)).sum())
 
 
-def _remark_dtypes(state_dict: dict[str, Tensor], remarks: list[str]) -> None:
+def _precision_remarks(state_dict: dict[str, Tensor]) -> list[str]:
+    """Tensors stored in another dtype than FP32, and weights that were widened from one."""
     others = Counter(
         str(t.dtype).removeprefix("torch.") for t in state_dict.values() if t.dtype != torch.float32
     )
-    for dtype, count in others.items():
-        remarks.append(
-            f"{count} of {len(state_dict)} tensors are stored as {dtype}; they are computed in float32."
-        )
-
-
-def _list(names: Any) -> str:
-    names = [_one_line(name, 60) for name in names]
-    return (
-        ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        if names
-        else "nothing"
-    )
+    remarks = [
+        f"{count} of {len(state_dict)} tensors are stored as {dtype}; they are computed in float32."
+        for dtype, count in others.items()
+    ]
+    matrices = [tensor for tensor in state_dict.values() if tensor.ndim > 1 and tensor.dtype == torch.float32]
+    if matrices and not others:
+        for dtype in (torch.bfloat16, torch.float16):  # the coarser first: small FP16 numbers hold it
+            if all(torch.equal(matrix.to(dtype).to(torch.float32), matrix) for matrix in matrices):
+                name = str(dtype).removeprefix("torch.")
+                remarks.append(
+                    f"All {len(matrices)} matrices hold {name} numbers, stored as float32: they were saved in {name} and widened."
+                )
+                break
+    return remarks

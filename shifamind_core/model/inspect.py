@@ -9,14 +9,14 @@ from shifamind_core.artifacts.code_order import Check, compare_codes
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import Split
 from shifamind_core.errors import ShifamindError
-from shifamind_core.model.checkpoint import Checkpoint
+from shifamind_core.model.checkpoint import Checkpoint, OtherWeights
 
 
 def checkpoint_checks(
     checkpoint: Checkpoint, run_directory: RunDirectory, splits: Mapping[str, Split]
 ) -> list[Check]:
     """Code order against the JSON file and the splits, sizes against the config, concepts, finite weights."""
-    summary = f"{checkpoint.architecture}: {checkpoint.record.parameters:,} parameters, {checkpoint.code_count} codes, {checkpoint.concept_count} concepts."
+    summary = f"{checkpoint.architecture}: {checkpoint.record.parameters:,} parameters, {checkpoint.code_count} codes{_concepts_in_words(checkpoint)}."
     checks = [Check("checkpoint", "ok", " ".join([summary, *checkpoint.remarks]))]
     if checkpoint.non_finite:
         message = (
@@ -25,10 +25,38 @@ def checkpoint_checks(
         checks.append(Check("finite_weights", "error", message))
     return [
         *checks,
+        *_other_weights(checkpoint),
         *_code_order(checkpoint, run_directory, splits),
         *_stored_sizes(checkpoint),
         *_concepts(checkpoint, run_directory),
     ]
+
+
+def _concepts_in_words(checkpoint: Checkpoint) -> str:
+    return f", {checkpoint.concept_count} concepts" if checkpoint.concept_count else ""
+
+
+def _other_weights(checkpoint: Checkpoint) -> list[Check]:
+    """Other state dicts in the file: which model is meant, the file does not say."""
+    return [
+        Check(
+            "other_weights",
+            "warning",
+            f"Beside {checkpoint.weights or 'the weights'}, which is used, the file holds {other.name} ({_distance(checkpoint, other)}). To "
+            f"score with those instead: --weights {other.name}; replay tries them by itself.",
+        )
+        for other in checkpoint.others
+    ]
+
+
+def _distance(checkpoint: Checkpoint, other: OtherWeights) -> str:
+    if other.architecture != checkpoint.architecture:
+        return f"of another architecture, {other.architecture}"
+    if other.max_difference is None:
+        return "of other sizes"
+    if other.max_difference == 0:
+        return "the same numbers"
+    return f"weights differ by up to {other.max_difference:.2g}"
 
 
 def _code_order(
@@ -85,6 +113,8 @@ def _plain(value: object) -> object:
 
 def _concepts(checkpoint: Checkpoint, run_directory: RunDirectory) -> list[Check]:
     """Concept embeddings stand up to three times in a run: as a weight, beside the weights, and in a file."""
+    if not checkpoint.concept_count:
+        return []
     checks = []
     wanted = (checkpoint.concept_count, checkpoint.hidden_size)
     copies: dict[str, np.ndarray] = {}

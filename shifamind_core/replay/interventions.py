@@ -6,16 +6,17 @@ Sources: docs/replay.md lists for each where it was seen in public.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import expit
 from torch import Tensor, nn
-from transformers import BertModel
 
-from shifamind_core.model.architectures import ClsFusion, ConceptAttention
+from shifamind_core.model.architectures import Architecture, architecture_of
+from shifamind_core.model.build import attention_of
 from shifamind_core.precision.apply import refusal
-from shifamind_core.precision.policy import POLICIES
+from shifamind_core.precision.policy import POLICIES, Attention
 from shifamind_core.replay.recipe import (
     Edit,
     EditContext,
@@ -31,6 +32,8 @@ from shifamind_core.replay.recipe import (
     with_tokenization,
 )
 
+ATTENTIONS: tuple[Attention, ...] = ("eager", "sdpa")
+BERT_INITIAL_STD = 0.02
 BATCH_SIZES = (16, 1, 8, 32, 4, 64, 2, 128, 1_000_000)  # of unknown loaders; the last is all notes at once
 
 
@@ -50,6 +53,10 @@ class Scene:
         The columns, and how often each code occurs by whose count.
     batch_size : int, optional
         Of the reference, where its manifest says.
+    casings : tuple of bool
+        Lower-casing, as far as the tokenizer can be told.
+    weights : tuple of str
+        Other weights of this model in the checkpoint's file.
     """
 
     model: nn.Module
@@ -60,6 +67,8 @@ class Scene:
     codes: tuple[str, ...] = ()
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     batch_size: int | None = None
+    casings: tuple[bool, ...] = (True, False)
+    weights: tuple[str, ...] = ()
 
 
 def interventions(scene: Scene) -> tuple[Intervention, ...]:
@@ -67,14 +76,21 @@ def interventions(scene: Scene) -> tuple[Intervention, ...]:
 
     Where one mistake can be made in several ways, each is an entry of the same name and its own `variant`.
     """
-    model = scene.model
-    listed = [*_tokenization(), *_padding(scene), *_forward(), *_outputs(scene), *_weights(model)]
-    if isinstance(model, ConceptAttention):
+    model, kind = scene.model, _kind(scene.model)
+    listed = [
+        *_tokenization(scene),
+        *_padding(scene),
+        *_forward(scene),
+        *_outputs(scene),
+        *_weights(model, kind),
+    ]
+    if "pooling" in kind.interventions:
+        listed += _pooling()
+    if "concept_embeddings" in kind.interventions:
         listed += _concepts(model, scene.embeddings)
-    if isinstance(model, ClsFusion) or (
-        isinstance(model, ConceptAttention) and len(model.fusion_modules) > 1
-    ):
-        listed.append(_FUSION_REVERSED)
+    if "fusion_order" in kind.interventions and getattr(model, "fusions", 1) > 1:
+        listed.append(_fusion_reversed())
+    listed += [_other_weights(name) for name in scene.weights]
     listed += [step for name in scene.siblings for step in _checkpoint(name, scene.sources)]
     listed += [
         _policy(name, policy.description)
@@ -91,26 +107,35 @@ def padding_acts(model: nn.Module, recipe: Recipe) -> bool:
     It cannot where attention masks the padding and nothing but [CLS] is read.
     """
     averaged = any(edit.name == "pooling=mean_with_padding" for edit in recipe.edits)
-    return isinstance(model, ConceptAttention) or recipe.mask == "ones" or averaged
+    return _kind(model).reads_padding is not None or recipe.mask == "ones" or averaged
 
 
-def _tokenization() -> list[Intervention]:
+def _kind(model: nn.Module) -> Architecture:
+    kind = architecture_of(model)
+    assert kind is not None  # it was built by its record
+    return kind
+
+
+def _tokenization(scene: Scene) -> list[Intervention]:
     def made(name: str, suspects: str, advice: str, **changes: object) -> Intervention:
         return Intervention(name, "tokenization", suspects, advice, with_tokenization(**changes))
 
-    return [
-        made(
+    casings = {
+        True: made(
             "lowercase=true",
             "a tokenizer that lower-cases by default (transformers 4.57, or 5.3 and later)",
             "Set do_lower_case=False explicitly if the checkpoint was trained cased; else lower-casing is right.",
             lowercase=True,
         ),
-        made(
+        False: made(
             "lowercase=false",
             "a tokenizer that keeps case by default (transformers 5.0 to 5.2 with a vocabulary-only base model)",
             "Set do_lower_case=True explicitly in the tokenizer of the other pipeline.",
             lowercase=False,
         ),
+    }
+    return [
+        *(casings[lowercase] for lowercase in scene.casings),
         *(
             made(
                 f"max_length={length}",
@@ -162,7 +187,7 @@ def _padding(scene: Scene) -> list[Intervention]:
     return [*longest, made("max_length", "max_length")]
 
 
-def _forward() -> list[Intervention]:
+def _pooling() -> list[Intervention]:
     def pooled(name: str, how: Callable[[Tensor, Tensor], Tensor], words: str) -> Intervention:
         edit = Edit(name, lambda model, _: setattr(model, "pool", how))
         return Intervention(
@@ -173,6 +198,13 @@ def _forward() -> list[Intervention]:
             with_edit(edit),
         )
 
+    return [
+        pooled("pooling=mean", masked_mean, "a note's tokens"),
+        pooled("pooling=mean_with_padding", plain_mean, "all positions, padding included"),
+    ]
+
+
+def _forward(scene: Scene) -> list[Intervention]:
     return [
         Intervention(
             "attention_mask=ignored",
@@ -196,14 +228,13 @@ def _forward() -> list[Intervention]:
                 "Nothing to mend: both attention implementations are right to rounding.",
                 with_changes(attention=name),
             )
-            for name in ("eager", "sdpa")
+            for name in ATTENTIONS
+            if attention_of(scene.model, name) == name
         ),
-        pooled("pooling=mean", masked_mean, "a note's tokens"),
-        pooled("pooling=mean_with_padding", plain_mean, "all positions, padding included"),
     ]
 
 
-def _weights(model: nn.Module) -> list[Intervention]:
+def _weights(model: nn.Module, kind: Architecture) -> list[Intervention]:
     def made(
         name: str, what: str, variant: str, apply: Callable[[nn.Module, EditContext], None]
     ) -> Intervention:
@@ -216,8 +247,9 @@ def _weights(model: nn.Module) -> list[Intervention]:
             variant,
         )
 
-    diagnosis = "diagnosis_classifier" if isinstance(model, ClsFusion) else "diagnosis_head"
-    heads = [name for name, _ in model.named_children() if name != "base_model"]
+    diagnosis = kind.head(model.state_dict())
+    encoder = model.get_submodule("base_model")
+    heads = [name for name, part in model.named_children() if part is not encoder]
     head = partial(made, "head=not_loaded", "head")
     return [
         made("encoder=not_loaded", "encoder", "", partial(_initialise, ["base_model"], _as_bert)),
@@ -227,8 +259,8 @@ def _weights(model: nn.Module) -> list[Intervention]:
     ]
 
 
-def _concepts(model: ConceptAttention, embeddings: Mapping[str, np.ndarray]) -> list[Intervention]:
-    own = model.concept_embeddings
+def _concepts(model: nn.Module, embeddings: Mapping[str, np.ndarray]) -> list[Intervention]:
+    own = model.get_parameter("concept_embeddings")
     spread = float(own.std())
     random = [
         Intervention(
@@ -258,13 +290,14 @@ def _concepts(model: ConceptAttention, embeddings: Mapping[str, np.ndarray]) -> 
     return random + external
 
 
-_FUSION_REVERSED = Intervention(
-    "fusion_order=reversed",
-    "forward",
-    "a forward pass that fuses the hidden states in the other order",
-    "Fuse the hidden states in the order of training: last first.",
-    with_edit(Edit("fusion_order=reversed", lambda model, _: _reverse_fusion(model))),
-)
+def _fusion_reversed() -> Intervention:
+    return Intervention(
+        "fusion_order=reversed",
+        "forward",
+        "a forward pass that fuses the hidden states in the other order",
+        "Fuse the hidden states in the order of training: last first.",
+        with_edit(Edit("fusion_order=reversed", _reverse_fusion)),
+    )
 
 
 def _outputs(scene: Scene) -> list[Intervention]:
@@ -343,6 +376,21 @@ def _checkpoint(name: str, sources: Sequence[str | None]) -> list[Intervention]:
     ]
 
 
+def weights_key(name: str) -> str:
+    """Under which name a recipe has other weights of the same file in place of a sibling's checkpoint."""
+    return f"weights={name}"
+
+
+def _other_weights(name: str) -> Intervention:
+    return Intervention(
+        weights_key(name),
+        "checkpoint",
+        f"the weights under {name} in the same file (an average of the training's, usually)",
+        f"Load the weights that are meant: the other pipeline took {name}.",
+        with_changes(checkpoint=weights_key(name)),
+    )
+
+
 def _from_sibling(name: str, notes: str | None, recipe: Recipe) -> Recipe:
     return replace(recipe, checkpoint=name, notes=notes)
 
@@ -357,12 +405,11 @@ def _initialise(
     model: nn.Module,
     context: EditContext,
 ) -> None:
-    base_model = model.get_submodule("base_model")
-    assert isinstance(base_model, BertModel)
+    config: Any = model.get_submodule("base_model").config
+    std = getattr(config, "initializer_range", BERT_INITIAL_STD)
     for part in parts:
-        if isinstance(getattr(model, part), nn.Module):
-            for module in model.get_submodule(part).modules():
-                how(module, base_model.config.initializer_range, context.generator)
+        for module in model.get_submodule(part).modules():
+            how(module, std, context.generator)
 
 
 def _as_bert(module: nn.Module, std: float, generator: torch.Generator) -> None:
@@ -390,22 +437,16 @@ def _as_torch(module: nn.Module, std: float, generator: torch.Generator) -> None
 
 
 def _random_concepts(std: float, model: nn.Module, context: EditContext) -> None:
-    assert isinstance(model, ConceptAttention)
-    model.concept_embeddings.data.normal_(0, std, generator=context.generator)
+    model.get_parameter("concept_embeddings").data.normal_(0, std, generator=context.generator)
 
 
 def _external_concepts(where: str, model: nn.Module, context: EditContext) -> None:
-    assert isinstance(model, ConceptAttention)
-    model.concept_embeddings.data.copy_(torch.from_numpy(context.concept_embeddings[where]))
+    own = model.get_parameter("concept_embeddings")
+    own.data.copy_(torch.from_numpy(context.concept_embeddings[where]))
 
 
-def _reverse_fusion(model: nn.Module) -> None:
-    """[CLS] vectors fourth-last first; or, with cross-attention, the earliest layer's fusion surviving."""
-    if isinstance(model, ClsFusion):
-        weight = model.fusion_layer.weight.data  # [hidden, 4 hidden]
-        model.fusion_layer.weight.data = weight.unflatten(1, (4, -1)).flip(1).flatten(1)
-    elif isinstance(model, ConceptAttention):
-        model.surviving_layer = min(int(layer) for layer in model.fusion_modules)
+def _reverse_fusion(model: Any, _: EditContext) -> None:
+    model.reverse_fusion()
 
 
 def _reordered(order: np.ndarray, logits: np.ndarray, context: OutputContext) -> np.ndarray:

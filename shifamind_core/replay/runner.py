@@ -16,13 +16,8 @@ from shifamind_core.arrays import frozen
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.pipeline import Pipeline
 from shifamind_core.inference.predict import cast, predict
-from shifamind_core.inference.tokenization import (
-    ModelInput,
-    NoteTokenizer,
-    cut,
-    load_tokenizer,
-    tokenize,
-)
+from shifamind_core.inference.tokenization import ModelInput, cut, tokenize
+from shifamind_core.inference.tokenizer import NoteTokenizer
 from shifamind_core.precision.apply import applied
 from shifamind_core.precision.observe import observe_environment
 from shifamind_core.precision.policy import Attention, NumericFlags, PrecisionPolicy
@@ -67,7 +62,7 @@ class Bench:
         self._environment = observe_environment(device)
         self._flags: dict[tuple[PrecisionPolicy, Attention], NumericFlags] = {}
         self._models: dict[tuple[str | None, Attention], nn.Module] = {}
-        self._tokenizers: dict[tuple[Path, bool | None], NoteTokenizer] = {}
+        self._tokenizers: dict[tuple[str | None, bool | None], NoteTokenizer] = {}
         self._ids: dict[str, dict[str, np.ndarray]] = {}  # by tokenizer, by text
         self._logits: dict[str, dict[bytes, np.ndarray]] = {}  # by model, by input
 
@@ -217,9 +212,10 @@ class Bench:
         return [cut(known[text], tokenizer, recipe.tokenization) for text in texts]
 
     def _tokenizer(self, recipe: Recipe) -> NoteTokenizer:
-        key = (self.pipelines[recipe.checkpoint].base_model, recipe.tokenization.lowercase)
+        pipeline, lowercase = self.pipelines[recipe.checkpoint], recipe.tokenization.lowercase
+        key = (recipe.checkpoint, lowercase)
         if key not in self._tokenizers:
-            self._tokenizers[key] = load_tokenizer(*key)
+            self._tokenizers[key] = pipeline.tokenizer(lowercase)
         return self._tokenizers[key]
 
 

@@ -12,12 +12,13 @@ from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import Split
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.pipeline import Pipeline
-from shifamind_core.inference.tokenization import Tokenization, load_tokenizer
+from shifamind_core.inference.tokenization import Tokenization
+from shifamind_core.model.build import attention_of
 from shifamind_core.precision.apply import resolve_device
 from shifamind_core.precision.observe import observe_environment
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.replay.before_after import before_after
-from shifamind_core.replay.interventions import Scene, interventions
+from shifamind_core.replay.interventions import Scene, interventions, weights_key
 from shifamind_core.replay.recipe import Intervention, Recipe
 from shifamind_core.replay.reference_rows import Target, target_of
 from shifamind_core.replay.reported import Bed, ScoreSearch
@@ -65,7 +66,8 @@ class Setup:
     def __init__(self, spec: ReplaySpec, cache: Path | None) -> None:
         self.spec, self.cache = spec, cache
         base_model = Path(spec.base_model).expanduser() if spec.base_model else None
-        own = Pipeline(RunDirectory(Path(spec.run_directory).expanduser()), base_model, cache)
+        directory = RunDirectory(Path(spec.run_directory).expanduser())
+        own = Pipeline(directory, base_model, cache, spec.weights)
         self.remarks: list[str] = list(own.directory.remarks)
         self.own = own
         self.device = resolve_device(spec.device)
@@ -74,20 +76,26 @@ class Setup:
         if self.codes is None:
             raise ShifamindError(f"{own.directory.name} names its codes nowhere; a replay needs them.")
         self.pipelines: dict[str | None, Pipeline] = {None: own, **self._siblings()}
+        self.other_weights = {
+            other.name: Pipeline(directory, base_model, cache, other.name)
+            for other in own.checkpoint.others
+            if other.max_difference  # the same model, and not the same numbers
+        }
+        self.tokenizer = own.tokenizer()
         # Casing as it is here in effect, so that asking for the same casing by name is no intervention.
-        tokenization = Tokenization(load_tokenizer(own.base_model).lowercase)
-        positions = getattr(self.model.get_submodule("base_model").config, "max_position_embeddings", None)
-        if isinstance(positions, int) and positions < tokenization.max_length:
+        tokenization = Tokenization(self.tokenizer.lowercase)
+        positions = own.positions
+        if positions is not None and positions < tokenization.max_length:
             self.remarks.append(f"The model has {positions} positions: notes are truncated there.")
             tokenization = replace(tokenization, max_length=positions)
-        self.base = Recipe(tokenization, POLICIES["fp32"])
+        self.base = Recipe(tokenization, POLICIES["fp32"], attention_of(self.model, "sdpa"))
         self._bench: Bench | None = None
 
     def reproduce(self, reference: Run, watch: Watch | None = None) -> dict[str, Any]:
         """Find the change that gives the reference's logits: the JSON of `replay`."""
         assert self.codes is not None
         spec, target = self.spec, target_of(reference, self.splits(), self.codes)
-        bench = self._sharing(Bench(self.pipelines, target, self.device, self.cache))
+        bench = self._sharing(self._bench_for(target))
         base = replace(self.base, notes=target.source, batch_size=target.batch_size or self.base.batch_size)
         search = Search(bench, base, self.interventions(target), spec.notes or SCREENED, spec.depth, watch)
         search.remarks += self.remarks
@@ -102,8 +110,11 @@ class Setup:
         split = pipeline.split(split_name).with_codes(self.codes)
         nothing = np.zeros(split.labels.shape, np.float32)
         template = Run(nothing, split_name, self.codes, split.labels, split.document_ids)
-        bench = Bench(self.pipelines, target_of(template, {None: split}, self.codes), self.device, self.cache)
-        return Bed(template, self._sharing(bench))
+        return Bed(template, self._sharing(self._bench_for(target_of(template, {None: split}, self.codes))))
+
+    def _bench_for(self, target: Target) -> Bench:
+        others = {weights_key(name): pipeline for name, pipeline in self.other_weights.items()}
+        return Bench(self.pipelines | others, target, self.device, self.cache)
 
     def _sharing(self, bench: Bench) -> Bench:
         if self._bench is not None:
@@ -124,6 +135,8 @@ class Setup:
             codes=target.codes,
             counts=self._counts(),
             batch_size=target.batch_size,
+            casings=self.tokenizer.casings,
+            weights=tuple(self.other_weights),
         )
         listed = interventions(scene)
         unknown = set(self.spec.only) - {step.name for step in listed}

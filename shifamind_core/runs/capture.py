@@ -1,13 +1,26 @@
 """A snippet that saves a run file from one's own evaluation loop, on any machine."""
 
+import json
+from collections.abc import Collection, Mapping, Sequence
 
-def snippet() -> str:
+
+def snippet(architectures: Mapping[str, Sequence[Collection[str]]]) -> str:
     """Python to paste below the seed's `get_probs_from_model`; it needs torch, NumPy and safetensors only.
 
     Its function `save_run` calls that loop unchanged, with a loader and a forward hook that take note of what
     passes: so the file says what this very loop did, whatever its precision, padding or mode.
+
+    Parameters
+    ----------
+    architectures : dict of str to lists of names
+        By which beginnings of a state dict's keys each architecture is recognised: all names of one of its lists.
     """
-    return SNIPPET
+    lines = [
+        f"    ({json.dumps(name)}, {json.dumps(sorted(names))}),\n"
+        for name, ways in architectures.items()
+        for names in ways
+    ]
+    return SNIPPET.replace("ARCHITECTURES = []", f"ARCHITECTURES = [\n{''.join(lines)}]")
 
 
 SNIPPET = '''\
@@ -21,6 +34,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import save_file
+
+# How keys of a state dict begin: all names of a line are such a model.
+ARCHITECTURES = []
 
 
 def save_run(path, evaluate, model, loader, *arguments, checkpoint=None, checkpoint_path=None,
@@ -133,13 +149,14 @@ def describe_checkpoint(model, checkpoint, path):
             content.update(tensor.flatten().view(torch.uint8).numpy().data)
         return content.hexdigest()
 
-    architecture = "cls_fusion" if hasattr(core, "fusion_layer") else None
+    starts = {".".join(name.split(".")[:length + 1]) for name in tensors for length in range(name.count(".") + 1)}
     return {
         "file_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None,
         "weights_digest": weights(),
         "weights_digest_fp16": weights(torch.float16),
         "weights_digest_bf16": weights(torch.bfloat16),
-        "architecture": "concept_attention" if hasattr(core, "fusion_modules") else architecture,
+        "architecture": next((name for name, names in ARCHITECTURES
+                              if set(names) <= starts), None),
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         **{key: plain_number(checkpoint.get(name)) for key, name in (
             ("epoch", "epoch"), ("stored_macro_f1", "macro_f1"), ("stored_micro_f1", "micro_f1"))},

@@ -33,13 +33,15 @@ class TokenizationRecord:
 class CheckpointRecord:
     """Which weights. `weights_digest` is over names, dtypes, shapes and bytes of the state dict, so that it
     survives a re-saved file; `file_sha256` is over the file. `weights_digest_fp16` and `weights_digest_bf16` are over names,
-    shapes and the weights rounded to that format, so that a copy saved in half precision is recognised."""
+    shapes and the weights rounded to that format, so that a copy saved in half precision is recognised. `state_dict` is the name of
+    the weights in a file that holds several."""
 
     file_sha256: str | None = None
     weights_digest: str | None = None
     weights_digest_fp16: str | None = None
     weights_digest_bf16: str | None = None
-    architecture: Literal["cls_fusion", "concept_attention"] | None = None
+    architecture: str | None = None
+    state_dict: str | None = None
     parameters: int | None = None
     epoch: int | None = None
     stored_macro_f1: float | None = None

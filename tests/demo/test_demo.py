@@ -29,7 +29,8 @@ from shifamind_core.demo.stream import Stream
 from shifamind_core.demo.train import Training, bert_config, checkpoint, train
 from shifamind_core.demo.writer import DATA, DOCUMENTS
 from shifamind_core.errors import ShifamindError
-from shifamind_core.inference.tokenization import Tokenization, load_tokenizer, tokenize
+from shifamind_core.inference.tokenization import Tokenization, tokenize
+from shifamind_core.inference.tokenizer import load_tokenizer
 from shifamind_core.model.checkpoint import read_checkpoint
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import read_run_file

@@ -10,7 +10,8 @@ from transformers import BertTokenizer
 
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
-from shifamind_core.inference.tokenization import Tokenization, load_tokenizer, tokenize
+from shifamind_core.inference.tokenization import Tokenization, tokenize
+from shifamind_core.inference.tokenizer import load_tokenizer
 from simulation.builders import tiny_run_directory
 
 

@@ -18,7 +18,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from shifamind_core.errors import PolicyRefused
 from shifamind_core.inference.bitwise_model import BitwiseModel, refusal
-from shifamind_core.model.architectures import ClsFusion
+from shifamind_core.model.shifamind import ClsFusion
 from shifamind_core.precision.bitwise import choose, elementary, int8, operations
 from shifamind_core.precision.bitwise.exact_products import (
     BITS,

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from shifamind_core.artifacts.digests import text_digest
+from shifamind_core.model.architectures import ARCHITECTURES
 from shifamind_core.model.checkpoint import weights_digest
 from shifamind_core.precision.observe import observe_environment
 from shifamind_core.records import to_json
@@ -22,6 +23,7 @@ from simulation.builders import CODES, tiny_checkpoint, tiny_model, tiny_notes, 
 from tests.support.seed_loop import seed_loop
 
 NOTES = tiny_notes(10)
+SNIPPET_TEXT = snippet({one.name: one.marks for one in ARCHITECTURES})
 LABELS = (np.arange(60).reshape(10, 6) % 3 == 0).astype(np.float32)
 
 
@@ -53,7 +55,7 @@ def notebook():
         return batches
 
     namespace = seed_loop(tqdm)
-    exec(compile(snippet(), "snippet", "exec"), namespace)
+    exec(compile(SNIPPET_TEXT, "snippet", "exec"), namespace)
     return namespace
 
 
@@ -189,7 +191,7 @@ def test_the_hook_is_gone_even_after_an_error(tmp_path, tokens):
 def test_the_snippet_needs_nothing_but_torch_numpy_and_safetensors():
     imported = {
         name.split(".")[0]
-        for node in ast.walk(ast.parse(snippet()))
+        for node in ast.walk(ast.parse(SNIPPET_TEXT))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module])
     }
@@ -198,6 +200,6 @@ def test_the_snippet_needs_nothing_but_torch_numpy_and_safetensors():
 
 def test_the_snippet_survives_pasting():
     """Plain ASCII, no tabs, lines that fit a notebook cell."""
-    text = snippet()
+    text = SNIPPET_TEXT
     assert text.isascii() and "\t" not in text and max(map(len, text.splitlines())) <= 120
     assert list(tokenize.generate_tokens(io.StringIO(text).readline))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.evidence.manifests import ManifestDifference
 from shifamind_core.diagnosis.evidence.prior import TRUST
+from shifamind_core.model.architectures import architecture_named
 
 KEPT = math.exp(-TRUST)
 
@@ -126,8 +127,9 @@ def _of_length(evidence: Evidence) -> Iterator[Named]:
 def _of_padding(evidence: Evidence) -> Iterator[Named]:
     """Only short notes changed: other padding, or padding that was read as text?"""
     manifests = evidence.manifests
-    architecture = evidence.candidate.manifest.checkpoint
-    reads_padding = architecture is None or architecture.architecture != "cls_fusion"
+    checkpoint = evidence.candidate.manifest.checkpoint
+    kind = architecture_named(checkpoint.architecture if checkpoint else None)
+    reads_padding = kind is None or kind.reads_padding is not None
     padded = manifests.difference("tokenization.padding") or manifests.difference("tokenization.max_length")
     if padded is not None and reads_padding:
         yield Named("padding", 1.0, numbers=padded.sentence)

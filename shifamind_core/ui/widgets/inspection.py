@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from shifamind_core.errors import ShifamindError
+from shifamind_core.model.architectures import title_of
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.ui.session.measured import latest_job
 from shifamind_core.ui.session.state import Workspace
@@ -13,7 +14,6 @@ from shifamind_core.ui.site.first_run import ensure_job
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.pick_runs import show_error
 
-ARCHITECTURES = {"cls_fusion": "CLS fusion", "concept_attention": "Concept cross-attention"}
 ON_A_GPU = ("gpu", "cuda", "cudnn")  # said to be none where there is none: it is what people look for
 SPELLING = {
     "bf16": "BF16", "cpu": "CPU", "cublas": "cuBLAS", "cuda": "CUDA", "cudnn": "cuDNN", "float32": "float32",
@@ -71,7 +71,7 @@ def checkpoint_facts(found: dict[str, Any]) -> dict[str, str]:
     tokenizer = found.get("tokenizer") or {}
     codes = found.get("codes")
     facts = {
-        "Architecture": ARCHITECTURES.get(str(found.get("architecture")), found.get("architecture")),
+        "Architecture": title_of(found.get("architecture")),
         "Parameters": _count(found.get("parameters")),
         "Codes": _count(len(codes) if isinstance(codes, list) else codes),
         "Epoch": found.get("epoch"),

@@ -8,11 +8,11 @@ import streamlit as st
 from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import ShifamindError
+from shifamind_core.model.architectures import title_of
 from shifamind_core.precision.environment import Environment
 from shifamind_core.runs.manifest import CheckpointRecord, Manifest
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text, safe_text
-from shifamind_core.ui.widgets.inspection import ARCHITECTURES
 
 DIGITS = 8  # of a digest, for people
 
@@ -28,7 +28,7 @@ def model_text(result: Mapping[str, Any]) -> str:
     device = result.get("gpu") or str(result.get("device") or "").upper()
     parts = [
         model.get("run_directory"),
-        ARCHITECTURES.get(str(model.get("architecture")), model.get("architecture")),
+        title_of(model.get("architecture")),
         f"{parameters:,} parameters" if isinstance(parameters, int) else None,
         f"weights {weights[:DIGITS]}" if isinstance(weights, str) else None,
         device,
