@@ -76,6 +76,8 @@ def _code_info(run_directory: RunDirectory, splits: Mapping[str, Split]) -> list
         info = run_directory.code_info
     except ShifamindError as error:
         return [Check("code_info", "error", str(error))]
+    if info is None and run_directory.is_classifier:
+        return _label_names(run_directory, splits)
     if info is None:
         message = (
             "shared_data/top50_icd10_info.json is missing; codes are taken from the checkpoint or the splits."
@@ -92,6 +94,23 @@ def _code_info(run_directory: RunDirectory, splits: Mapping[str, Split]) -> list
         compare_codes(
             f"code_order_json_{name}", info.codes, "the JSON file", split.codes, f"the {name} split"
         )
+        for name, split in splits.items()
+        if split.codes is not None
+    ]
+
+
+def _label_names(run_directory: RunDirectory, splits: Mapping[str, Split]) -> list[Check]:
+    """What `config.json` calls the labels, against the splits' columns."""
+    try:
+        names = run_directory.label_names
+    except ShifamindError as error:
+        return [Check("code_info", "error", str(error))]
+    if names is None:
+        message = "config.json names no labels (id2label); the splits' columns are taken by position."
+        return [Check("code_info", "warning", message)]
+    message = f"config.json names {len(names)} labels, first {names[0]!r}."
+    return [Check("code_info", "ok", message)] + [
+        compare_codes(f"code_order_json_{name}", names, "config.json", split.codes, f"the {name} split")
         for name, split in splits.items()
         if split.codes is not None
     ]

@@ -1,4 +1,4 @@
-"""A split's table from its file, pickled or Parquet: what a limited child does with it (`limited.py`).
+"""A split's table from its file, pickled, Parquet or text: what a limited child does with it (`limited.py`).
 
 Of a pickle, an allow-list of exact names decides which globals it may use, but that is not enough: an allowed class can
 still be changed for the whole process, and an allowed constructor can still ask for 4 GiB. So this runs in a process
@@ -20,7 +20,8 @@ import pyarrow.pandas_compat
 import pyarrow.parquet as parquet
 
 from shifamind_core.artifacts._limited import NO_MEMORY, Refused, printable
-from shifamind_core.artifacts.split_table import plain_columns
+from shifamind_core.artifacts.split_table import TEXTS, plain_columns
+from shifamind_core.artifacts.split_texts import csv_table, json_lines_table
 from shifamind_core.errors import ShifamindError
 
 LARGEST_VALUES = 512 << 20  # bytes of numbers in a Parquet table
@@ -134,14 +135,20 @@ class SplitUnpickler(pickle.Unpickler):
 def read_columns(
     file: BinaryIO, name: str, kind: str, known_codes: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], list[str]]:
-    """The plain columns of a split's table; `kind` is `pickle` or `parquet`.
+    """The plain columns of a split's table; `kind` is `pickle`, `parquet`, `csv` or `jsonl`.
 
     Raises
     ------
     ShifamindError
         No such table, or a damaged one; `Refused` where it asks for more than a table of notes needs.
     """
-    table = _parquet_table(file, name) if kind == "parquet" else _pickled_table(file, name)
+    readers = {
+        "parquet": _parquet_table,
+        "csv": csv_table,
+        "jsonl": json_lines_table,
+        "pickle": _pickled_table,
+    }
+    table = readers[kind](file, name)
     columns = plain_columns(table, known_codes, name)
     arrays = {"code_values": columns.code_values}
     if columns.labels is not None:
@@ -183,8 +190,9 @@ def _parquet_table(file: BinaryIO, name: str) -> pd.DataFrame:
         table = opened.read(columns=numbers)
         columns = {column: _placeholder(schema.field(column).type, len(table)) for column in schema.names}
         columns |= {column: table[column].to_pandas() for column in numbers}
-        if "text" in columns and _is_text(schema.field("text").type):
-            columns["text"] = pd.Series(_texts(file, name), dtype=object)
+        text = next((column for column in TEXTS if column in columns), None)
+        if text is not None and _is_text(schema.field(text).type):
+            columns[text] = pd.Series(_texts(file, name, text), dtype=object)
         return pd.DataFrame(columns)
     except (pa.ArrowException, OSError, ValueError, KeyError, IndexError) as error:
         if type(error).__name__ in NO_MEMORY:
@@ -215,11 +223,11 @@ def _placeholder(kind: pa.DataType, rows: int) -> pd.Series:
     return pd.Series([""] * rows if _is_text(kind) else [None] * rows, dtype=object)
 
 
-def _texts(file: BinaryIO, name: str) -> list[str | None]:
+def _texts(file: BinaryIO, name: str, text: str) -> list[str | None]:
     """The notes, batch by batch; each repetition in a dictionary is one object, and counted as often as it stands there."""
     found: list[str | None] = []
     total = 0
-    for batch in parquet.ParquetFile(file, read_dictionary=["text"]).iter_batches(1024, columns=["text"]):
+    for batch in parquet.ParquetFile(file, read_dictionary=[text]).iter_batches(1024, columns=[text]):
         column = batch.column(0)
         dictionary = pa.types.is_dictionary(column.type)
         entries = _decoded(column.dictionary if dictionary else column)
@@ -229,7 +237,7 @@ def _texts(file: BinaryIO, name: str) -> list[str | None]:
         for row, cell in enumerate(cells, start=len(found) + 1):
             if isinstance(cell, bytes):
                 raise ShifamindError(
-                    f"{name}: 'text' in row {row} is not UTF-8. Write the table again from its source."
+                    f"{name}: {text!r} in row {row} is not UTF-8. Write the table again from its source."
                 )
             total += len(cell or "")
         if total > LARGEST_TEXT:

@@ -1,6 +1,6 @@
 """From a table in the public scripts' layout to plain columns. Runs in a limited child.
 
-Expected: `text` (str), `labels` (a list of 0/1 a note) and one 0/1 column a code; either of the last two
+Expected: `text` or `note` (str), `labels` (a list of 0/1 a note) and one 0/1 column a code; either of the last two
 will do. Other columns (`subject_id`, `hadm_id`, `has_top50`) are left alone.
 """
 
@@ -13,8 +13,9 @@ import pandas as pd
 
 from shifamind_core.errors import ShifamindError
 
+TEXTS = ("text", "note")  # the column of notes: the first of these that is there
 NO_CODES = frozenset(
-    {"text", "labels", "subject_id", "hadm_id", "note_id", "has_top50", "index", "Unnamed: 0"}
+    {*TEXTS, "labels", "subject_id", "hadm_id", "note_id", "has_top50", "index", "Unnamed: 0"}
 )
 
 
@@ -63,8 +64,11 @@ def plain_columns(table: Any, known_codes: Sequence[str], source: str) -> SplitC
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ShifamindError(f"{source} has more than one column named {twice!r}; keep one.")
-    if "text" not in names:
-        raise ShifamindError(f"{source} has no column 'text'; it has {_some(names)}. Notes belong there.")
+    text = next((name for name in TEXTS if name in names), None)
+    if text is None:
+        raise ShifamindError(
+            f"{source} has no column 'text' (or 'note'); it has {_some(names)}. Notes belong there."
+        )
     if not len(table):
         raise ShifamindError(f"{source} is empty: it has columns but no notes.")
     code_names = _code_columns(table, names, known_codes)
@@ -76,7 +80,7 @@ def plain_columns(table: Any, known_codes: Sequence[str], source: str) -> SplitC
     code_values = np.empty((len(table), len(code_names)), dtype=np.uint8)
     for i, name in enumerate(code_names):
         code_values[:, i] = _zeros_and_ones(_numbers(pd.Series(table[name])), f"{source}: column {name!r}")
-    return SplitColumns(_texts(table["text"].tolist(), source), labels, code_names, code_values)
+    return SplitColumns(_texts(table[text].tolist(), source, text), labels, code_names, code_values)
 
 
 def columns_of(value: Any, arrays: dict[str, np.ndarray], texts: list[str]) -> SplitColumns | None:
@@ -156,7 +160,7 @@ def _label_lists(cells: list[Any], source: str) -> np.ndarray:
     return np.array(flat, dtype=np.uint8).reshape(len(cells), lengths[0])
 
 
-def _texts(cells: list[Any], source: str) -> list[str]:
+def _texts(cells: list[Any], source: str, column: str) -> list[str]:
     for row, cell in enumerate(cells):
         if not isinstance(cell, str):
             what = (
@@ -164,12 +168,12 @@ def _texts(cells: list[Any], source: str) -> list[str]:
                 if cell is None or cell is pd.NA or isinstance(cell, float)
                 else f"a {type(cell).__name__}"
             )
-            raise ShifamindError(f"{source}: 'text' in row {row + 1} is {what}; every note needs a text.")
+            raise ShifamindError(f"{source}: {column!r} in row {row + 1} is {what}; every note needs a text.")
         try:
             cell.encode()
         except UnicodeEncodeError as error:
             raise ShifamindError(
-                f"{source}: 'text' in row {row + 1} is no valid Unicode (a lone surrogate at character {error.start + 1})."
+                f"{source}: {column!r} in row {row + 1} is no valid Unicode (a lone surrogate at character {error.start + 1})."
             ) from error
     return cells
 

@@ -15,6 +15,7 @@ from shifamind_core.artifacts.split_table import SplitColumns, columns_of
 from shifamind_core.errors import ShifamindError
 
 LARGEST_BYTES = 16 << 30
+KINDS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl"}  # other endings are pickles
 READER = "shifamind_core.artifacts.split_files:read_columns"
 
 
@@ -112,7 +113,7 @@ def read_split(
     known_codes: Sequence[str] = (),
     limits: Limits = BY_SIZE,
 ) -> Split:
-    """A split from `*.pkl` or `*.parquet`, opened by a limited child (`split_files`).
+    """A split from `*.pkl`, `*.parquet`, `*.csv` or `*.jsonl`, opened by a limited child (`split_files`).
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def read_split(
         No such file, a file that is refused, or a table that holds no notes and labels; one line.
     """
     name = name or path.stem.removesuffix("_split")
-    kind = "parquet" if path.suffix == ".parquet" else "pickle"
+    kind = KINDS.get(path.suffix, "pickle")
     arguments = {"name": path.name, "kind": kind, "known_codes": list(known_codes)}
     limits = replace(limits, largest_bytes=limits.largest_bytes or LARGEST_BYTES)
     answer = read_limited(READER, path, path.name, arguments, limits)

@@ -1,149 +1,145 @@
-"""The two architectures: sizes, keys, arithmetic, and the seed's own evaluation loop."""
+"""One record an architecture: what it says is what everything else goes by, and adding one is adding a record."""
 
-from typing import Any
+import ast
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-from tqdm import tqdm
-from transformers import BertConfig
+from torch import nn
+from transformers import BertForSequenceClassification, BertModel
 
-from shifamind_core.model.architectures import ClsFusion, ConceptAttention
-from simulation.builders import tiny_model, tiny_notes, tiny_tokens, write_base_model
-from tests.support.seed_loop import seed_loop
+from shifamind_core.artifacts.run_directory import RunDirectory
+from shifamind_core.experiments.probes import run_probes
+from shifamind_core.inference.bitwise_model import refusal
+from shifamind_core.inference.inspection import inspect
+from shifamind_core.inference.pipeline import Pipeline, Setting
+from shifamind_core.inference.tokenization import Tokenization
+from shifamind_core.model import architectures
+from shifamind_core.model.architectures import (
+    ARCHITECTURES,
+    Architecture,
+    architecture_of,
+    recognised,
+    title_of,
+)
+from shifamind_core.model.bert_config import fitting_config
+from shifamind_core.precision.policy import POLICIES
+from shifamind_core.replay.interventions import Scene, interventions
+from simulation.builders import CODES, tiny_checkpoint, tiny_config, tiny_model, tiny_run_directory
+from simulation.classifiers import tiny_classifier
+from tests.support.refused import refused
 
-ARCHITECTURES = ["cls_fusion", "concept_attention"]
-get_probs_from_model = seed_loop(tqdm)["get_probs_from_model"]
-
-
-@pytest.fixture(scope="module")
-def notes(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Tensor, Tensor]:
-    base_model = write_base_model(tmp_path_factory.mktemp("base_model"))
-    texts = tiny_notes(6)
-    return texts, *tiny_tokens(texts, base_model)
-
-
-@pytest.mark.parametrize(("kind", "parameters"), [(ClsFusion, 110_801_333), (ConceptAttention, 116_792_227)])
-def test_at_full_size_the_parameters_are_those_of_the_published_runs(kind: Any, parameters: int) -> None:
-    """BERT base with Bio_ClinicalBERT's vocabulary of 28,996; on the meta device no weight is allocated."""
-    with torch.device("meta"):
-        model = kind(BertConfig(vocab_size=28_996), codes=50, concepts=113)
-    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-    assert sum(tensor.numel() for tensor in model.state_dict().values()) == parameters
-
-
-def test_at_full_size_the_head_shapes_are_the_seeds() -> None:
-    with torch.device("meta"):
-        state = ClsFusion(BertConfig(vocab_size=28_996), 50, 113).state_dict()
-    assert tuple(state["concept_classifier.weight"].shape) == (113, 768)
-    assert tuple(state["fusion_layer.weight"].shape) == (768, 3072)
-    assert tuple(state["diagnosis_classifier.weight"].shape) == (50, 881)
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_concept_attention_has_the_public_scripts_keys() -> None:
-    keys = {key for key in tiny_model("concept_attention").state_dict() if not key.startswith("base_model.")}
-    parts = ["query", "key", "value", "out_proj", "gate_net.0", "gate_net.3", "layer_norm"]
-    assert keys == {
-        "concept_embeddings",
-        *(
-            f"fusion_modules.{layer}.{part}.{kind}"
-            for layer in (1, 3)
-            for part in parts
-            for kind in ("weight", "bias")
-        ),
-        *(f"{head}.{kind}" for head in ("concept_head", "diagnosis_head") for kind in ("weight", "bias")),
-    }
+class MeanPooled(nn.Module):
+    """A third team's model: the mean of all positions, padding included, and one layer."""
+
+    def __init__(self, config, codes):
+        super().__init__()
+        self.base_model = BertModel(config)
+        self.outlook = nn.Linear(config.hidden_size, codes)
+
+    def forward(self, input_ids, attention_mask):
+        states = self.base_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return {"logits": self.outlook(states.mean(dim=1))}
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_seeds_evaluation_loop_runs_unchanged(architecture: str, notes: Any) -> None:
-    texts, ids, mask = notes
-    model = tiny_model(architecture)
-    labels = torch.zeros(len(texts), 6)
-    loader = [
-        {
-            "input_ids": ids[i : i + 4],
-            "attention_mask": mask[i : i + 4],
-            "labels": labels[i : i + 4],
-            "text": texts[i : i + 4],
-        }
-        for i in (0, 4)
-    ]
-    probabilities, read_labels = get_probs_from_model(model, loader)
-    assert probabilities.shape == read_labels.shape == (6, 6)
-    assert ((probabilities > 0) & (probabilities < 1)).all()
+MEAN_POOLED = Architecture(
+    name="mean_pooled",
+    title="Mean pooling",
+    marks=(frozenset({"base_model", "outlook"}),),
+    heads=("outlook",),
+    config=fitting_config,
+    make=lambda config, weights: MeanPooled(config, len(weights["outlook.weight"])),
+    bitwise=lambda model: "means over positions have no exact sum here",
+    reads_padding="Its mean counts padding.",
+)
+
+
+@pytest.fixture
+def added(monkeypatch, tmp_path):
+    """A run directory of an architecture that a record was added for."""
+    monkeypatch.setattr(architectures, "ARCHITECTURES", (*ARCHITECTURES, MEAN_POOLED))
+    folder = tiny_run_directory(tmp_path / "run_1", notes=8)
+    torch.manual_seed(0)
+    model = MeanPooled(tiny_config(), 6).eval()
+    torch.save(tiny_checkpoint(model, CODES[:6], 0), folder / "checkpoints" / "phase1" / "phase1_best.pt")
+    return Pipeline(RunDirectory(folder)), model
+
+
+SHORT = Setting(tokenization=Tokenization(max_length=32), device="cpu")
+
+
+def test_a_record_that_is_added_is_inspected_and_scored(added):
+    pipeline, model = added
+    found = inspect(pipeline)
+    assert (found["architecture"], found["model_class"], found["concepts"]) == (
+        "mean_pooled",
+        "MeanPooled",
+        0,
+    )
+    assert [check["name"] for check in found["checks"] if check["status"] == "error"] == []
+    run = pipeline.score("test", SHORT).run
+    assert run.concept_scores is None and run.manifest.checkpoint.architecture == "mean_pooled"
+    notes = pipeline.tokens(pipeline.split("test"), None).prepare(SHORT.tokenization)
+    mask = (np.arange(32) < notes.lengths[:, None]).astype(np.int64)
     with torch.no_grad():
-        own = torch.sigmoid(model(ids, mask)["logits"]).numpy()
-    np.testing.assert_allclose(probabilities, own, atol=1e-5)
-    with_embeddings, _ = get_probs_from_model(
-        model, loader, has_rag=True, concept_embeddings=torch.randn(5, 32)
+        own = model(torch.from_numpy(notes.ids.astype(np.int64)), torch.from_numpy(mask))["logits"].numpy()
+    np.testing.assert_allclose(run.logits, own, atol=1e-6)
+    assert title_of("mean_pooled") == "Mean pooling"
+
+
+def test_what_the_record_says_is_what_bitwise_probes_and_replay_go_by(added):
+    pipeline, model = added
+    with refused("bitwise does not cover this model", "means over positions have no exact sum here"):
+        pipeline.score("test", Setting(POLICIES["bitwise"], Tokenization(max_length=32), device="cpu"))
+    probes = {probe.name: probe for probe in run_probes(pipeline, "cpu", 2)}
+    assert "Its mean counts padding." in probes["padding"].message
+    assert probes["strict_load"].status == "ok" and "head" in probes["head_not_random"].message
+    listed = {step.slot for step in interventions(Scene(model, torch.device("cpu"), codes=tuple(CODES[:6])))}
+    assert {"head", "encoder", "padding", "attention_mask", "dropout", "lowercase"} <= listed
+    assert not {"pooling", "fusion_order", "concept_embeddings"} & listed
+
+
+@pytest.mark.parametrize("name", ["cls_fusion", "concept_attention"])
+def test_a_built_model_is_recognised_by_its_own_keys(name):
+    model = tiny_model(name)
+    kind = architecture_of(model)
+    assert kind is not None and kind.name == name
+    assert model.get_submodule(kind.head(model.state_dict())).out_features == 6
+    assert refusal(model) is None
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
+def test_a_classifier_is_recognised_whatever_its_encoder_is_called(kind):
+    model = tiny_classifier(kind)
+    found = architecture_of(model)
+    assert found is not None and found.name == "sequence_classification"
+    assert model.get_submodule(found.head(model.state_dict())).out_features == 6
+    reason = refusal(model)
+    assert (
+        reason is None if isinstance(model, BertForSequenceClassification) else type(model).__name__ in reason
     )
-    assert with_embeddings.shape == (6, 6)
 
 
-@torch.no_grad()
-def test_cls_fusion_is_the_seeds_arithmetic(notes: Any) -> None:
-    """The [CLS] vectors of the last four states, last first; by hand from the encoder's states."""
-    _, ids, mask = notes
-    model = tiny_model("cls_fusion")
-    states = model.base_model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
-    fused = model.fusion_layer(torch.cat([states[i][:, 0] for i in (4, 3, 2, 1)], dim=-1))
-    concepts = torch.sigmoid(model.concept_classifier(fused))
-    outputs = model(ids, mask)
-    torch.testing.assert_close(
-        outputs["logits"], model.diagnosis_classifier(torch.cat([fused, concepts], dim=-1))
-    )
-    torch.testing.assert_close(outputs["concept_scores"], concepts)
+def test_keys_of_two_architectures_or_of_heads_alone_are_of_none():
+    both = [f"{part}.weight" for one in ARCHITECTURES[:2] for part in sorted(one.marks[0])]
+    assert recognised(both) is None
+    assert recognised(["classifier.weight", "classifier.bias"]) is None
 
 
-@torch.no_grad()
-def test_concept_attention_is_the_public_scripts_arithmetic(notes: Any) -> None:
-    """One head at a time, slowly, from facts about the public training script."""
-    _, ids, mask = notes
-    model = tiny_model("concept_attention")
-    states = model.base_model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[3]
-    fusion = model.fusion_modules["3"]
-    query, key, value = (
-        fusion.query(states),
-        fusion.key(model.concept_embeddings),
-        fusion.value(model.concept_embeddings),
-    )
-    heads = [
-        torch.softmax(query[..., h : h + 4] @ key[:, h : h + 4].T / 2.0, dim=-1) @ value[:, h : h + 4]
-        for h in range(0, 32, 4)  # 8 heads of size 4, whose square root is 2
+def test_no_line_outside_the_records_asks_for_an_architecture_by_name():
+    names = {one.name for one in ARCHITECTURES}
+    allowed = {"model/architectures.py", "demo/train.py"}  # the demo is of one architecture, which it makes
+    found = [
+        (file.relative_to(ROOT).as_posix(), node.lineno)
+        for file in (ROOT / "shifamind_core").rglob("*.py")
+        if file.relative_to(ROOT / "shifamind_core").as_posix() not in allowed
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Compare | ast.Dict | ast.Match)
+        for value in ast.walk(node)
+        if isinstance(value, ast.Constant) and value.value in names
     ]
-    context = fusion.out_proj(torch.cat(heads, dim=-1))
-    gate = fusion.gate_net(torch.cat([states.mean(1), context.mean(1)], dim=-1))
-    cls = fusion.layer_norm(gate[:, None, :] * context)[:, 0]
-    outputs = model(ids, mask)
-    torch.testing.assert_close(outputs["logits"], model.diagnosis_head(cls), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(
-        outputs["concept_scores"], torch.sigmoid(model.concept_head(cls)), atol=1e-5, rtol=1e-5
-    )
-
-
-@torch.no_grad()
-def test_concept_attention_depends_on_padding_and_cls_fusion_does_not(notes: Any) -> None:
-    """The gate averages over padding too: so the public script does it."""
-    _, ids, mask = notes
-    short = int(mask.sum(1).argmin())
-    length = int(mask[short].sum())
-    moved = {}
-    for architecture in ARCHITECTURES:
-        model = tiny_model(architecture)
-        padded = model(ids[[short]], mask[[short]])["logits"]
-        bare = model(ids[[short], :length], mask[[short], :length])["logits"]
-        moved[architecture] = float((padded - bare).abs().max())
-    assert moved["cls_fusion"] < 1e-4 < 1e-2 < moved["concept_attention"]
-
-
-def test_external_concept_embeddings_replace_the_models_own(notes: Any) -> None:
-    _, ids, mask = notes
-    model = tiny_model("concept_attention")
-    with torch.no_grad():
-        own = model(ids, mask)["logits"]
-        same = model(ids, mask, model.concept_embeddings)["logits"]
-        other = model(ids, mask, torch.randn(5, 32))["logits"]
-    assert torch.equal(own, same)
-    assert not torch.allclose(own, other)
+    assert found == []
