@@ -80,7 +80,7 @@ def _text(file: BinaryIO, name: str) -> str:
         raise ShifamindError(f"{name} is no UTF-8 text (byte {error.start:,}); save it as UTF-8.") from error
 
 
-def _column(cells: list[str]) -> "pd.Series[Any]":
+def _column(cells: list[str]) -> Any:
     """Numbers where all cells are 0 or 1, lists where all are lists of numbers, else what stands there."""
     plain = [cell.strip() for cell in cells]
     flags = [FLAGS.get(cell.lower()) for cell in plain]

@@ -266,7 +266,7 @@ def test_case_16_numpy_numbers_of_every_kind_are_plain_numbers(tmp_path, value, 
         (pathlib.PurePosixPath("x"), "pathlib.PurePosixPath"),
         (defaultdict(int), "collections.defaultdict"),
         (datetime.date(2026, 1, 2), "datetime.date"),
-        (np.str_("x"), "neither a tensor nor a plain value"),
+        (np.str_("x"), "NumPy scalar that is no number"),
         (nn.Linear(1, 1), "torch.nn.modules.linear.Linear"),
     ],
 )
