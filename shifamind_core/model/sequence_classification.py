@@ -57,7 +57,9 @@ def fitting_config(folder: Path, weights: Mapping[str, Tensor], file: str) -> An
     try:
         config: Any = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except REFUSED as error:
-        raise ShifamindError(f"{path} describes no model that this library knows: {_line(error)}") from error
+        raise ShifamindError(
+            f"{path} describes no model that this library can make ({type(error).__name__})."
+        ) from error
     if getattr(config, "is_encoder_decoder", False) or getattr(config, "is_decoder", False):
         raise ShifamindError(
             f"{path} describes a decoder ({content['model_type'][:40]}); encoders are read here."
@@ -89,10 +91,5 @@ def make(config: Any) -> nn.Module:
         return AutoModelForSequenceClassification.from_config(config)
     except REFUSED as error:
         raise ShifamindError(
-            f"The library makes no classifier of a {str(config.model_type)[:40]} model: {_line(error)}"
+            f"The library makes no classifier of a {str(config.model_type)[:40]} model of these sizes ({type(error).__name__})."
         ) from error
-
-
-def _line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:199] + "…"
