@@ -13,7 +13,6 @@ from shifamind_core.ui.diagnosis.proof import show_proof, try_proof
 from shifamind_core.ui.diagnosis.provenance import show_provenance
 from shifamind_core.ui.diagnosis.question import ask_question, told
 from shifamind_core.ui.diagnosis.replay import show_replay
-from shifamind_core.ui.diagnosis.seed import show_decisive_pair
 from shifamind_core.ui.diagnosis.verdict import show_verdict
 from shifamind_core.ui.session import cached, state
 from shifamind_core.ui.session.measured import asked_about, last_ladder, last_replay
@@ -62,10 +61,8 @@ diagnosis = None
 if question.whole is not None:
     with told(), st.spinner("Comparing the runs", show_time=False):
         diagnosis = cached.diagnosis(*question.whole, ladder)
-asked = asked_about(workspace, question.candidate, question.reference_offer, question.reported)
+asked = asked_about(workspace, question.candidate.manifest.split, question.reference_offer, question.reported)
 openable = can_run(workspace)
-if question.reference is None:
-    show_decisive_pair(question, workspace, asked, openable)
 show_verdict(question, diagnosis, ladder, last_replay(workspace, asked, question.whole and question.whole[1]))
 show_model(question.candidate.manifest, question.reference and question.reference.manifest, ladder)
 

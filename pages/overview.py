@@ -81,7 +81,7 @@ def show_gap() -> None:
     try:
         candidate, reference = load_run(pair[0]), load_run(pair[1])
         found = headline_of(candidate, reference)
-        replay = last_replay(workspace, asked_about(workspace, candidate, pair[1]), reference)
+        replay = last_replay(workspace, asked_about(workspace, candidate.manifest.split, pair[1]), reference)
         show_story(workspace, found, (candidate, reference), last_ladder(workspace), replay)
         show_headline(found)
         show_next_steps()

@@ -45,7 +45,9 @@ try:
             validation_of(candidate),
             validation_of(reference),
             diagnosis=cached.diagnosis(candidate, reference, ladder),
-            replay=last_replay(workspace, asked_about(workspace, candidate, pair[1]), reference),
+            replay=last_replay(
+                workspace, asked_about(workspace, candidate.manifest.split, pair[1]), reference
+            ),
             ladder=ladder,
             layers=last_layers(workspace),
             probes=last_probes(workspace),

@@ -33,7 +33,7 @@ UI_FLOORS: list[tuple[str, ...]] = [
     ("ui.session",),
     ("ui.site",),
     ("ui.widgets",),
-    ("ui.overview", "ui.diagnosis", "ui.inference", "ui.layers", "ui.portability", "ui.storage"),
+    ("ui.overview", "ui.case", "ui.diagnosis", "ui.inference", "ui.layers", "ui.portability", "ui.storage"),
 ]
 # What stands beside the product, and what it leaves alone.
 APART = {

@@ -338,7 +338,6 @@ def test_a_row_of_the_seed_fills_the_form_and_is_called_a_claim(filled: Dashboar
     app = choose(reported(filled), "H100")
     assert not app.exception
     assert app.number_input(key="reported.macro_f1@0.5").value == 0.2934
-    assert "claims of its author" in text(app) and "not measured here" in text(app)
     app = choose(app, "L4")
     assert app.number_input(key="reported.micro_f1@0.5").value is None
     (table,) = (one.value for one in app.dataframe if "Reported" in one.value)
@@ -355,32 +354,15 @@ def test_reported_scores_alone_give_a_proof(filled: Dashboard) -> None:
     assert "ruled out" in text(app).lower()
 
 
-def test_the_decisive_pair_is_one_button(filled: Dashboard) -> None:
-    app = choose(reported(filled), "A100")
-    button(app, "Casing on, casing off").click().run()
-    ((kind, spec),) = filled.submitted
-    assert kind == "replay"
-    assert spec["only"] == ["lowercase=true", "lowercase=false"]
-    assert spec["reported"].startswith("macro_f1@0.5=0.2169,micro_f1@0.5=0.3717,best_threshold=0.22")
-
-
-def test_the_demo_is_not_taken_for_the_seeds_checkpoint(dashboard: Dashboard, monkeypatch) -> None:
-    monkeypatch.delenv("SHIFAMIND_RUN_DIR")
-    demo = replace(small_run(), manifest=replace(small_run().manifest, run_directory="demo"))
-    dashboard.compute(demo, owner=dashboard.cache / "demo")
-    assert "not the one that these scores were reported of" in text(reported(dashboard))
-
-
 def test_without_any_score_the_page_asks_for_one(filled: Dashboard) -> None:
     app = reported(filled)
     assert not app.exception
-    assert button(app, "Casing on, casing off").disabled
     assert "Fill in at least one reported score" in text(app)
 
 
 def test_a_ranking_by_reported_scores_is_shown(filled: Dashboard) -> None:
     app = choose(reported(filled), "L4")
-    button(app, "Casing on, casing off").click().run()
+    button(app, "All interventions").click().run()
     ((_, spec),) = filled.submitted
     trials = [
         {"interventions": names, "explained": 0.5, "distance": distance, "scores": {"macro_f1@0.5": 0.2},

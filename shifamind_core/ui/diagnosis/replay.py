@@ -30,7 +30,9 @@ TITLES = {"macro_f1": "Macro F1 @0.5", "micro_f1": "Micro F1 @0.5"}
 
 def show_replay(question: Question, workspace: Workspace, openable: bool, stem: str) -> None:
     """The buttons, the running search with its trials, and the last one's result."""
-    asked = asked_about(workspace, question.candidate, question.reference_offer, question.reported)
+    asked = asked_about(
+        workspace, question.candidate.manifest.split, question.reference_offer, question.reported
+    )
     if asked is None:
         st.info(
             "Fill in at least one reported score above, or a row of the seed's table.", icon=":material/info:"
@@ -39,11 +41,7 @@ def show_replay(question: Question, workspace: Workspace, openable: bool, stem: 
     st.caption(
         "Changes the pipeline here in the ways such pipelines go wrong (casing, length, padding, weights, order, …), one by one "
         "and then together, until the checkpoint gives the other side's "
-        + (
-            "logits."
-            if question.reference is not None
-            else "scores. The two casings alone are the button at the head of the page."
-        )
+        + ("logits." if question.reference is not None else "scores.")
     )
     _start(question, workspace, asked, openable)
     if show_jobs(workspace, kinds=("replay",)):

@@ -150,7 +150,9 @@ def verdict(profiles: Sequence[Mapping[str, Any]]) -> str:
     parted = [profile for profile in profiles if profile["first_divergence"]]
     if not parted:
         names = ", ".join(safe_text(profile["policy"]) for profile in profiles)
-        most = max((layer["excess"] or 0.0 for profile in profiles for layer in profile["layers"]), default=0.0)
+        most = max(
+            (layer["excess"] or 0.0 for profile in profiles for layer in profile["layers"]), default=0.0
+        )
         return (
             f"**No module parts** under {names}: each adds at most {most:.2g} times one rounding, as it amplifies it (sums of many "
             f"roundings were measured to reach 17 times; above {CLEAR_FACTOR:.0f} a module is named). What grows with depth is "

@@ -74,13 +74,13 @@ def last_replay(
 
 
 def asked_about(
-    workspace: Workspace, candidate: Run, reference: Offer | None, reported: Mapping[str, float] = NOTHING
+    workspace: Workspace, split: str | None, reference: Offer | None, reported: Mapping[str, float] = NOTHING
 ) -> dict[str, Any] | None:
     """The part of a replay's specification that says what it is about; `None` while nothing is given.
 
     A reference beside the run directory is named by the id that it has, or would have, in the cache.
     """
-    about = {**workspace.source, "split": candidate.manifest.split or "test"}
+    about = {**workspace.source, "split": split or "test"}
     if reference is not None:
         source = reference.source
         if isinstance(source, Path):

@@ -26,6 +26,13 @@ class PageEntry:
 PAGES = (
     PageEntry("overview", "Overview", ":material/home:", "Run", "What is loaded, and how large is the gap?"),
     PageEntry(
+        "case",
+        "The case",
+        ":material/balance:",
+        "Run",
+        "One checkpoint, three GPUs, three scores: what is known?",
+    ),
+    PageEntry(
         "inference",
         "Inference",
         ":material/play_circle:",
