@@ -46,6 +46,6 @@ def test_every_command_is_in_the_readme():
 
 
 def test_every_page_is_in_the_readme_with_its_question():
-    rows = re.findall(r"^\| ([A-Z][a-z]+) \| (.+) \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| ([A-Z][a-z ]+) \| (.+) \|$", README, re.MULTILINE)
     assert rows == [(entry.title, entry.question) for entry in PAGES]
     assert len({entry.question for entry in PAGES}) == len(PAGES)
