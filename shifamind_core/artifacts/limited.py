@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,6 @@ class Answer:
     value: Any
     arrays: dict[str, np.ndarray]
     texts: list[str]
-    peak_bytes: int = field(default=0, compare=False)
 
 
 _told: list[Waiting] = []
@@ -236,13 +235,15 @@ def _environment() -> dict[str, str]:
 
 
 class _Reading:
-    """One file read by one child."""
+    """One file read by one child; afterwards `peak_bytes` is the most memory that the child held."""
 
     def __init__(self, name: str, size: int, limits: Limits) -> None:
         self.name = name
         self.memory_bytes = limits.memory_bytes or MEMORY_BYTES + size
         self.cpu_seconds = limits.cpu_seconds or CPU_SECONDS + size // (4 * MEBIBYTE)
         self.began = time.monotonic()
+        self.peak_bytes = 0
+        self._ending: tuple[int, int] | None = None
 
     def run(self, reader: str, handle: int, arguments: Mapping[str, Any]) -> Answer:
         module, _, function = reader.partition(":")
@@ -263,14 +264,19 @@ class _Reading:
                 os.close(answer_end)
                 os.close(status_end)
             header = self._header(answer, status)
-            received = self._arrays(answer, header["arrays"]), self._texts(answer, header["text_bytes"])
-            _, peak = self._end(status)
-            return Answer(header["value"], *received, peak)
+            return Answer(
+                header["value"],
+                self._arrays(answer, header["arrays"]),
+                self._texts(answer, header["text_bytes"]),
+            )
         finally:
-            if number is not None:
-                _server.end(number)
-            os.close(answer)
-            os.close(status)
+            try:
+                if number is not None:
+                    _server.end(number)
+                    self.peak_bytes = self._end(status)[1]  # it is gone by then
+            finally:
+                os.close(answer)
+                os.close(status)
 
     def _header(self, answer: int, status: int) -> dict[str, Any]:
         head = self._content(answer, 8)
@@ -354,9 +360,12 @@ class _Reading:
 
     def _end(self, status: int) -> tuple[int, int]:
         """How the child ended, and the most memory that it held; zeros where that cannot be known."""
-        self._wait(status)
-        content = os.read(status, _limited.STATUS.size)
-        return _limited.STATUS.unpack(content) if len(content) == _limited.STATUS.size else (0, 0)
+        if self._ending is None:
+            self._wait(status)
+            content = os.read(status, _limited.STATUS.size)
+            whole = len(content) == _limited.STATUS.size
+            self._ending = _limited.STATUS.unpack(content) if whole else (0, 0)
+        return self._ending
 
     def _died(self, status: int) -> ShifamindError:
         ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None

@@ -1,5 +1,6 @@
 """Foreign `.csv` and `.parquet` tables: one column a code, one row a note, optionally a column `document_id`."""
 
+import codecs
 import csv
 import io
 import re
@@ -60,8 +61,8 @@ def read_csv(name: str, content: bytes) -> Table:
     if re.search(rb"\r(?!\n)", content):
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         notes = ["Carriage returns alone were read as ends of lines."]
-    text = _decoded(name, content)
-    header = _csv_header(name, text)
+    _require_utf8(name, content)
+    header = _csv_header(name, content)
     columns = _columns(name, header)
     require_size(name, len(content), content.count(b"\n") * len(header) * 8)
     types = {column: pa.string() if column == columns.document_id else pa.float64() for column in header}
@@ -78,7 +79,7 @@ def read_csv(name: str, content: bytes) -> Table:
             ),
         )
     except pa.ArrowInvalid as error:
-        raise _bad_csv(name, text, header, columns, error) from error
+        raise _bad_csv(name, content, header, columns) from error
     return _table(name, table, columns, notes)
 
 
@@ -151,19 +152,28 @@ def narrowed(values: np.ndarray) -> np.ndarray:
     return single if (np.abs(scaled - np.rint(scaled)) < 1e-5).all() else values
 
 
-def _decoded(name: str, content: bytes) -> str:
+def _require_utf8(name: str, content: bytes) -> None:
+    """Block by block: the text as a whole is never held beside its bytes."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        return content.decode("utf-8-sig")
+        for start in range(0, len(content), BLOCK_BYTES):
+            held = len(decoder.getstate()[0])
+            decoder.decode(content[start : start + BLOCK_BYTES])
+        start, held = len(content), len(decoder.getstate()[0])
+        decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         like = ", but looks like UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise ShifamindError(
-            f"{name} is not UTF-8 text (byte {error.start:,}){like}. Export it as CSV in UTF-8 encoding."
+            f"{name} is not UTF-8 text (byte {start - held + error.start:,}){like}. Export it as CSV in UTF-8 encoding."
         ) from error
 
 
-def _csv_header(name: str, text: str) -> list[str]:
+def _csv_header(name: str, content: bytes) -> list[str]:
+    text = content[:BLOCK_BYTES].decode(
+        "utf-8-sig", errors="ignore"
+    )  # it is UTF-8, but for a letter cut in two
     try:
-        header = next(csv.reader(io.StringIO(text[:BLOCK_BYTES])), [])
+        header = next(csv.reader(io.StringIO(text)), [])
     except csv.Error as error:
         raise ShifamindError(
             f"{name} has no header row that can be read: a quotation mark is not closed, or a field is too long. "
@@ -276,12 +286,11 @@ def _document_ids(name: str, column: pa.ChunkedArray) -> tuple[np.ndarray, list[
     return document_ids_of(name, ["" if value is None else str(value) for value in column.to_pylist()])
 
 
-def _bad_csv(
-    name: str, text: str, header: list[str], columns: Columns, error: pa.ArrowInvalid
-) -> ShifamindError:
+def _bad_csv(name: str, content: bytes, header: list[str], columns: Columns) -> ShifamindError:
     """Where the first bad cell is. Arrow reads blocks in parallel and names a column at most."""
     try:
-        for number, row in enumerate(csv.reader(io.StringIO(text))):
+        lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+        for number, row in enumerate(csv.reader(lines)):
             if number and row and len(row) != len(header):
                 return ShifamindError(
                     f"{name}: row {number:,} has {len(row):,} cells, the header {len(header):,}. A line "

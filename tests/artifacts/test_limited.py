@@ -49,7 +49,6 @@ def test_values_arrays_and_texts_come_back_as_they_were(tmp_path: Path) -> None:
         assert answer.value == {"n": 3} and answer.texts == ["é", ""]
         assert answer.arrays["bytes"].tobytes() == b"content"
         assert answer.arrays["half"].dtype == np.float16 and answer.arrays["half"].shape == (2, 1)
-        assert answer.peak_bytes > 0
 
 
 def test_a_file_costs_milliseconds_and_no_start_of_an_interpreter() -> None:
