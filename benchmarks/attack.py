@@ -104,9 +104,7 @@ def fuzz(folder: Path, count: int, seconds: float, seed: int) -> dict[str, Measu
         for number, (name, target, content) in enumerate(inputs(seed)):
             if number >= count or time.monotonic() > deadline:
                 break
-            path = folder / name.replace(" ", "_").replace(",", "") / target.name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            path = target.place(folder / name, content)
             before = len((measured := found.setdefault(name, Measured())).failures)
             read(path, target.read, measured, peaks, base_bytes)
             if len(measured.failures) > before:
@@ -127,11 +125,8 @@ def _measure_base() -> int:
     from simulation.attack import targets
 
     with watching() as peaks, tempfile.TemporaryDirectory() as folder:
-        for target in targets().values():
-            path = Path(folder, target.name)
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(target.content)
-            target.read(path)
+        for name, target in targets().items():
+            target.read(target.place(Path(folder, name), target.content))
         return min(peaks[-8:])
 
 

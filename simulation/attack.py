@@ -7,9 +7,10 @@ import io
 import json
 import os
 import pickle
+import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,13 @@ from shifamind_core.analysis.rungs import read_ladder
 from shifamind_core.artifacts.json_file import read_json
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import read_split
-from shifamind_core.model.build import read_config
+from shifamind_core.inference.pipeline import Pipeline
+from shifamind_core.inference.tokenizer import load_tokenizer
+from shifamind_core.model.bert_config import read_config
 from shifamind_core.model.checkpoint import read_checkpoint
 from shifamind_core.runs.uploads import read_upload
-from simulation.builders import split_table, tiny_checkpoint, tiny_model
+from simulation.builders import split_table, tiny_checkpoint, tiny_model, tiny_vocabulary
+from simulation.classifiers import classifier_run_directory
 
 CODES = ("E785", "I10", "Z87891")
 NOTES = [f"Chest pain since {day} days. \u00c4tiology unclear." for day in range(8)]
@@ -38,11 +42,22 @@ Reader = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Target:
-    """A valid file: its name in the folder that it is read from, its bytes, and what reads it."""
+    """A valid file: its name in the folder that it is read from, its bytes, what reads it, and valid files beside it."""
 
     name: str
     content: bytes
     read: Reader
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+    def place(self, folder: Path, content: bytes) -> Path:
+        """Write these bytes in the file's place; returns where."""
+        path = folder / self.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for name, other in self.beside.items():
+            if not (folder / name).exists():
+                (folder / name).write_bytes(other)
+        path.write_bytes(content)
+        return path
 
 
 def _written(write: Callable[[Any], Any]) -> bytes:
@@ -116,7 +131,38 @@ def targets() -> dict[str, Target]:
         "json": ("a.json", info.encode(), read_json),
         "ladder": ("ladder.json", ladder.encode(), read_ladder),
     }  # fmt: skip
-    return {name: Target(*target) for name, target in bytes_of.items()}
+    return {name: Target(*target) for name, target in bytes_of.items()} | _of_classifier()
+
+
+def _of_classifier() -> dict[str, Target]:
+    """What `save_pretrained` writes, with splits beside it: every file, the others sound."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = classifier_run_directory(Path(place), notes=4)
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        jsonl = classifier_run_directory(Path(place, "other"), notes=4, ending="jsonl") / "test.jsonl"
+        lines = jsonl.read_bytes()
+    vocabulary = "\n".join(tiny_vocabulary()).encode()
+    base = {"config.json": files["config.json"]}
+    return {
+        "classifier's config": Target(
+            "config.json",
+            files["config.json"],
+            lambda path: Pipeline(RunDirectory(path.parent)).outline,
+            files,
+        ),
+        "classifier's weights": Target("model.safetensors", files["model.safetensors"], read_checkpoint),
+        "tokenizer.json": Target("tokenizer.json", files["tokenizer.json"], _tokenizer, files),
+        "tokenizer_config.json": Target(
+            "tokenizer_config.json", files["tokenizer_config.json"], _tokenizer, files
+        ),
+        "vocab.txt": Target("vocab.txt", vocabulary, _tokenizer, base),
+        "csv split": Target("test.csv", files["test.csv"], read_split),
+        "jsonl split": Target("test.jsonl", lines, read_split),
+    }
+
+
+def _tokenizer(path: Path) -> object:
+    return load_tokenizer(path.parent)
 
 
 def _without_layers(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -14,18 +14,13 @@ UNFORESEEN = ("did not expect", "another form", "died")
 @pytest.mark.parametrize("name", targets())
 def test_what_is_mutated_is_valid_before(name: str, tmp_path: Path) -> None:
     target = targets()[name]
-    path = tmp_path / target.name
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(target.content)
-    assert target.read(path) is not None
+    assert target.read(target.place(tmp_path, target.content)) is not None
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_a_file_holds_it_is_read_or_refused_in_one_line(seed: int, tmp_path: Path) -> None:
     for name, target, content in itertools.islice(inputs(1000 + seed), 5 * len(targets())):
-        path = tmp_path / name / target.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        path = target.place(tmp_path / name, content)
         try:
             target.read(path)
         except ShifamindError as error:
