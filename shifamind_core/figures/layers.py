@@ -16,7 +16,8 @@ TITLES: dict[Measure, str] = {
     "excess": "Own error, in units of rounding",
 }
 _LEVEL_PIXELS = 68  # for the names of the levels, beside the plot
-_BLOCK = re.compile(r"encoder\.layer\.(\d+)\.|fusion_modules\.(\d+)\.")
+_INPUT = re.compile(r"\w+\.embeddings\.")  # of whatever encoder
+_BLOCK = re.compile(r"\blayers?\.(\d+)\.|fusion_modules\.(\d+)\.")
 
 Profile = Mapping[str, Any]
 
@@ -107,8 +108,10 @@ def block_of(name: str) -> str:
     ['input', '3', 'heads']
     >>> block_of("fusion_modules.9.query"), block_of("diagnosis_head")
     ('fusion 9', 'heads')
+    >>> block_of("distilbert.transformer.layer.2.ffn.lin1"), block_of("roberta.embeddings.LayerNorm"), block_of("classifier.dense")
+    ('2', 'input', 'heads')
     """
-    if name.startswith("base_model.embeddings."):
+    if _INPUT.match(name):
         return "input"
     found = _BLOCK.search(name)
     return "heads" if found is None else found[1] or f"fusion {found[2]}"
