@@ -4,6 +4,7 @@ import streamlit as st
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.figures.codes import codes_figure
+from shifamind_core.ui.codes.one_code import show_code, take_click
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.charts import show_figure
@@ -41,15 +42,18 @@ with st.container(horizontal=True):
 chart, values = st.tabs(["Chart", "Table"])
 with chart:
     st.caption(
-        "Sorted by gap, candidate − reference, the largest loss on top. A fault in the input or the weights moves "
-        "nearly every code; a fault in the code list moves a few of them far."
+        "Sorted by the size of the gap, candidate − reference. A fault in the input or the weights moves nearly every code; a "
+        "fault in the code list moves a few of them far. A click on a dot opens the code below."
     )
     show_figure(
         codes_figure(table, candidate.name, reference.name),
         "codes",
         "F1 of every code for candidate and reference, sorted by the gap. The table tab holds the values.",
+        on_select=take_click,
     )
 with values:
     show_table(table, COLUMNS, height=640)
+st.header("One code")
+show_code(aligned.candidate, aligned.reference, [str(code) for code in table["code"]], threshold)
 for remark in comparison.remarks:
     st.caption(safe_text(remark))

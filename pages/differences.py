@@ -4,7 +4,13 @@ import streamlit as st
 
 from shifamind_core.artifacts.code_titles import code_title
 from shifamind_core.errors import ShifamindError
-from shifamind_core.figures.differences import density_figure, difference_histogram, histogram_note
+from shifamind_core.figures.differences import (
+    density_figure,
+    difference_histogram,
+    histogram_note,
+    linear_histogram,
+    linear_note,
+)
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.charts import show_figure
@@ -41,17 +47,32 @@ with st.container(horizontal=True):
     }.items():
         st.metric(label, "–" if value is None else f"{value:.3g}")
     st.metric("Decisions flipped", f"{comparison.decisions_flipped:,} of {difference.cells:,}")
+scale = st.segmented_control(
+    "Scale of the differences",
+    ["Linear", "Logarithmic"],
+    default="Linear",
+    key="differences.scale",
+    help="The logarithmic one shows 1e-6 and 1 at once, either side of zero.",
+    required=True,
+)
 left, right = st.columns(2)
 with left:
-    show_figure(
-        difference_histogram(binned.histogram, difference.abs_percentiles),
-        "differences",
-        "Histogram of logit differences, candidate minus reference, on a symmetric logarithmic axis.",
-    )
+    if scale == "Linear":
+        show_figure(
+            linear_histogram(binned.linear),
+            "differences",
+            "Histogram of logit differences, candidate minus reference.",
+        )
+    else:
+        show_figure(
+            difference_histogram(binned.histogram, difference.abs_percentiles),
+            "differences-log",
+            "Histogram of logit differences, candidate minus reference, on a symmetric logarithmic axis.",
+        )
+    note = linear_note(binned.linear) if scale == "Linear" else histogram_note(binned.histogram)
     st.caption(
-        "Candidate − reference. For BERT checkpoints that we measured, rounding moved logits by 1e-6 to 1e-5 in FP32, 1e-3 to "
-        "1e-2 in TF32 and FP16, 1e-2 to 1e-1 in BF16; how far it moves yours, a run under another policy shows. "
-        + histogram_note(binned.histogram)
+        f"Candidate − reference. {note} For BERT checkpoints that we measured, rounding moved logits by 1e-6 to 1e-5 in FP32, 1e-3 "
+        "to 1e-2 in TF32 and FP16, 1e-2 to 1e-1 in BF16; how far it moves yours, a run under another policy shows."
     )
 with right:
     show_figure(

@@ -33,7 +33,16 @@ UI_FLOORS: list[tuple[str, ...]] = [
     ("ui.session",),
     ("ui.site",),
     ("ui.widgets",),
-    ("ui.overview", "ui.case", "ui.diagnosis", "ui.inference", "ui.layers", "ui.portability", "ui.storage"),
+    (
+        "ui.overview",
+        "ui.case",
+        "ui.codes",
+        "ui.diagnosis",
+        "ui.inference",
+        "ui.layers",
+        "ui.portability",
+        "ui.storage",
+    ),
 ]
 # What stands beside the product, and what it leaves alone.
 APART = {

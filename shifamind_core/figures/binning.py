@@ -82,6 +82,54 @@ def symmetric_log_histogram(
 
 
 @dataclass(frozen=True, eq=False)
+class Histogram:
+    """Counts of signed values in bins of equal width about zero.
+
+    Attributes
+    ----------
+    edges : float64 [bins + 1]
+    counts : int64 [bins]
+    below, above, non_finite : int
+        Values outside the edges, and NaN or infinite ones. All counts together are the number of values.
+    """
+
+    edges: np.ndarray
+    counts: np.ndarray
+    below: int
+    above: int
+    non_finite: int
+
+
+def histogram(values: np.ndarray, bins: int = 81, outside: float = 1e-3) -> Histogram:
+    """Histogram of signed values, zero in the middle of the middle bin.
+
+    Parameters
+    ----------
+    values : float array of any shape
+    bins : int, odd
+    outside : float
+        Share of the values that may lie beyond the edges, so that a few far ones do not flatten the rest.
+
+    >>> found = histogram(np.array([-1.0, 0.0, 0.1, 1.0]), bins=3, outside=0.0)
+    >>> found.counts.tolist(), found.below + found.above
+    ([1, 2, 1], 0)
+    """
+    values = np.asarray(values, dtype=np.float64).ravel()
+    finite = values[np.isfinite(values)]
+    reach = float(np.quantile(np.abs(finite), 1 - outside, method="higher")) if finite.size else 0.0
+    width = reach / (bins / 2) * (1 + 1e-9) or 1.0
+    index = np.floor(finite / width + bins / 2).astype(np.int64)
+    inside = (index >= 0) & (index < bins)
+    return Histogram(
+        edges=(np.arange(bins + 1) - bins / 2) * width,
+        counts=np.bincount(index[inside], minlength=bins).astype(np.int64),
+        below=int((index < 0).sum()),
+        above=int((index >= bins).sum()),
+        non_finite=int(values.size - finite.size),
+    )
+
+
+@dataclass(frozen=True, eq=False)
 class Density:
     """How many pairs fall into each cell of a square grid.
 

@@ -4,9 +4,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from shifamind_core.analysis.counts import counts_of_logits
+from shifamind_core.analysis.scores import f1_per_code
 from shifamind_core.figures.style import CANDIDATE, GUIDE, REFERENCE, plain, styled
+from shifamind_core.runs.run import Run
 
 _LONGEST_TICK = 38
+CURVE = np.arange(1, 100) / 100  # thresholds of one code's curve
 
 
 def codes_figure(
@@ -18,24 +22,49 @@ def codes_figure(
     ----------
     table : DataFrame
         Columns `code`, `title` (may be missing), `support`, and either `candidate_f1` and `reference_f1`, or
-        `f1` where there is one run only; see `report.tables.codes_table`, which puts the largest loss first.
+        `f1` where there is one run only; see `report.tables.codes_table`, which puts the largest gap first.
     """
     rows = [_tick(code, title) for code, title in zip(table["code"], table["title"], strict=True)]
     hover = [
         _hover(code, title, support)
         for code, title, support in zip(table["code"], table["title"], table["support"], strict=True)
     ]
+    codes = [plain(code) for code in table["code"]]
     figure = go.Figure()
     alone = "f1" in table
     if not alone:
         _connect(figure, rows, table["candidate_f1"].to_numpy(), table["reference_f1"].to_numpy())
-        _dots(figure, rows, hover, table["reference_f1"].to_numpy(), reference_name, REFERENCE, "circle-open")
+        theirs = table["reference_f1"].to_numpy()
+        _dots(figure, rows, hover, codes, theirs, reference_name, REFERENCE, "circle-open")
     ours = table["f1" if alone else "candidate_f1"].to_numpy()
-    _dots(figure, rows, hover, ours, candidate_name, CANDIDATE, "circle")
+    _dots(figure, rows, hover, codes, ours, candidate_name, CANDIDATE, "circle")
     # The scale is on top, where reading begins; 50 rows put the bottom out of sight.
     figure.update_xaxes(title_text="F1 of the code", range=[-0.02, 1.02], side="top")
     figure.update_yaxes(type="category", range=[len(table) - 0.4, -0.6], showgrid=True, griddash="dot")
     return styled(figure, height=130 + 21 * len(table), legend={"traceorder": "reversed"}, margin_t=90)
+
+
+def code_curve_figure(candidate: Run, reference: Run, code: int, threshold: float) -> go.Figure:
+    """F1 of one code (its column) against the decision threshold, candidate over reference, with the threshold in use.
+
+    Runs are aligned and labelled.
+    """
+    figure = go.Figure()
+    for run, shade in ((reference, REFERENCE), (candidate, CANDIDATE)):
+        assert run.labels is not None
+        counts = counts_of_logits(run.logits[:, [code]], run.labels[:, [code]], CURVE)
+        figure.add_scatter(
+            x=CURVE.astype(np.float32),
+            y=f1_per_code(counts)[:, 0].astype(np.float32),
+            mode="lines",
+            name=plain(run.name),
+            line={"color": shade, "width": 2},
+            hovertemplate="threshold %{x:.2f}: F1 %{y:.4f}",
+        )
+    figure.add_vline(x=threshold, line={"color": GUIDE, "width": 1, "dash": "dot"})
+    figure.update_xaxes(title_text="Decision threshold", range=[0, 1])
+    figure.update_yaxes(title_text="F1 of the code", range=[-0.02, 1.02])
+    return styled(figure, height=480, legend={"traceorder": "reversed"})
 
 
 def _connect(figure: go.Figure, rows: list[str], candidate: np.ndarray, reference: np.ndarray) -> None:
@@ -53,7 +82,14 @@ def _connect(figure: go.Figure, rows: list[str], candidate: np.ndarray, referenc
 
 
 def _dots(
-    figure: go.Figure, rows: list[str], hover: list[str], f1: np.ndarray, name: str, shade: str, symbol: str
+    figure: go.Figure,
+    rows: list[str],
+    hover: list[str],
+    codes: list[str],
+    f1: np.ndarray,
+    name: str,
+    shade: str,
+    symbol: str,
 ) -> None:
     figure.add_scatter(
         x=f1.astype(np.float32),
@@ -62,6 +98,7 @@ def _dots(
         name=plain(name),
         marker={"color": shade, "size": 9, "symbol": symbol, "line": {"color": shade, "width": 2}},
         text=hover,
+        customdata=codes,
         hovertemplate="%{text}<br>F1 %{x:.4f}",
     )
 

@@ -9,8 +9,10 @@ import plotly.graph_objects as go
 from shifamind_core.analysis.alignment import AlignedRuns
 from shifamind_core.figures.binning import (
     Density,
+    Histogram,
     SymmetricLogHistogram,
     density,
+    histogram,
     symmetric_log_histogram,
 )
 from shifamind_core.figures.style import CANDIDATE, GUIDE, PALETTE, SCALE, styled
@@ -23,6 +25,7 @@ HEIGHT = 480  # of both figures, which stand side by side
 class BinnedDifferences:
     """What both figures need of two aligned runs: some ten thousand numbers instead of all logits."""
 
+    linear: Histogram
     histogram: SymmetricLogHistogram
     density: Density
 
@@ -33,9 +36,41 @@ def bin_differences(aligned: AlignedRuns) -> BinnedDifferences:
     reference = aligned.reference.logits.astype(np.float64)
     with np.errstate(invalid="ignore"):  # infinity − infinity is NaN, and is counted as not finite
         return BinnedDifferences(
+            linear=histogram(candidate - reference),
             histogram=symmetric_log_histogram(candidate - reference),
             density=density(reference, candidate),
         )
+
+
+def linear_histogram(found: Histogram) -> go.Figure:
+    """Logit differences as they are, zero in the middle: what a person expects of a histogram."""
+    centres = (found.edges[:-1] + found.edges[1:]) / 2
+    between = np.stack([found.edges[:-1], found.edges[1:]], axis=1).astype(np.float32)
+    figure = go.Figure()
+    figure.add_bar(
+        x=centres.astype(np.float32),
+        y=found.counts,
+        width=float(found.edges[1] - found.edges[0]),
+        customdata=between,
+        marker={"color": CANDIDATE, "line": {"width": 0}},
+        hovertemplate="%{customdata[0]:.2e} to %{customdata[1]:.2e}: %{y:,} logits<extra></extra>",
+    )
+    figure.add_vline(x=0, line={"color": GUIDE, "width": 1, "dash": "dot"})
+    figure.update_xaxes(title_text="Logit difference, candidate − reference")
+    figure.update_yaxes(title_text="Logits")
+    return styled(figure, height=HEIGHT, bargap=0, showlegend=False)
+
+
+def linear_note(found: Histogram) -> str:
+    """What lies beyond the figure's ends, as one sentence; empty where nothing does."""
+    end = found.edges[-1]
+    parts = [
+        (found.below, f"below −{end:.2g}"),
+        (found.above, f"above {end:.2g}"),
+        (found.non_finite, "are NaN or infinite"),
+    ]
+    said = [f"{count:,} {where}" for count, where in parts if count]
+    return "Beyond the figure: " + ", ".join(said) + "." if said else ""
 
 
 def difference_histogram(

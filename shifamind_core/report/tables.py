@@ -15,6 +15,7 @@ from shifamind_core.analysis.thresholds import (
     code_scores,
     run_counts,
 )
+from shifamind_core.arrays import probabilities
 from shifamind_core.artifacts.code_titles import code_title
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
@@ -71,7 +72,7 @@ def _metrics_row(protocol: str, score: Score, **more: float) -> dict[str, object
 def codes_table(
     candidate: Run, reference: Run | None = None, threshold: float = FIXED_THRESHOLD
 ) -> pd.DataFrame:
-    """One row a code, the largest loss first (without a reference: the lowest F1 first).
+    """One row a code, the largest gap first, whichever way it goes (without a reference: the lowest F1 first).
 
     Columns: `code`, `title`, `support` (notes that carry it, by the candidate's labels), `f1`, `precision`,
     `recall`; with a reference each of the three as `candidate_…` and `reference_…`, and `f1_gap`
@@ -97,7 +98,39 @@ def codes_table(
         raise ShifamindError(f"{candidate.name} and {reference.name} are not aligned: align them first.")
     table = table.assign(**_columns("candidate_", ours), **_columns("reference_", theirs))
     table.insert(3, "f1_gap", table["candidate_f1"] - table["reference_f1"])
-    return table.sort_values("f1_gap", kind="stable", ignore_index=True)
+    return table.sort_values("f1_gap", key=lambda gap: -gap.abs(), kind="stable", ignore_index=True)
+
+
+def flipped_decisions(candidate: Run, reference: Run, code: int, threshold: float) -> pd.DataFrame:
+    """The notes on which two aligned runs decide otherwise about one code (its column), the largest change first.
+
+    Columns: `note` (its id as 16 hexadecimal digits, else its row), `label` (0 or 1, missing without labels),
+    `candidate_probability`, `reference_probability`, `difference` (of the logits, candidate − reference) and `decision`
+    (``gained`` or ``lost``, by the candidate). Logits that are not finite are left out.
+    """
+    ours, theirs = (run.logits[:, code].astype(np.float32) for run in (candidate, reference))
+    with np.errstate(invalid="ignore"):
+        scores = [probabilities(one[:, None])[:, 0] for one in (ours, theirs)]
+    decided = [one > threshold for one in scores]
+    rows = np.flatnonzero((decided[0] != decided[1]) & np.isfinite(ours) & np.isfinite(theirs))
+    change = ours[rows].astype(np.float64) - theirs[rows]
+    rows, change = rows[order := np.argsort(-np.abs(change), kind="stable")], change[order]
+    ids = candidate.document_ids
+    return pd.DataFrame(
+        {
+            "note": [str(row) for row in rows]
+            if ids is None
+            else [f"{int(ids[row]) & (2**64 - 1):016x}" for row in rows],
+            "label": pd.array(
+                [pd.NA] * len(rows) if candidate.labels is None else candidate.labels[rows, code].astype(int),
+                dtype="Int64",
+            ),
+            "candidate_probability": scores[0][rows],
+            "reference_probability": scores[1][rows],
+            "difference": change,
+            "decision": np.where(decided[0][rows], "gained", "lost"),
+        }
+    )
 
 
 def _scored(run: Run, threshold: float) -> tuple[CodeScore, ...]:

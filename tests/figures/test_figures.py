@@ -10,9 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shifamind_core.figures.binning import density, symmetric_log_histogram
+from shifamind_core.figures.binning import density, histogram, symmetric_log_histogram
 from shifamind_core.figures.codes import codes_figure
-from shifamind_core.figures.differences import density_figure, difference_histogram, histogram_note
+from shifamind_core.figures.differences import (
+    density_figure,
+    difference_histogram,
+    histogram_note,
+    linear_note,
+)
 from shifamind_core.figures.style import PALETTE, colour, plain
 from shifamind_core.figures.thresholds import ThresholdLine, thresholds_figure
 
@@ -144,6 +149,23 @@ def test_all_pairs_broken_still_gives_an_empty_map() -> None:
 
 
 # Differences
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e6, 1e6)))
+def test_the_linear_histogram_counts_every_value_once_and_mirrors(values: np.ndarray) -> None:
+    found, mirrored = histogram(values), histogram(-values)
+    assert found.counts.sum() + found.below + found.above + found.non_finite == len(values)
+    assert found.edges[0] == -found.edges[-1]
+    expected, _ = np.histogram(values, found.edges)
+    assert np.abs(found.counts - expected).sum() <= 2 * np.isin(values, found.edges).sum()
+    assert (found.below, found.above) == (mirrored.above, mirrored.below)
+
+
+def test_values_that_are_no_numbers_are_told_beside_the_histogram() -> None:
+    found = histogram(np.array([0.0, np.nan, np.inf, 1.0]), outside=0.0)
+    assert found.non_finite == 2 and "2 are NaN or infinite" in linear_note(found)
+    assert linear_note(histogram(np.array([0.0, 1.0]), outside=0.0)) == ""
+    assert histogram(np.zeros(3)).counts.max() == 3
 
 
 def test_histogram_reads_as_signed_log_differences(pair: tuple[np.ndarray, np.ndarray]) -> None:

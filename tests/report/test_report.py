@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,13 @@ from shifamind_core.precision.policy import POLICIES
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.files import Report, Selection, csv_files, report, zipped
 from shifamind_core.report.provenance import provenance, with_provenance
-from shifamind_core.report.tables import codes_table, comparison_table, curve_table, metrics_table
+from shifamind_core.report.tables import (
+    codes_table,
+    comparison_table,
+    curve_table,
+    flipped_decisions,
+    metrics_table,
+)
 from shifamind_core.runs.manifest import (
     CheckpointRecord,
     Environment,
@@ -165,10 +172,31 @@ def test_without_a_validation_run_nothing_is_tuned() -> None:
     assert list(metrics_table(evaluate(run("mine")))["protocol"]) == ["fixed", "top_k"]
 
 
-def test_codes_are_sorted_by_gap_with_the_largest_loss_first() -> None:
+def test_flipped_decisions_are_named_by_note_and_direction() -> None:
+    mine, theirs = run("mine", 1), run("theirs", 2)
+    for code in range(mine.logits.shape[1]):
+        table = flipped_decisions(mine, theirs, code, 0.5)
+        ours, others = (one.logits[:, code] > 0 for one in (mine, theirs))
+        assert len(table) == (ours != others).sum()
+        assert (table["decision"] == "gained").sum() == (ours & ~others).sum()
+        assert (np.diff(np.abs(table["difference"])) <= 0).all()
+        assert ((table["candidate_probability"] > 0.5) == (table["decision"] == "gained")).all()
+    assert table["note"].str.fullmatch("[0-9a-f]{16}").all() or mine.document_ids is None
+
+
+def test_a_decision_on_a_score_that_is_no_number_is_not_flipped() -> None:
+    mine = run("mine", 1)
+    broken = mine.logits.copy()
+    broken[:, 0] = np.nan
+    assert flipped_decisions(replace(mine, logits=broken), mine, 0, 0.5).empty
+
+
+def test_codes_are_sorted_by_the_size_of_the_gap() -> None:
     mine, theirs = run("mine", 1), run("theirs", 2)
     table = codes_table(mine, theirs)
-    assert (np.diff(table["f1_gap"]) >= 0).all()
+    assert (np.diff(np.abs(table["f1_gap"])) <= 0).all()
+    back = codes_table(theirs, mine)
+    assert list(back["code"]) == list(table["code"]), "whichever way the gap goes"
     assert set(table["code"]) == set(CODES)
     expected = compare(mine, theirs).per_code.set_index("code").loc[table["code"]]
     np.testing.assert_array_equal(table["f1_gap"], expected["f1_gap"])

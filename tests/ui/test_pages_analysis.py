@@ -151,10 +151,26 @@ def test_a_run_with_nan_is_refused_and_the_others_stay(filled: Dashboard) -> Non
 # Codes
 
 
+def test_one_code_is_opened_with_its_curve_its_differences_and_its_flipped_decisions(
+    filled: Dashboard,
+) -> None:
+    app = filled.open("codes")
+    per_code = compare(small_run(), reference()).per_code.set_index("code")
+    assert app.selectbox(key="codes.one").value == per_code["f1_gap"].abs().idxmax()
+    app = app.selectbox(key="codes.one").set_value("I10").run()
+    assert not app.exception
+    flipped = int(per_code.loc["I10", ["decisions_gained", "decisions_lost"]].sum())
+    assert f"**{flipped:,} decisions on this code differ**" in " ".join(one.value for one in app.markdown)
+    assert len(app.dataframe[-1].value) == flipped
+    titles = [one["layout"]["xaxis"]["title"]["text"] for one in charts(app)]
+    assert titles[1:] == ["Decision threshold", "Logit difference, candidate − reference"]
+
+
 def test_codes_are_sorted_by_gap_and_named(filled: Dashboard) -> None:
     app = filled.open("codes")
-    (chart,) = charts(app)
-    expected = compare(small_run(), reference()).per_code.sort_values("f1_gap", kind="stable")
+    chart = charts(app)[0]
+    expected = compare(small_run(), reference()).per_code
+    expected = expected.sort_values("f1_gap", key=lambda gap: -gap.abs(), kind="stable")
     rows = chart["data"][2]["y"]
     assert [row.split()[0] for row in rows] == list(expected["code"])
     assert any("Essential (primary) hypertension" in row for row in rows)
