@@ -69,8 +69,21 @@ def json_lines_table(file: BinaryIO, name: str) -> pd.DataFrame:
             raise ShifamindError(
                 f"{name}: line {number} is a JSON {type(row).__name__}; one object a line is expected."
             )
+        if "\\ud" in line.lower() and _broken(row):
+            raise ShifamindError(
+                f"{name}: line {number} has a text that is no valid Unicode (a lone surrogate); write the table again from its source."
+            )
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _broken(row: dict[str, Any]) -> bool:
+    """Whether a text of the row cannot be written as UTF-8: half of a pair that JSON escapes as two."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _text(file: BinaryIO, name: str) -> str:

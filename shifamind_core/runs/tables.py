@@ -27,6 +27,7 @@ NOT_CODES = (
 )  # fmt: skip
 LONGEST_ID = 1000
 MOST_COLUMNS = 100_000  # all of ICD-10-CM and more
+BLOCK_VALUES = 1 << 20  # looked at at once, so that a large table is not held many times over
 BLOCK_BYTES = 8 << 20  # a row of a CSV file must fit into one block
 
 
@@ -142,14 +143,22 @@ def narrowed(values: np.ndarray) -> np.ndarray:
     >>> narrowed(np.array([0.1, 2.5])).dtype, narrowed(np.array([1 / 3])).dtype
     (dtype('float32'), dtype('float64'))
     """
+    flat = values.reshape(-1)
+    blocks = (flat[start : start + BLOCK_VALUES] for start in range(0, len(flat), BLOCK_VALUES))
+    if not all(_came_from_float32(block) for block in blocks):
+        return values
+    return values.astype(np.float32)
+
+
+def _came_from_float32(values: np.ndarray) -> bool:
     with np.errstate(over="ignore"):
         single = values.astype(np.float32)
     if (np.isinf(single) & np.isfinite(values)).any():
-        return values
+        return False
     rest = values[(single != values) & np.isfinite(values)]
     digits = 8 - np.floor(np.log10(np.abs(rest))).clip(-290, 290)
     scaled = rest * 10.0**digits
-    return single if (np.abs(scaled - np.rint(scaled)) < 1e-5).all() else values
+    return bool((np.abs(scaled - np.rint(scaled)) < 1e-5).all())
 
 
 def _require_utf8(name: str, content: bytes) -> None:
