@@ -164,6 +164,7 @@ def _came_from_float32(values: np.ndarray) -> bool:
 def _require_utf8(name: str, content: bytes) -> None:
     """Block by block: the text as a whole is never held beside its bytes."""
     decoder = codecs.getincrementaldecoder("utf-8")()
+    start = held = 0
     try:
         for start in range(0, len(content), BLOCK_BYTES):
             held = len(decoder.getstate()[0])

@@ -43,7 +43,7 @@ class Reach:
         """From the ladder where there is one, and the sizes measured on other models (`CauseModel.sizes`)."""
         levels = [level_of_manifest(run.manifest) for run in evidence.whole]
         allowed = None if levels[0] is None or levels[1] is None else coarser(levels[0], levels[1])
-        within = [level for level in LEVELS if allowed is None or coarser(level, allowed) == allowed]
+        within: Sequence[Level] = LEVELS if allowed is None else LEVELS[: LEVELS.index(allowed) + 1]
         rms = _rms_of(evidence.ladder, within)
         # Both runs may err, independently of each other.
         return cls(
