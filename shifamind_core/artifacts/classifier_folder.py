@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -85,7 +84,7 @@ def label_names(folder: Path) -> tuple[str, ...] | None:
 def single_label(folder: Path, labels: np.ndarray) -> str | None:
     """Why a model whose configuration does not say what its logits are for chooses one label, by its notes' labels, uint8
     [documents, codes]; `None` where nothing speaks for it."""
-    stated = problem_type(read_json_object(folder / "config.json", missing={})) is not None
+    stated = problem_type(folder) is not None
     if stated or len(labels) < FEWEST or labels.shape[1] < 2 or (labels.sum(axis=1) != 1).any():
         return None
     return (
@@ -95,7 +94,7 @@ def single_label(folder: Path, labels: np.ndarray) -> str | None:
     )
 
 
-def problem_type(content: dict[str, Any]) -> str | None:
-    """What the configuration says that its logits are for; `None` where it does not say."""
-    said = content.get("problem_type")
+def problem_type(folder: Path) -> str | None:
+    """What `config.json` says that the logits are for, e.g. ``multi_label_classification``; `None` where it does not say."""
+    said = read_json_object(folder / "config.json", missing={}).get("problem_type")
     return said if isinstance(said, str) else None

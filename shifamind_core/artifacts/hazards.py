@@ -78,7 +78,7 @@ def _concerns(hazard: VersionHazard, base_model: Path) -> bool:
 
 
 def casing_unstated(base_model: Path) -> bool:
-    """Does the folder leave casing to the library: no `tokenizer.json`, no `do_lower_case` in its settings?"""
-    if (base_model / "tokenizer.json").exists():
+    """Does the folder leave casing to the library: `vocab.txt`, no `tokenizer.json`, no `do_lower_case` in its settings?"""
+    if (base_model / "tokenizer.json").exists() or not (base_model / "vocab.txt").exists():
         return False
     return "do_lower_case" not in read_json_object(base_model / "tokenizer_config.json", missing={})

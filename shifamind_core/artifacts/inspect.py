@@ -105,11 +105,18 @@ def _label_names(run_directory: RunDirectory, splits: Mapping[str, Split]) -> li
         names = run_directory.label_names
     except ShifamindError as error:
         return [Check("code_info", "error", str(error))]
+    checks = []
+    if not run_directory.states_multi_label:
+        message = (
+            "config.json states no problem_type; its logits are read as multi-label, one sigmoid a label."
+        )
+        checks.append(Check("problem_type", "warning", message))
     if names is None:
         message = "config.json names no labels (id2label); the splits' columns are taken by position."
-        return [Check("code_info", "warning", message)]
+        return [*checks, Check("code_info", "warning", message)]
     message = f"config.json names {len(names)} labels, first {names[0]!r}."
-    return [Check("code_info", "ok", message)] + [
+    checks.append(Check("code_info", "ok", message))
+    return checks + [
         compare_codes(f"code_order_json_{name}", names, "config.json", split.codes, f"the {name} split")
         for name, split in splits.items()
         if split.codes is not None

@@ -28,7 +28,12 @@ import numpy as np
 from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 
 from shifamind_core.artifacts.base_model import find_base_model
-from shifamind_core.artifacts.classifier_folder import find_classifier, label_names, weights_file
+from shifamind_core.artifacts.classifier_folder import (
+    find_classifier,
+    label_names,
+    problem_type,
+    weights_file,
+)
 from shifamind_core.artifacts.json_file import read_json, read_json_object
 from shifamind_core.artifacts.regular_file import read_regular, stays_within
 from shifamind_core.artifacts.splits import Split, read_split
@@ -208,6 +213,11 @@ class RunDirectory:
     def is_classifier(self) -> bool:
         """Whether this is what `save_pretrained` writes, and not the layout of the public scripts."""
         return self._classifier is not None
+
+    @property
+    def states_multi_label(self) -> bool:
+        """Whether a classifier's `config.json` says what its logits are for."""
+        return self._classifier is not None and problem_type(self._classifier) is not None
 
     @cached_property
     def label_names(self) -> tuple[str, ...] | None:

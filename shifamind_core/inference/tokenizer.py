@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.errors
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
@@ -18,6 +19,11 @@ from shifamind_core.artifacts.base_model import VOCABULARIES, read_vocabulary, v
 from shifamind_core.errors import ShifamindError
 
 LOWERCASE = {"type": "Lowercase"}
+# What the library raises on files that it cannot make a tokenizer of; the last one checks the configuration beside them.
+REFUSED = (
+    OSError, ValueError, KeyError, TypeError,
+    getattr(huggingface_hub.errors, "StrictDataclassError", ValueError),
+)  # fmt: skip
 SPECIAL = ("cls_token_id", "sep_token_id", "pad_token_id")
 
 
@@ -72,14 +78,14 @@ def load_tokenizer(base_model: Path, lowercase: bool | None = None) -> NoteToken
     read_vocabulary(base_model)
     try:
         with _without_mark(base_model) as folder:
-            tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
         backend: Tokenizer | None = getattr(tokenizer, "backend_tokenizer", None)
         if backend is not None:
             backend.encode("☃")  # a vocabulary without a token for what it does not know fails only here
     except Exception as error:
-        if type(error) is not Exception and not isinstance(
-            error, OSError | ValueError | KeyError | TypeError
-        ):
+        if type(error) is not Exception and not isinstance(error, REFUSED):
             raise  # the tokenizers, written in Rust, raise nothing narrower than `Exception`
         raise ShifamindError(
             f"No tokenizer could be loaded from {base_model} ({type(error).__name__}). It needs config.json and vocab.txt, unharmed."

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.errors
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
@@ -15,18 +16,20 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.model.architectures import architecture_named
 from shifamind_core.model.bert_config import extended
 
+# What a configuration may ask for that changes how a model is made or what it returns, and not what its logits are.
+LEFT_OUT = frozenset(
+    {
+        "attn_implementation", "_attn_implementation", "auto_map", "dtype", "torch_dtype", "return_dict", "use_return_dict",
+        "output_attentions", "output_hidden_states", "quantization_config", "torchscript",
+    }
+)  # fmt: skip
 MULTI_LABEL = "multi_label_classification"
 WORDS = ("word_embeddings.weight", "tok_embeddings.weight", "word_embedding.weight")
+# What the library raises on values that do not go together; the last one checks them where it can.
 REFUSED = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    ZeroDivisionError,
-    RuntimeError,
-)
+    OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, ZeroDivisionError, RuntimeError,
+    getattr(huggingface_hub.errors, "StrictDataclassError", ValueError),
+)  # fmt: skip
 
 
 def fitting_config(folder: Path, weights: Mapping[str, Tensor], file: str) -> Any:
@@ -39,7 +42,7 @@ def fitting_config(folder: Path, weights: Mapping[str, Tensor], file: str) -> An
     """
     path = folder / "config.json"
     content = read_json_object(path)
-    kind = problem_type(content)
+    kind = problem_type(folder)
     if kind not in (None, MULTI_LABEL):
         raise ShifamindError(
             f"{path} says problem_type {kind[:40]!r}: such a model chooses one label by softmax or gives a number, and only "
@@ -55,7 +58,9 @@ def fitting_config(folder: Path, weights: Mapping[str, Tensor], file: str) -> An
         )
         raise ShifamindError(f"{path} (model_type {content['model_type'][:40]!r}) {own}.")
     try:
-        config: Any = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        config: Any = CONFIG_MAPPING[content["model_type"]].from_dict(
+            {key: value for key, value in content.items() if key not in LEFT_OUT}
+        )
     except REFUSED as error:
         raise ShifamindError(
             f"{path} describes no model that this library can make ({type(error).__name__})."
@@ -64,6 +69,7 @@ def fitting_config(folder: Path, weights: Mapping[str, Tensor], file: str) -> An
         raise ShifamindError(
             f"{path} describes a decoder ({content['model_type'][:40]}); encoders are read here."
         )
+    config._attn_implementation = "sdpa"
     if (layers := getattr(config, "num_hidden_layers", 0)) > len(weights):
         raise ShifamindError(
             f"{path} says num_hidden_layers {layers:,}, but {file} has {len(weights)} tensors."

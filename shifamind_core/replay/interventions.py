@@ -14,7 +14,7 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from shifamind_core.model.architectures import Architecture, architecture_of
-from shifamind_core.model.build import attention_of
+from shifamind_core.model.build import attention_of, positions_of
 from shifamind_core.precision.apply import refusal
 from shifamind_core.precision.policy import POLICIES, Attention
 from shifamind_core.replay.recipe import (
@@ -32,6 +32,7 @@ from shifamind_core.replay.recipe import (
     with_tokenization,
 )
 
+LENGTHS = (128, 256, 384, 512, 1024, 2048, 4096)
 ATTENTIONS: tuple[Attention, ...] = ("eager", "sdpa")
 BERT_INITIAL_STD = 0.02
 BATCH_SIZES = (16, 1, 8, 32, 4, 64, 2, 128, 1_000_000)  # of unknown loaders; the last is all notes at once
@@ -143,7 +144,8 @@ def _tokenization(scene: Scene) -> list[Intervention]:
                 f"Use the same max_length in both pipelines; the other one truncates at {length}.",
                 max_length=length,
             )
-            for length in (128, 256, 384, 512)
+            for length in LENGTHS
+            if length <= (positions_of(scene.model) or LENGTHS[-1])
         ),
         made(
             "truncation_side=left",

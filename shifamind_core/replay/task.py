@@ -193,8 +193,8 @@ class Setup:
         return found
 
     def _base_model_of(self, directory: RunDirectory) -> Path:
-        inside = directory.path / "base_model"
-        return inside if inside.is_dir() else self.own.base_model
+        own = directory.is_classifier or (directory.path / "base_model").is_dir()
+        return directory.base_model() if own else self.own.base_model
 
 
 def _from_scores(setup: Setup, reported: ReportedScores, watch: Watch | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.inference.inspection import inspect
 from shifamind_core.inference.pipeline import Pipeline, Setting
 from shifamind_core.inference.tokenization import Tokenization
+from shifamind_core.inference.tokenizer import load_tokenizer
 from shifamind_core.precision.policy import POLICIES
 from simulation.builders import CODES
 from simulation.classifiers import classifier_run_directory, scores_of
@@ -225,3 +226,82 @@ def test_a_table_of_the_texts_as_they_stand(folder):
     table = pd.read_csv(folder / "test.csv").assign(text=texts)
     table.to_csv(folder / "test.csv", index=False)
     assert RunDirectory(folder).read_split("test").texts == tuple(texts)
+
+
+def test_what_a_configuration_asks_for_beside_the_model_changes_no_logit(written, folder):
+    """Half precision, another attention (which might be fetched from the network), tuples instead of records."""
+    usual = Pipeline(RunDirectory(written["bert"])).score("test", SHORT).run
+    settings(
+        folder,
+        dtype="bfloat16",
+        torch_dtype="float16",
+        attn_implementation="someone/their-kernel",
+        _attn_implementation="someone/their-kernel",
+        return_dict=False,
+        output_hidden_states=True,
+    )
+    run = Pipeline(RunDirectory(folder)).score("test", SHORT).run
+    np.testing.assert_array_equal(run.logits, usual.logits)
+
+
+def test_a_model_saved_in_half_is_computed_in_float32_and_said(folder):
+    model = AutoModelForSequenceClassification.from_pretrained(folder).to(torch.bfloat16)
+    model.save_pretrained(folder)
+    pipeline = Pipeline(RunDirectory(folder))
+    run = pipeline.score("test", Setting(device="cpu")).run
+    wide = scores_of(model.float().eval(), list(pipeline.split("test").texts), "bert")
+    np.testing.assert_array_equal(run.logits, wide)
+    assert any("stored as bfloat16" in check["message"] for check in inspect(pipeline)["checks"])
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_tokenizer_of_plain_files_gives_the_same_ids(written, tmp_path, kind):
+    """`vocab.txt`, or `vocab.json` with `merges.txt`, as older folders have them; no `tokenizer.json`."""
+    folder = shutil.copytree(written[kind], tmp_path / "run")
+    state = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"do_lower_case": True} if kind == "bert" else {})
+    )
+    words = sorted(state["vocab"], key=state["vocab"].__getitem__)
+    if kind == "bert":
+        (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    else:
+        (folder / "vocab.json").write_text(json.dumps(state["vocab"]))
+        merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in state["merges"]]
+        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    runs = [Pipeline(RunDirectory(one)).score("test", SHORT).run for one in (folder, written[kind])]
+    np.testing.assert_array_equal(runs[0].token_digests, runs[1].token_digests)
+    np.testing.assert_array_equal(runs[0].logits, runs[1].logits)
+
+
+def test_a_configuration_that_does_not_say_what_its_logits_are_for_is_remarked_on(folder):
+    settings(folder, problem_type=None)
+    checks = {check["name"]: check["status"] for check in inspect(Pipeline(RunDirectory(folder)))["checks"]}
+    assert checks["problem_type"] == "warning" and "error" not in checks.values()
+
+
+def test_a_configuration_that_the_library_refuses_is_one_line_from_the_tokenizer_too(folder):
+    settings(folder, hidden_size="wide")
+    with refused("config.json"):
+        Pipeline(RunDirectory(folder)).score("test", SHORT)
+    with refused("No tokenizer could be loaded"):
+        load_tokenizer(folder)
+
+
+def test_a_tokenizer_that_frames_notes_otherwise_is_refused(folder):
+    """As XLNet's, which puts both special tokens after a note."""
+    path = folder / "tokenizer.json"
+    state = json.loads(path.read_text())
+    for kind in ("single", "pair"):
+        parts = state["post_processor"][kind]
+        state["post_processor"][kind] = [part for part in parts if "Sequence" in part] + [
+            part for part in parts if "SpecialToken" in part
+        ]
+    path.write_text(json.dumps(state))
+    special = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(special | {"tokenizer_class": "PreTrainedTokenizerFast"})
+    )
+    with refused("does not put one token before and one after a note"):
+        Pipeline(RunDirectory(folder)).score("test", SHORT)

@@ -72,6 +72,7 @@ def checkpoint_facts(found: dict[str, Any]) -> dict[str, str]:
     codes = found.get("codes")
     facts = {
         "Architecture": title_of(found.get("architecture")),
+        "Model class": found.get("model_class"),
         "Parameters": _count(found.get("parameters")),
         "Codes": _count(len(codes) if isinstance(codes, list) else codes),
         "Epoch": found.get("epoch"),
