@@ -39,9 +39,16 @@ class Refused(Exception):
     """One line about the file, by a reader that knows what it says; no other exception's text is passed on."""
 
 
-def printable(name: str, longest: int = 80) -> str:
-    """A foreign name for a message: on one line, and short."""
+def printable(name: str, longest: int = 60) -> str:
+    """A foreign name for a message: on one line, and short; of a sentence its length alone."""
+    if is_sentence(name):
+        return f"a text of {len(name):,} characters"
     return "".join(c if c.isprintable() else "?" for c in name)[:longest]
+
+
+def is_sentence(name: str) -> bool:
+    """Whether a name is none, but may be the text of a note: where a table has no header, its first note stands there."""
+    return len(name) > 24 and len(name.split()) > 3
 
 
 def main() -> None:

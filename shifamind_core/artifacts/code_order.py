@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from shifamind_core.artifacts._limited import printable
+
 Status = Literal["ok", "warning", "error"]
 
 
@@ -58,4 +60,4 @@ def compare_codes(
 
 
 def _item(codes: Sequence[str], index: int) -> str:
-    return repr(codes[index]) if index < len(codes) else "nothing"
+    return repr(printable(codes[index])) if index < len(codes) else "nothing"

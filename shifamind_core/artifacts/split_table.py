@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shifamind_core.artifacts._limited import printable
 from shifamind_core.errors import ShifamindError
 
 TEXTS = ("text", "note")  # the column of notes: the first of these that is there
@@ -63,7 +64,7 @@ def plain_columns(table: Any, known_codes: Sequence[str], source: str) -> SplitC
     names = [name for name in table.columns if isinstance(name, str)]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ShifamindError(f"{source} has more than one column named {twice!r}; keep one.")
+        raise ShifamindError(f"{source} has more than one column named {printable(twice)!r}; keep one.")
     text = next((name for name in TEXTS if name in names), None)
     if text is None:
         raise ShifamindError(
@@ -79,7 +80,9 @@ def plain_columns(table: Any, known_codes: Sequence[str], source: str) -> SplitC
         )
     code_values = np.empty((len(table), len(code_names)), dtype=np.uint8)
     for i, name in enumerate(code_names):
-        code_values[:, i] = _zeros_and_ones(_numbers(pd.Series(table[name])), f"{source}: column {name!r}")
+        code_values[:, i] = _zeros_and_ones(
+            _numbers(pd.Series(table[name])), f"{source}: column {printable(name)!r}"
+        )
     return SplitColumns(_texts(table[text].tolist(), source, text), labels, code_names, code_values)
 
 
@@ -179,7 +182,7 @@ def _texts(cells: list[Any], source: str, column: str) -> list[str]:
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name[:40]) for name in names[:6])
+    shown = ", ".join(repr(printable(name, 40)) for name in names[:6])
     return (shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")) if names else "none"
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from typing import Any, BinaryIO
 
 import pandas as pd
@@ -35,7 +36,7 @@ def csv_table(file: BinaryIO, name: str) -> pd.DataFrame:
     if not rows:
         raise ShifamindError(f"{name} holds no table; its first line should name the columns.")
     header, *cells = rows
-    twice = next((column for column in header if header.count(column) > 1), None)
+    twice = next((column for column, count in Counter(header).items() if count > 1), None)
     if twice is not None:
         raise ShifamindError(f"{name} has more than one column named {printable(twice)!r}; keep one.")
     for number, row in enumerate(cells, start=1):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from shifamind_core.arrays import DocumentIds, Labels, frozen
+from shifamind_core.artifacts._limited import printable
 from shifamind_core.artifacts.code_order import Check, compare_codes
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.artifacts.limited import BY_SIZE, Limits, read_limited
@@ -178,6 +179,6 @@ def _name_positions(
     rows, columns = np.nonzero(lists != values)
     message = (
         f"{split}: labels lists and code columns differ in {len(rows):,} of {lists.size:,} cells, first in row "
-        f"{rows[0] + 1} at code {names[columns[0]]!r}; the lists are used, as the seed's evaluation does."
+        f"{rows[0] + 1} at code {printable(names[columns[0]])!r}; the lists are used, as the seed's evaluation does."
     )
     return names, Check(title, "error", message)

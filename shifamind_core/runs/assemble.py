@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from shifamind_core.artifacts._limited import is_sentence
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import LOGIT_DTYPES, Run
@@ -74,11 +75,13 @@ def checked_codes(name: str, codes: Sequence[object]) -> list[str]:
 
 
 def shown(value: object, longest: int = 60) -> str:
-    """A foreign value for an error message: quoted, on one line, and short.
+    """A foreign name for an error message: quoted, on one line, and short; of a sentence, which may be a note's, its length.
 
     >>> shown("a" * 100, longest=10)
     "'aaaaaaaa…"
     """
+    if isinstance(value, str) and is_sentence(value):
+        return f"a text of {len(value):,} characters"
     if isinstance(value, str):
         return shortened(repr(value) if value.isprintable() else ascii(value), longest)
     if value is None or isinstance(value, int | float):

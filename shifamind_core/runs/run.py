@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from shifamind_core.arrays import DocumentIds, Labels, Logits, TokenCounts, frozen
+from shifamind_core.artifacts._limited import printable
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.manifest import Manifest
 
@@ -76,7 +77,9 @@ class Run:
                 )
             if len(set(self.codes)) != codes:
                 twice = Counter(self.codes).most_common(1)[0][0]
-                raise ShifamindError(f"{self.name}: the code {twice!r} names more than one column.")
+                raise ShifamindError(
+                    f"{self.name}: the code {printable(twice)!r} names more than one column."
+                )
         if self.labels is not None and self.labels.shape != self.logits.shape:
             raise ShifamindError(
                 f"{self.name}: labels are {' × '.join(map(str, self.labels.shape))}, "

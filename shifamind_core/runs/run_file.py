@@ -4,6 +4,7 @@ The format is described in `docs/run-format.md`; tools outside this repository r
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,8 +156,9 @@ def _described(name: str, metadata: dict[str, str]) -> tuple[Manifest, tuple[str
     if "format" not in metadata:
         notes.append(f"The file does not name its format; it was read as {FORMAT}.")
     elif metadata["format"] != FORMAT:
+        other = re.fullmatch(r"shifamind-run/[0-9]{1,4}", metadata["format"])
         raise ShifamindError(
-            f"{name} is of format {shown(metadata['format'])}; this version reads {FORMAT!r}. "
+            f"{name} is of {f'format {other[0]!r}' if other else 'another format'}; this version reads {FORMAT!r}. "
             "Export it in that format, or update this program."
         )
     codes = _json(name, metadata, "codes")

@@ -15,7 +15,7 @@ import pyarrow.parquet as parquet
 
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.assemble import checked_codes, shortened, shown
+from shifamind_core.runs.assemble import checked_codes, listed, shortened, shown
 from shifamind_core.runs.limits import require_size
 
 ID_COLUMNS = ("document_id", "document_ids")
@@ -208,7 +208,7 @@ def _columns(name: str, header: list[str]) -> Columns:
     if not codes or len(ids) > 1 or len(index) > 1:
         raise ShifamindError(
             f"{name} has no header row with one column a code, and perhaps 'document_id' (found: "
-            f"{shown(', '.join(header))})."
+            f"{listed(header) or 'nothing'})."
         )
     for code in codes:
         if code.lower() in NOT_CODES:
@@ -216,7 +216,7 @@ def _columns(name: str, header: list[str]) -> Columns:
                 code.lower() in NOTE_COLUMNS
             )
             raise ShifamindError(
-                f"{name}: the column {code!r} is no code. Keep one column a code, and perhaps 'document_id'.{notes}"
+                f"{name}: the column {shown(code)} is no code. Keep one column a code, and perhaps 'document_id'.{notes}"
             )
     if all(re.fullmatch(r"-?[0-9]*\.?[0-9]+(e[-+]?[0-9]+)?", code, re.I) for code in codes) and any(
         re.search(r"^-|\.[0-9]{3}|e", code, re.I) for code in codes
@@ -246,7 +246,7 @@ def _require_types(name: str, schema: pa.Schema, columns: Columns) -> None:
 
 def _not_scores(name: str, code: str, kind: pa.DataType) -> ShifamindError:
     return ShifamindError(
-        f"{name}: the column {code!r} holds {shortened(str(kind), 60)}; expected floating-point scores."
+        f"{name}: the column {shown(code)} holds {shortened(str(kind), 60)}; expected floating-point scores."
     )
 
 
@@ -266,7 +266,7 @@ def _table(name: str, table: pa.Table, columns: Columns, notes: list[str]) -> Ta
 def _numbers(name: str, code: str, column: pa.ChunkedArray) -> np.ndarray:
     if column.null_count:
         raise ShifamindError(
-            f"{name}: {column.null_count:,} cells of column {code!r} are missing. Every note needs a score."
+            f"{name}: {column.null_count:,} cells of column {shown(code)} are missing. Every note needs a score."
         )
     values = column.to_numpy()
     if values.dtype.kind in "biu" and not np.isin(values, (0, 1)).all():
@@ -310,7 +310,7 @@ def _bad_csv(name: str, content: bytes, header: list[str], columns: Columns) -> 
                 if number and column != columns.document_id and not _is_number(cell):
                     what = f"is {_kind(cell)}"
                     return ShifamindError(
-                        f"{name}: row {number:,}, column {column!r} {what}. Every note needs a score for every "
+                        f"{name}: row {number:,}, column {shown(column)} {what}. Every note needs a score for every "
                         "code, with a decimal point and without thousands separators."
                     )
     except csv.Error:
