@@ -41,8 +41,10 @@ class Reach:
     @classmethod
     def of(cls, evidence: Evidence, sizes: Sizes) -> "Reach":
         """From the ladder where there is one, and the sizes measured on other models (`CauseModel.sizes`)."""
-        levels = [level_of_manifest(run.manifest) for run in evidence.whole]
-        allowed = None if levels[0] is None or levels[1] is None else coarser(levels[0], levels[1])
+        candidate, reference = evidence.whole
+        ours = level_of_manifest(candidate.manifest)
+        theirs = level_of_manifest(reference.manifest)
+        allowed = None if ours is None or theirs is None else coarser(ours, theirs)
         within: Sequence[Level] = LEVELS if allowed is None else LEVELS[: LEVELS.index(allowed) + 1]
         rms = _rms_of(evidence.ladder, within)
         # Both runs may err, independently of each other.
