@@ -11,7 +11,7 @@ from shifamind_core.artifacts.inspect import inspect_run_directory, read_splits
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.pipeline import Pipeline
 from shifamind_core.inference.tokenizer import NoteTokenizer, check_vocabulary, load_tokenizer
-from shifamind_core.model.build import words_of
+from shifamind_core.model.build import positions_of, words_of
 from shifamind_core.model.inspect import checkpoint_checks
 from shifamind_core.precision.apply import observe_flags, refusal, resolve_device
 from shifamind_core.precision.observe import observe_environment
@@ -46,6 +46,7 @@ def inspect(pipeline: Pipeline) -> dict[str, Any]:
         "parameters": checkpoint.record.parameters,
         "codes": list(checkpoint.codes or next((s.codes for s in splits.values() if s.codes), None) or ()),
         "concepts": checkpoint.concept_count,
+        "positions": None if model is None else positions_of(model),
         "weights": [checkpoint.weights, *(one.name for one in checkpoint.others)],
         "epoch": checkpoint.epoch,
         "stored_macro_f1": checkpoint.record.stored_macro_f1,

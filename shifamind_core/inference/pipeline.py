@@ -251,7 +251,7 @@ class Pipeline:
         fields = key_fields(computed.batch_size)
         run = Run(
             logits=computed.logits,
-            name=f"{split_name} · {setting.policy.name} · {_casing(notes)}",
+            name=" · ".join(filter(None, (split_name, setting.policy.name, _casing(notes), self.weights))),
             codes=split.codes,
             labels=split.labels,
             document_ids=notes.document_ids,

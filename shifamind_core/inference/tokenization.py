@@ -20,7 +20,6 @@ from shifamind_core.arrays import frozen
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.tokenizer import NoteTokenizer
-from shifamind_core.inference.tokenizer import load_tokenizer as load_tokenizer
 from shifamind_core.runs.manifest import Padding, TokenizationRecord
 
 CHUNK = 512  # notes a call: enough to keep every core busy, few enough to keep the encodings small

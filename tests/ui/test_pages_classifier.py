@@ -11,10 +11,10 @@ from shifamind_core.runs.run_file import read_run_file, write_run_file
 from shifamind_core.tasks import run_predict
 from shifamind_core.ui.site.navigation import PAGES
 from simulation.classifiers import classifier_run_directory
-from tests.support.dashboard import Dashboard, dashboard, errors
-from tests.ui.test_page_diagnosis import charts, text
+from tests.support.dashboard import Dashboard, dashboard, errors, filled
+from tests.ui.test_page_diagnosis import button, charts, text
 
-__all__ = ["dashboard"]  # a fixture
+__all__ = ["dashboard", "filled"]  # fixtures
 SHORT: dict[str, Any] = {"device": "cpu", "max_length": 64}
 JOBS: dict[str, dict[str, Any]] = {
     "inspect": {},
@@ -66,3 +66,18 @@ def test_every_page_opens_on_a_strangers_classifier(classifier: Dashboard) -> No
             assert charts(app)
     assert "Hugging Face classifier" in " ".join(said.values())
     assert not any("cls_fusion" in words or "concept" in words.lower() for words in said.values())
+
+
+def test_the_page_asks_for_weights_and_lengths_that_the_checkpoint_has(filled: Dashboard) -> None:
+    filled.inspect(weights=["model_state_dict", "ema_state_dict"], positions=130)
+    app = filled.open("inference")
+    (weights,) = (one for one in app.selectbox if one.label == "Weights")
+    (length,) = (one for one in app.radio if one.label == "Length in tokens")
+    assert (weights.options, length.options) == (
+        ["model\\_state\\_dict", "ema\\_state\\_dict"],
+        ["128", "130"],
+    )
+    weights.set_value("ema_state_dict").run()
+    button(app, "Start").click().run()
+    ((_, spec),) = [one for one in filled.submitted if one[0] == "predict"]
+    assert spec["weights"] == "ema_state_dict" and spec["max_length"] == 128

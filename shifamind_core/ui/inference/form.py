@@ -12,6 +12,7 @@ from shifamind_core.ui.widgets.inspection import casing_text
 EFFECTIVE = {"true": "lower-cased", "false": "cased"}
 PADDINGS = {"max_length": "To the full length", "longest": "To the longest note"}
 LENGTHS = (512, 384, 256, 128)
+LONGER = (1024, 2048, 4096)  # where a model has the positions
 ATTENTIONS = {"sdpa": "SDPA", "eager": "Eager"}
 DEVICES = {"auto": "Best there is", "cpu": "CPU", "cuda": "GPU"}
 
@@ -25,7 +26,35 @@ def ask_settings(found: dict[str, Any] | None, splits: tuple[str, ...]) -> dict[
         tokenization = _ask_tokenization(found)
     with right:
         rest = _ask_batching(splits, has_gpu=(found or {}).get("environment", {}).get("device") != "cpu")
-    return {"policy": policy, **tokenization, **rest}
+    return {"policy": policy, **tokenization, **rest, **_ask_weights((found or {}).get("weights") or [])}
+
+
+def lengths_of(found: dict[str, Any] | None) -> list[int]:
+    """The lengths offered, the usual one first: those that the model has positions for, as far as that is known.
+
+    >>> lengths_of({"positions": 512}), lengths_of({"positions": 130}), lengths_of({"positions": 2048})
+    ([512, 384, 256, 128], [128, 130], [512, 384, 256, 128, 1024, 2048])
+    """
+    positions = (found or {}).get("positions")
+    if not isinstance(positions, int):
+        return list(LENGTHS)
+    fitting = [length for length in (*LENGTHS, *LONGER) if length <= positions]
+    return fitting if positions >= LENGTHS[0] else [*fitting, *({positions} - set(fitting))]
+
+
+def _ask_weights(names: list[str]) -> dict[str, Any]:
+    """Which weights, of a checkpoint that holds several; nothing to ask where it holds one."""
+    if len(names) < 2:
+        return {}
+    chosen = st.selectbox(
+        "Weights",
+        names,
+        format_func=lambda name: safe_text(name or "those at the top"),
+        key="inference.weights",
+        help="The checkpoint holds more than one set of weights, e.g. an average of them. The first is what is usually meant.",
+        **KEEP,
+    )
+    return {"weights": None if chosen == names[0] else chosen}
 
 
 def _ask_policy(found: dict[str, Any] | None) -> str:
@@ -64,7 +93,7 @@ def _ask_tokenization(found: dict[str, Any] | None) -> dict[str, Any]:
         if effective
         else "The effective casing is known once the checkpoint was looked at."
     )
-    length = st.radio("Length in tokens", LENGTHS, horizontal=True, key="inference.length", **KEEP)
+    length = st.radio("Length in tokens", lengths_of(found), horizontal=True, key="inference.length", **KEEP)
     padding = st.radio(
         "Padding", list(PADDINGS), format_func=PADDINGS.__getitem__, key="inference.padding", **KEEP
     )
