@@ -26,7 +26,7 @@ from shifamind_core.demo.notes import SyntheticNote, write_note
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.tokenization import Tokenization, tokenize
 from shifamind_core.inference.tokenizer import load_tokenizer
-from shifamind_core.model.build import read_config
+from shifamind_core.model.bert_config import read_config
 from shifamind_core.model.checkpoint import read_checkpoint
 from simulation.fleet import Plan
 from simulation.notes import Notes, Sample, packed
