@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from shifamind_core.errors import ShifamindError
@@ -11,9 +12,15 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 def cache_folder() -> Path:
     """`SHIFAMIND_CACHE`, or `cache/` beside the package; readable by its owner only."""
-    folder = Path(os.environ.get("SHIFAMIND_CACHE") or PROJECT / "cache").expanduser()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    return _made(os.environ.get("SHIFAMIND_CACHE") or str(PROJECT / "cache"))
+
+
+@lru_cache(maxsize=8)
+def _made(folder: str) -> Path:
+    """Pages ask for it many times on every rerun."""
+    made = Path(folder).expanduser().resolve()
+    made.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return made
 
 
 CACHE_LIMIT = (

@@ -12,7 +12,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 DOCUMENT = (PROJECT / "docs" / "dependencies.md").read_text()
 ROWS = dict(re.findall(r"^\| `([\w-]+)` \| `?([^|`]+?)`? \|", DOCUMENT, re.MULTILINE))
 COME_ALONG = set(re.findall(r"`([\w-]+)`", DOCUMENT.split("With them come")[1].split("##")[0])) - {"bitwise"}
-COME_ALONG_IN_TESTS = set(re.findall(r"`([\w-]+)`", DOCUMENT.split("Tests also import")[1]))
+COME_ALONG_IN_TESTS = set(re.findall(r"`([\w-]+)`", DOCUMENT.split("Tests and benchmarks also import")[1]))
 
 
 def required(name: str) -> dict[str, str]:

@@ -65,6 +65,7 @@ def used_cache(tmp_path_factory):
     )
     job = until(lambda: (job := read_job(cache, name)).active is False and job)
     assert job.status == "done", job.error
+    until(lambda: not (jobs_folder(cache) / name / "reserve").exists())  # it has said its last word
     return cache, folder, before
 
 

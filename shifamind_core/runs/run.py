@@ -11,7 +11,7 @@ from jaxtyping import Float
 from shifamind_core.arrays import DocumentIds, Labels, Logits, TokenCounts, frozen
 from shifamind_core.artifacts._limited import printable
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.manifest import Manifest
+from shifamind_core.runs.manifest import Manifest, digest_of
 
 LOGIT_DTYPES = (np.float16, np.float32, np.float64)
 
@@ -120,6 +120,11 @@ class Run:
                 content.update(f"{part.name} {value.dtype.str} {value.shape}".encode())
                 content.update(value.data)
         return content.hexdigest()
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of all that the run says, its name and manifest included."""
+        return digest_of([self.digest, self.name, self.manifest])
 
     @cached_property
     def non_finite(self) -> int:

@@ -116,7 +116,7 @@ def whole_report(selection: Selection) -> Report:
 
 
 def _key(*runs: Run | None) -> str:
-    return digest_of([None if run is None else [run.digest, run.name, run.manifest] for run in runs])
+    return digest_of([None if run is None else run.identity for run in runs])
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -139,7 +139,7 @@ def _differences(key: str, _comparison: RunComparison) -> BinnedDifferences:
     return bin_differences(_comparison.aligned)
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _codes(key: str, threshold: float, _candidate: Run, _reference: Run) -> pd.DataFrame:
     return codes_table(_candidate, _reference, threshold)
 
@@ -149,14 +149,14 @@ def _report(key: str, grid: GridName, threshold: float, found: str, _selection: 
     return report(_selection)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=256, show_spinner=False)
 def _diagnosis(
     key: str, measured: str, _candidate: Run, _reference: Run, _ladder: Ladder | None
 ) -> Diagnosis:
     return diagnose(_candidate, _reference, _ladder)
 
 
-@st.cache_resource(max_entries=16, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _proof(
     key: str,
     asked: str,
@@ -171,7 +171,7 @@ def _proof(
     return prove_tuned(_validation, _run, _targets, _measured, reported=_reported)
 
 
-@st.cache_resource(max_entries=16, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _sampled(key: str, _run: Run, _policy_run: Run, _referee: Run) -> SampledRange:
     errors = (_policy_run.logits.astype(np.float64) - _referee.logits).ravel()
     return flip_bound(_run, FIXED_THRESHOLD).sampled_range(errors[np.isfinite(errors)])

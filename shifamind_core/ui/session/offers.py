@@ -120,8 +120,9 @@ def load_run(offer: Offer, workspace: Workspace) -> Run:
         It was removed or damaged meanwhile.
     """
     source = offer.source
-    run = _read_reference(source) if isinstance(source, Path) else load_stored(source, workspace)
-    return replace(run, name=offer.label)
+    if isinstance(source, Path):
+        return _named(str(source), _written(source), offer.label, _read_reference(source))
+    return _named(source, (), offer.label, load_stored(source, workspace))
 
 
 def load_stored(id: str, workspace: Workspace) -> Run:
@@ -177,15 +178,25 @@ def _distinct(offers: list[Offer]) -> list[Offer]:
 
 
 def _read_reference(file: Path) -> Run:
+    found = _read_file(str(file), _written(file))
+    if isinstance(found, str):
+        raise ShifamindError(found)
+    return found
+
+
+def _written(file: Path) -> tuple[int, ...]:
+    """A file may be written over within a tick of its clock, at the same size; its inode's clock and number tell."""
     try:
         state = file.stat()
     except OSError as error:
         raise ShifamindError(f"{file.name} cannot be read: {error.strerror}.") from error
-    # A file may be written over within a tick of its clock, at the same size; its inode's clock and number tell.
-    found = _read_file(str(file), (state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_size))
-    if isinstance(found, str):
-        raise ShifamindError(found)
-    return found
+    return state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_size
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _named(source: str, written: tuple[int, ...], label: str, _run: Run) -> Run:
+    """The same object on every rerun, whose digests are then taken once."""
+    return replace(_run, name=label)
 
 
 @st.cache_resource(max_entries=32, show_spinner="Reading a run in references/ …")

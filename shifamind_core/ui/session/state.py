@@ -51,7 +51,7 @@ class Workspace:
 
 
 def demo_directory() -> Path:
-    return cache_folder().resolve() / "demo"
+    return cache_folder() / "demo"
 
 
 def default_workspace() -> Workspace:
@@ -99,7 +99,7 @@ def _workspace(texts: dict[str, str]) -> Workspace:
     return Workspace(
         run_directory=Path(directory).expanduser().absolute() if directory else demo_directory(),
         base_model=Path(base_model).expanduser().absolute() if base_model else None,
-        cache=cache_folder().resolve(),
+        cache=cache_folder(),
     )
 
 

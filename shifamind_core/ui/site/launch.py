@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import scipy.linalg  # noqa: F401 - it brings a BLAS of its own, whose threads are limited with NumPy's
 import streamlit as st
 from starlette.middleware import Middleware
+from threadpoolctl import threadpool_limits
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from shifamind_core.errors import ShifamindError
@@ -80,6 +82,8 @@ def lifespan_with(access: Access) -> Any:
     async def lifespan(app: Any) -> AsyncIterator[None]:
         # Uvicorn's own lines name an address without the token: one address is enough.
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        # Sessions share the cores: with a thread for each core in each of them, their matrix products wait for each other.
+        threadpool_limits(1, user_api="blas")
         announce(access.token)
         threading.Thread(target=prepare_first_run, name="first-run", daemon=True).start()
         yield
