@@ -4,19 +4,15 @@ The child (`_limited.py`) hands back plain values, arrays of numbers and texts, 
 says is checked here as a foreign file is: sizes, dtypes, text.
 """
 
-import atexit
 import json
 import math
 import os
 import select
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from shifamind_core.artifacts import _limited
+from shifamind_core.artifacts.limited_server import SERVER, in_memory
 from shifamind_core.artifacts.regular_file import open_regular
 from shifamind_core.errors import ShifamindError
 
@@ -113,7 +110,7 @@ def read_limited(
     """
     if isinstance(source, bytes):
         _require_size(name, len(source), limits)
-        handle = _in_memory(source)
+        handle = in_memory(source)
     elif isinstance(source, int):
         handle = os.dup(source)
     else:
@@ -135,103 +132,7 @@ def _require_size(name: str, size: int, limits: Limits) -> None:
         )
 
 
-def _in_memory(content: bytes) -> int:
-    """A file of these bytes that has no name: in memory, or (where the system has no such thing) nameless on the disk."""
-    import tempfile
-
-    if hasattr(os, "memfd_create"):
-        handle = os.memfd_create("upload", os.MFD_CLOEXEC)
-    else:
-        with tempfile.TemporaryFile(prefix="shifamind-") as file:
-            handle = os.dup(file.fileno())
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(handle, view) :]
-        os.lseek(handle, 0, os.SEEK_SET)
-    except OSError as error:
-        os.close(handle)
-        raise ShifamindError(f"There is no memory for a file of {len(content):,} bytes.") from error
-    return handle
-
-
-class _Server:
-    """The process that forks the children: one for this process, started when first needed, and again if it has died."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._owner = 0
-        self._number = 0
-
-    def start(self, request: dict[str, Any], handles: list[int]) -> int:
-        """Have a child read; returns the number under which it can be ended."""
-        with self._lock:
-            self._number += 1
-            request = request | {"number": self._number}
-            try:
-                self._say(request, handles)
-            except OSError:  # it has died, or belongs to the process that this one was forked from
-                self._begin()
-                self._say(request, handles)
-            return self._number
-
-    def end(self, number: int) -> None:
-        """End that child, if it still runs."""
-        with self._lock, suppress(OSError):
-            self._say({"end": number}, [])
-
-    def close(self) -> None:
-        """End the process and its children."""
-        with self._lock:
-            self._leave()
-
-    def _say(self, message: dict[str, Any], handles: list[int]) -> None:
-        if self._control is None or self._owner != os.getpid():
-            raise BrokenPipeError
-        content = json.dumps(message).encode()
-        socket.send_fds(self._control, [len(content).to_bytes(8, "little")], handles)
-        self._control.sendall(content)
-        if self._control.recv(1) != b".":
-            raise BrokenPipeError
-
-    def _begin(self) -> None:
-        self._leave()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        paths = [str(Path(place).resolve()) for place in sys.path]
-        script = str(Path(_limited.__file__).resolve())
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", script, str(theirs.fileno()), json.dumps(paths)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # what a library prints may quote what it reads
-                pass_fds=[theirs.fileno()],
-                env=_environment(),
-                start_new_session=True,
-            )
-        self._control, self._owner = ours, os.getpid()
-
-    def _leave(self) -> None:
-        if self._control is not None:
-            self._control.close()
-        if self._process is not None and self._owner == os.getpid():
-            self._process.kill()
-            self._process.wait()
-        self._control = self._process = None
-
-
-_server = _Server()
 _at_once = threading.BoundedSemaphore(AT_ONCE)
-atexit.register(_server.close)
-
-
-def _environment() -> dict[str, str]:
-    """What a Python needs to start, and one thread: every thread takes address space."""
-    kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
-    one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX"), "1")
-    return kept | one | {"ARROW_DEFAULT_MEMORY_POOL": "system", "LC_ALL": "C.UTF-8"}
 
 
 class _Reading:
@@ -259,7 +160,7 @@ class _Reading:
         number = None
         try:
             try:
-                number = _server.start(request, [handle, answer_end, status_end])
+                number = SERVER.start(request, [handle, answer_end, status_end])
             finally:
                 os.close(answer_end)
                 os.close(status_end)
@@ -272,7 +173,7 @@ class _Reading:
         finally:
             try:
                 if number is not None:
-                    _server.end(number)
+                    SERVER.end(number)
                     self.peak_bytes = self._end(status)[1]  # it is gone by then
             finally:
                 os.close(answer)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,8 +17,10 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from shifamind_core.artifacts.base_model import VOCABULARIES, read_vocabulary, vocabulary_marked
+from shifamind_core.artifacts.regular_file import open_regular
 from shifamind_core.errors import ShifamindError
 
+LARGEST_BYTES = 64 << 20  # of each file of a tokenizer; what multilingual ones have, and more
 LOWERCASE = {"type": "Lowercase"}
 # What the library raises on files that it cannot make a tokenizer of; the last one checks the configuration beside them.
 REFUSED = (
@@ -76,6 +79,9 @@ def load_tokenizer(base_model: Path, lowercase: bool | None = None) -> NoteToken
         tokens elsewhere than before and after a note.
     """
     read_vocabulary(base_model)
+    for name in (*VOCABULARIES, "tokenizer_config.json"):
+        if (base_model / name).exists():
+            os.close(open_regular(base_model / name, LARGEST_BYTES))
     try:
         with _without_mark(base_model) as folder:
             tokenizer: Any = AutoTokenizer.from_pretrained(

@@ -1,11 +1,14 @@
 """The content of a checkpoint's file, in whatever format it was saved."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from shifamind_core.artifacts.regular_file import open_regular
+from shifamind_core.artifacts.torch_file import LARGEST_BYTES
 from shifamind_core.artifacts.torch_pickle import LEGACY, Other
 from shifamind_core.errors import ShifamindError
 from shifamind_core.model.torch_content import read_torch_file
@@ -42,6 +45,7 @@ def one_line(value: object, length: int = 200) -> str:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    os.close(open_regular(path, LARGEST_BYTES))
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

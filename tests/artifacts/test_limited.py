@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ from shifamind_core.artifacts.limited import Answer, Limits, read_limited
 from shifamind_core.artifacts.regular_file import open_regular, read_regular, stays_within
 from tests.support.refused import refused
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def read(
     reader: str, content: bytes | Path = b"x", limits: Limits = limited.BY_SIZE, **arguments: object
@@ -26,7 +30,7 @@ def read(
 
 
 def children() -> set[int]:
-    server = limited._server._process
+    server = limited.SERVER._process
     return {child.pid for child in psutil.Process(server.pid).children()} if server else set()
 
 
@@ -167,10 +171,31 @@ def test_arrays_of_objects_or_records_do_not_come_back() -> None:
 
 
 def test_it_starts_again_where_it_was_killed() -> None:
-    assert limited._server._process is not None
-    limited._server._process.kill()
-    limited._server._process.wait()
+    assert limited.SERVER._process is not None
+    limited.SERVER._process.kill()
+    limited.SERVER._process.wait()
     assert read("whole", b"again").arrays["bytes"].tobytes() == b"again"
+
+
+def test_nothing_outlives_the_process_that_wanted_to_read(tmp_path: Path) -> None:
+    """Killed while a file is read, it takes the server and the child with it."""
+    script = (
+        "from shifamind_core.artifacts import limited\n"
+        "import threading, time\n"
+        "hang = lambda: limited.read_limited('tests.support.limited_readers:sleep', b'x', 'a.x', {})\n"
+        "threading.Thread(target=hang, daemon=True).start()\n"
+        "while limited.SERVER._process is None: time.sleep(0.01)\n"
+        "time.sleep(1)\n"
+        "print('reading', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"reading\n"
+        below = psutil.Process(process.pid).children(recursive=True)
+        assert len(below) == 2
+        process.kill()
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert not alive
 
 
 # Regular files

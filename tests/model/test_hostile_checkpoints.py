@@ -80,6 +80,9 @@ def test_what_is_no_regular_file_is_refused_without_waiting_for_it(tmp_path: Pat
     path.symlink_to("/dev/zero")
     with refused("phase1_best.pt", "device"):
         read_checkpoint(path)
+    os.mkfifo(tmp_path / "model.safetensors")
+    with refused("model.safetensors", "pipe"):
+        read_checkpoint(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,6 @@ def test_what_was_refused_costs_its_time_once(filled: Dashboard, monkeypatch: py
     def no_second_time(*_: object, **__: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr(limited._server, "start", no_second_time)
+    monkeypatch.setattr(limited.SERVER, "start", no_second_time)
     app = filled.open("differences")
     assert not app.exception
