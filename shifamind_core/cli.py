@@ -76,9 +76,9 @@ def parser() -> Parser:
 
 def _read(notes: list[tuple[str, str]], path: str) -> Run:
     """The run in a file; `notes` takes what was assumed about it, to be said once the command has succeeded."""
-    from shifamind_core.runs.uploads import read_upload
+    from shifamind_core.runs.uploads import read_run
 
-    run = read_upload(Path(path).name, Path(path))
+    run = read_run(Path(path))
     notes += [(Path(path).name, note) for note in run.manifest.notes]
     return run
 

@@ -58,7 +58,7 @@ class Counts:
 
     def __add__(self, other: "Counts") -> "Counts":
         """The counts of both sets of notes together (same thresholds, same codes)."""
-        if not np.array_equal(self.thresholds, other.thresholds):
+        if not np.array_equal(self.thresholds, other.thresholds, equal_nan=True):
             raise ShifamindError(
                 "Counts at different thresholds cannot be added; count both on the same grid."
             )

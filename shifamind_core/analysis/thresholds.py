@@ -10,11 +10,17 @@ import numpy as np
 
 from shifamind_core.analysis import scores
 from shifamind_core.analysis.checks import code_names, over_codes, refuse_non_finite, required_labels
-from shifamind_core.analysis.counts import Counts, counts_of_decisions, counts_of_logits
+from shifamind_core.analysis.counts import (
+    Counts,
+    Decisions,
+    counts_at_thresholds,
+    counts_of_decisions,
+    counts_of_logits,
+)
 from shifamind_core.analysis.oddities import RepeatedIds, oddities, repeated_ids
 from shifamind_core.analysis.validation import require_validation
 from shifamind_core.arrays import Labels, Probabilities, Thresholds, frozen, probabilities
-from shifamind_core.runs.run import Run
+from shifamind_core.runs.run import BLOCK_NOTES, Run
 
 GridName: TypeAlias = Literal["seed", "clean"]
 
@@ -237,13 +243,35 @@ def labels_per_note(labels: Labels) -> int:
 def top_k_counts(probability: Probabilities, labels: Labels, k: int) -> Counts:
     """Counts when each note is assigned its k most probable codes.
 
-    The public scripts take `np.argsort(row)[-k:]`; so does this, with a stable sort: of equal probabilities
-    the later column is taken first. (Theirs is unstable, so their ties are not defined.)
+    The public scripts take `np.argsort(row)[-k:]`; so does this, as a stable sort would: of equal probabilities the later
+    column is taken first. (Theirs is unstable, so their ties are not defined.)
     """
-    chosen = np.argsort(probability, axis=1, kind="stable")[:, probability.shape[1] - k :]
-    predicted = np.zeros(labels.shape, bool)
-    np.put_along_axis(predicted, chosen, True, axis=1)
-    return counts_of_decisions(predicted, labels)
+    return counts_of_decisions(_most_probable(probability, k), labels)
+
+
+def _most_probable(probability: Probabilities, k: int) -> Decisions:
+    if not k:
+        return np.zeros(probability.shape, bool)
+    codes = probability.shape[1]
+    least = np.partition(probability, codes - k, axis=1)[:, codes - k, None]  # the k-th largest
+    chosen = probability >= least
+    # Where more are level with the k-th than there is room for, the later columns have it.
+    for note in np.flatnonzero(np.count_nonzero(chosen, axis=1) > k):
+        level = np.flatnonzero(probability[note] == least[note])
+        chosen[note, level[: np.count_nonzero(chosen[note]) - k]] = False
+    return chosen
+
+
+def _counted(run: Run, thresholds: Thresholds, k: int) -> tuple[Counts, Counts]:
+    """Counts at the thresholds and of the k most probable codes, in one pass over blocks of notes: a run may be mapped."""
+    labels = required_labels(run)
+    fixed, most_probable = [], []
+    for start in range(0, run.documents, BLOCK_NOTES):
+        rows = slice(start, start + BLOCK_NOTES)
+        probability = probabilities(run.logits[rows])
+        fixed.append(counts_at_thresholds(probability, labels[rows], thresholds))
+        most_probable.append(top_k_counts(probability, labels[rows], k))
+    return sum(fixed[1:], fixed[0]), sum(most_probable[1:], most_probable[0])
 
 
 def evaluate(run: Run, validation: Run | None = None, grid: GridName = "seed") -> Evaluation:
@@ -261,9 +289,9 @@ def evaluate(run: Run, validation: Run | None = None, grid: GridName = "seed") -
         shared = require_validation(run, validation)
         tuned_threshold = tune(threshold_curve(validation, GRIDS[grid]))
         thresholds.append(tuned_threshold.threshold)
-    counts = run_counts(run, np.array(thresholds))
-    labels = required_labels(run)
-    k = labels_per_note(labels)
+    k = labels_per_note(required_labels(run))
+    refuse_non_finite(run)
+    counts, top_k = _counted(run, np.array(thresholds), k)
     return Evaluation(
         name=run.name,
         digest=run.digest,
@@ -275,7 +303,7 @@ def evaluate(run: Run, validation: Run | None = None, grid: GridName = "seed") -
         tuned=None if tuned_threshold is None else score(counts.at(1)),
         shared=shared,
         k=k,
-        top_k=score(top_k_counts(probabilities(run.logits), labels, k)),
+        top_k=score(top_k),
         per_code=code_scores(counts.at(0), code_names(run)),
         repeated=repeated_ids(run),
         remarks=tuple(_remarks(run, validation, shared)),

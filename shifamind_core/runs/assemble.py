@@ -136,6 +136,8 @@ def _labels(name: str, part: str, array: np.ndarray) -> np.ndarray:
     _two_axes(name, part, array)
     if array.dtype.kind not in "biuf":
         raise ShifamindError(f"{name}: {part} are {array.dtype}; expected numbers, each 0 or 1.")
+    if array.dtype == np.uint8 and array.max(initial=0) <= 1:
+        return array  # as a run file holds them: nothing is copied of what may be a memory map
     wrong = ~((array == 0) | (array == 1))
     if wrong.any():
         row, column = np.argwhere(wrong)[0]

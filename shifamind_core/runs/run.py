@@ -13,6 +13,7 @@ from shifamind_core.artifacts._limited import printable
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.manifest import Manifest, digest_of
 
+BLOCK_NOTES = 1024  # looked at together: what is made of a block is small beside a run of any length
 LOGIT_DTYPES = (np.float16, np.float32, np.float64)
 
 
@@ -129,7 +130,8 @@ class Run:
     @cached_property
     def non_finite(self) -> int:
         """How many logits are NaN or infinite."""
-        return int(self.logits.size - np.isfinite(self.logits).sum())
+        blocks = (self.logits[start : start + BLOCK_NOTES] for start in range(0, self.documents, BLOCK_NOTES))
+        return self.logits.size - sum(int(np.count_nonzero(np.isfinite(block))) for block in blocks)
 
     def select(self, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> "Run":
         """The run with these notes and codes (index arrays), in this order; of how many codes they are, it keeps."""

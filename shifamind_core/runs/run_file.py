@@ -4,6 +4,7 @@ The format is described in `docs/run-format.md`; tools outside this repository r
 """
 
 import json
+import mmap
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,6 +84,44 @@ def read_run_file(source: Path | bytes, name: str | None = None) -> Run:
         if known[part]["dtype"] == "BF16"
     ]
     arrays = {part: _array(name, part, view) for part, view in known.items()}
+    return assemble(name, arrays, codes, manifest, notes)
+
+
+def is_run_file(path: Path) -> bool:
+    """Whether a file says that it is of the run file's format; what else may be wrong with it, reading tells."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (OSError, safetensors.SafetensorError):
+        return False
+
+
+def map_run_file(path: Path) -> Run:
+    """The run in a file of any size, its arrays mapped from it rather than read: they take no memory of their own.
+
+    For a process that may end with the file: a mapped file that shrinks meanwhile takes the process with it.
+
+    Raises
+    ------
+    ShifamindError
+        As `read_run_file`.
+    """
+    name = display_name(path.name)
+    read_run_header(
+        path
+    )  # the library checks that the header is sound and that all tensors lie within the file
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    manifest, codes, notes = _described(name, header.pop("__metadata__", {}))
+    notes += _note_unknown(list(header))
+    arrays = {}
+    for part, described in header.items():
+        if part in ARRAYS:
+            first, last = (begin + at for at in described["data_offsets"])
+            view = {**described, "data": memoryview(content)[first:last]}
+            arrays[part] = _array(name, part, view)
     return assemble(name, arrays, codes, manifest, notes)
 
 

@@ -12,6 +12,7 @@ from shifamind_core.runs.foreign import EXTENSIONS, extension_of, read_foreign
 from shifamind_core.runs.limits import LARGEST_ARRAYS
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import Run
+from shifamind_core.runs.run_file import is_run_file, map_run_file
 
 __all__ = ["EXTENSIONS", "read_upload"]
 
@@ -45,6 +46,22 @@ def read_upload(name: str, data: bytes | Path) -> Run:
         return _read(name, extension, handle, os.fstat(handle).st_size, Limits())
     finally:
         os.close(handle)
+
+
+def read_run(path: Path) -> Run:
+    """As `read_upload`, for a command on the command line: a run file that is large is mapped, not read.
+
+    Raises
+    ------
+    ShifamindError
+        As `read_upload`.
+    """
+    handle = open_regular(path, LARGEST_RUN_FILE, display_name(path.name))
+    size = os.fstat(handle).st_size
+    os.close(handle)
+    if path.suffix.lower() == ".safetensors" and size > AT_HAND and is_run_file(path):
+        return map_run_file(path)
+    return read_upload(path.name, path)
 
 
 def _read(name: str, extension: str, source: bytes | int, size: int, limits: Limits) -> Run:
