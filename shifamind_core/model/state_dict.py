@@ -25,7 +25,6 @@ WRAPPERS = {
 }
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 OLD_BUFFER = re.compile(r"(^|\.)embeddings\.position_ids$")
-AVERAGED = "n_averaged"  # AveragedModel's count of steps
 ADAPTER = re.compile(
     r"(^|\.)(lora_\w+|ia3_\w+|base_layer|modules_to_save|adaption_prompt|prompt_encoder|hada_\w+)(\.|$)"
 )
@@ -66,7 +65,8 @@ def find_state_dicts(content: Mapping[Any, Any], file: str) -> list[StateDict]:
     if not found:
         raise _none_found(content, file)
     order = {name: place for place, name in enumerate(("", *USUAL))}
-    return sorted(found, key=lambda one: order.get(one.name, len(order)))
+    found.sort(key=lambda one: order.get(one.name, len(order)))
+    return found + [_in_the_order_of(found[0], name, held) for name, held in _lists(content, found[0])]
 
 
 def own(key: str, tensor: Tensor, file: str) -> Tensor:
@@ -102,6 +102,21 @@ def _places(content: Mapping[Any, Any]) -> Iterator[tuple[str, dict[str, Tensor]
         for inner, held in value.items():
             if isinstance(held, Mapping) and _holds_tensors(held):
                 yield f"{key}.{inner}", dict(held)
+
+
+def _lists(content: Mapping[Any, Any], first: StateDict) -> Iterator[tuple[str, list[Tensor]]]:
+    """Where as many tensors of the same shapes stand in the same order without names, as some averages of weights are kept."""
+    shapes = [tensor.shape for tensor in first.tensors.values()]
+    for key, value in content.items():
+        for name, held in value.items() if isinstance(value, Mapping) else [(None, value)]:
+            tensors = isinstance(held, list | tuple) and all(isinstance(one, Tensor) for one in held)
+            if tensors and [one.shape for one in held] == shapes:
+                yield str(key) if name is None else f"{key}.{name}", list(held)
+
+
+def _in_the_order_of(first: StateDict, name: str, held: list[Tensor]) -> StateDict:
+    remark = f"The tensors under {name} have no names and were taken in the order of those under {first.name or 'the top'}."
+    return StateDict(name, dict(zip(first.tensors, held, strict=True)), first.architecture, (remark,))
 
 
 def _holds_tensors(value: Mapping[Any, Any]) -> bool:
@@ -176,10 +191,10 @@ def _without_wrappers(held: Mapping[str, Tensor], file: str, remarks: list[str])
     for part, count in seen.items():
         whom = "every key" if count == len(held) else f"{count} of {len(held)} keys"
         remarks.append(f"The prefix '{part}.' that {WRAPPERS[part]} puts into {whom} was taken off.")
-    if seen and AVERAGED in tensors:
-        del tensors[AVERAGED]
-        remarks.append(f"These are averaged weights; the count {AVERAGED} was left out.")
-    return tensors
+    counts = [name for name, tensor in tensors.items() if "." not in name and tensor.ndim == 0]
+    if counts:  # what averages of weights keep of themselves: n_averaged, num_updates, decay
+        remarks.append(f"{listed(counts)}, numbers beside the weights, were left out.")
+    return {name: tensor for name, tensor in tensors.items() if name not in counts}
 
 
 def _old_norms(tensors: dict[str, Tensor], remarks: list[str]) -> dict[str, Tensor]:

@@ -316,7 +316,23 @@ def test_case_26_an_averaged_model_of_torch_is_found_under_its_wrapper(tmp_path)
     found = read(tmp_path, content)
     assert [one.name for one in found.others] == ["ema"] and found.others[0].max_difference == 0
     alone = read(tmp_path, averaged.state_dict())
-    assert same(alone, plain()) and any("averaged weights" in remark for remark in alone.remarks)
+    assert same(alone, plain()) and any("n_averaged" in remark for remark in alone.remarks)
+
+
+def test_case_26_an_average_that_is_a_list_of_parameters_is_found_by_their_order(tmp_path):
+    """As torch_ema keeps it."""
+    model, averaged = tiny_model(), tiny_model(seed=1)
+    ema = {"decay": 0.999, "num_updates": 7, "shadow_params": [one.data for one in averaged.parameters()]}
+    found = read(tmp_path, {"model_state_dict": model.state_dict(), "ema": ema})
+    assert [one.name for one in found.others] == ["ema.shadow_params"] and found.others[0].max_difference
+    other = read_checkpoint(tmp_path / "phase1_best.pt", "ema.shadow_params")
+    assert same(other, averaged.state_dict()) and any("no names" in remark for remark in other.remarks)
+
+
+def test_case_26_numbers_that_an_average_keeps_beside_its_weights_are_left_out(tmp_path):
+    averaged = plain() | {"decay": torch.tensor(0.999), "num_updates": torch.tensor(7)}
+    found = read(tmp_path, {"model_state_dict": plain(), "ema": averaged})
+    assert [(one.name, one.max_difference) for one in found.others] == [("ema", 0.0)]
 
 
 def test_case_26_a_teacher_beside_the_model_in_one_state_dict(tmp_path):
