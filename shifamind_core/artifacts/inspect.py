@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from shifamind_core.artifacts.code_order import Check, compare_codes
+from shifamind_core.artifacts.odd_texts import about_texts
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import Split
 from shifamind_core.errors import ShifamindError
@@ -25,7 +26,7 @@ def read_splits(
             f"{name}: {len(split):,} notes × {split.labels.shape[1]} codes, {mean:.2f} labels a note "
             f"(labels from the {split.labels_from})."
         )
-        checks += [Check(f"split_{name}", "ok", message), *split.checks, *_twice(split)]
+        checks += [Check(f"split_{name}", "ok", message), *split.checks, *_twice(split), *_odd(split)]
     return splits, checks
 
 
@@ -68,6 +69,13 @@ def _twice(split: Split) -> list[Check]:
             "warning",
             f"{split.name}: {repeated:,} notes repeat the text of another.",
         )
+    ]
+
+
+def _odd(split: Split) -> list[Check]:
+    return [
+        Check(f"texts_{split.name}", "warning", f"{split.name}: {sentence}")
+        for sentence in about_texts(split.texts)
     ]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from shifamind_core import __version__
+from shifamind_core.artifacts.odd_texts import about_texts
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import Split
 from shifamind_core.errors import ShifamindError
@@ -258,7 +259,7 @@ class Pipeline:
             token_digests=notes.token_digests,
             token_counts=notes.token_counts,
             concept_scores=computed.concept_scores,
-            manifest=self._manifest(setting, flags, notes, computed, split_name, len(whole.texts), fields),
+            manifest=self._manifest(setting, flags, notes, computed, whole, split, fields),
         )
         if cache is not None:
             cache.store(run, digest_of(fields), fields, self.directory.path)
@@ -310,8 +311,8 @@ class Pipeline:
         flags: NumericFlags,
         notes: ModelInput,
         computed: Computed,
-        split_name: str,
-        documents_of: int,
+        whole: Split,
+        scored: Split,
         fields: dict[str, Any],
     ) -> Manifest:
         configuration = {name: value for name, value in fields.items() if name not in ("tokens", "version")}
@@ -319,8 +320,8 @@ class Pipeline:
             producer=computed.producer,
             created_at_utc=computed.created_at_utc,
             run_directory=self.directory.name,
-            split=split_name,
-            documents_of=documents_of,
+            split=whole.name,
+            documents_of=len(whole),
             checkpoint=self.checkpoint.record,
             tokenization=notes.record,
             policy=PolicyRecord.of(setting.policy),
@@ -332,7 +333,7 @@ class Pipeline:
             logits_from_probabilities=False,
             cache_key=digest_of(fields),
             configuration_digest=digest_of(configuration),
-            notes=computed.notes,
+            notes=(*computed.notes, *about_texts(scored.texts)),
         )
 
 
