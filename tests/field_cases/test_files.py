@@ -170,6 +170,14 @@ def test_cases_05_and_06_a_macro_f1_over_some_codes_says_over_which(command, fol
     alone = command("evaluate", tmp_path / "labelled.csv")
     assert (alone["codes"], alone["codes_of"], alone["macro_f1_over"]) == (22, 26, "22 of 26 codes")
     assert alone["fixed"]["macro_f1"] == pytest.approx(found["macro_f1"]["reference"], abs=1e-12)
+    for question in (("--epsilon", 0.01), ("--target-macro-f1", 0.9)):
+        assert command("bound", tmp_path / "labelled.csv", *question)["macro_f1_over"] == "22 of 26 codes"
+    (tmp_path / "reversed.csv").write_bytes(csv(table(FOUR[::-1], ids=False)))
+    (order, *_) = command("diagnose", tmp_path / "reversed.csv", folder / "whole.safetensors")["findings"]
+    assert (
+        order["cause"] == "document_order"
+        and "macro F1 over 22 of 26 codes at 0.5 goes from" in order["explanation"]
+    )
 
 
 @pytest.mark.parametrize("name", ["f1_of_means", "on_logits"])

@@ -354,6 +354,15 @@ def test_reported_scores_alone_give_a_proof(filled: Dashboard) -> None:
     assert "ruled out" in text(app).lower()
 
 
+def test_reported_scores_stand_beside_what_a_macro_here_is_over(filled: Dashboard) -> None:
+    part = small_run(noise=0.7, seed=11).select(columns=np.arange(3))
+    filled.upload(part)
+    app = choose(filled.open("diagnosis", candidate=part.digest[:12]), "Scores reported elsewhere")
+    app = app.number_input(key="reported.macro_f1@0.5").set_value(0.3).run()
+    assert not app.exception
+    assert "Macro F1 over 3 of 4 codes: the others have no scores in the candidate." in text(app)
+
+
 def test_without_any_score_the_page_asks_for_one(filled: Dashboard) -> None:
     app = reported(filled)
     assert not app.exception

@@ -145,7 +145,7 @@ def _code_order_finding(
     scores = _scores(examination, after) if by == "notes" else {}
     return _tiered(exact)(
         "code_order",
-        told + _scores_once_undone(scores),
+        told + _scores_once_undone(scores, evidence.aligned.macro_title),
         share,
         evidence={
             "codes_moved": len(moved),
@@ -256,7 +256,7 @@ def _document_order_finding(examination: Examination, match: RowMatch, after: Pa
     )
     return _tiered(exact)(
         "document_order",
-        told + (_ALONG if along else _scores_once_undone(scores)),
+        told + (_ALONG if along else _scores_once_undone(scores, evidence.aligned.macro_title)),
         share,
         evidence={
             "found": len(match.rows) / len(match.partner),
@@ -362,12 +362,12 @@ def _scores(examination: Examination, after: Pair) -> Scores:
     }
 
 
-def _scores_once_undone(scores: Scores) -> str:
+def _scores_once_undone(scores: Scores, macro: str) -> str:
     if not scores:
         return ""
     before, undone = scores["scores"], scores["scores_once_undone"]
     return (
-        f" Undone, macro F1 at 0.5 goes from {before['macro_f1']:.4f} to {undone['macro_f1']:.4f} and micro F1 from "
+        f" Undone, {macro[0].lower()}{macro[1:]} at 0.5 goes from {before['macro_f1']:.4f} to {undone['macro_f1']:.4f} and micro F1 from "
         f"{before['micro_f1']:.4f} to {undone['micro_f1']:.4f}."
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 
+from shifamind_core.analysis.checks import over_codes
 from shifamind_core.analysis.thresholds import FIXED_THRESHOLD
 from shifamind_core.diagnosis.claims import SCORES, SEED_CLAIMS
 from shifamind_core.errors import ShifamindError
@@ -50,10 +51,14 @@ class Question:
 
 def show_codes_scored(question: Question) -> None:
     """Beside a macro F1 over a part of the codes: which part."""
+    run = question.candidate
     if question.whole is not None:
         aligned = cached.comparison(*question.whole, FIXED_THRESHOLD).aligned
         if aligned.codes.matched < aligned.codes_of:
             st.caption(f"{aligned.macro_title}: the others are not in both runs.")
+    elif run.logits.shape[1] < run.codes_of:
+        over = over_codes(run.logits.shape[1], run.codes_of)
+        st.caption(f"Macro F1 over {over}: the others have no scores in the candidate.")
 
 
 @contextmanager

@@ -55,6 +55,7 @@ def _show_claims(question: Question, ladder: Ladder | None) -> None:
             for name in ("Here", "Reported", "Gap", "Sampling ±")
         }
         st.dataframe(claims_table(claims), hide_index=True, placeholder="–", column_config=config)
+        show_codes_scored(question)
         remark = ranking_remark(claims)
         if remark:
             st.markdown(remark)
