@@ -1,12 +1,14 @@
 """Interventions planted by another pipeline (`replay_oracle`), and what replay is to say of each."""
 
 import json
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from shifamind_core.replay.task import Setup
 from shifamind_core.runs.run import Run
@@ -26,6 +28,13 @@ SINGLES: dict[str, dict[str, Any]] = {
     "padding=longest": {"longest": True},
     "truncation_side=left": {"left": True},
     "special_tokens=none": {"special": False},
+    "truncation=head_tail": {"beginning": 128},
+    "text=line_ends_deleted": {"rewrite": lambda text: text.replace("\n", "")},
+    "text=nfkc": {"rewrite": lambda text: unicodedata.normalize("NFKC", text)},
+    "text=ascii": {"rewrite": lambda text: "".join(c for c in text if ord(c) < 128)},
+    "text=marks_removed": {"rewrite": lambda text: text.replace("___", "")},
+    "text=marks_as_brackets": {"rewrite": lambda text: text.replace("___", "[** **]")},
+    "segments=ones": {"segments": "ones"},
     "attention_mask=ignored": {"masked": False},
     "dropout=on": {"training": True},
     "pooling=mean": {"pooling": "mean"},
@@ -131,6 +140,7 @@ class Subject:
             # One attention head in place of four is a fourth of the time.
             run = tiny_run_directory(folder / name, architecture, notes, codes, seed=own, heads=1)
             _as_if_trained(run)
+            as_written(run)
             _shuffle_counts(run, random)
             _perturb_concepts(run, random)
         self.own, self.sibling = read_files(folder / "run_own"), read_files(folder / "run_sibling")
@@ -192,6 +202,18 @@ def _as_if_trained(run: Path) -> None:
     """BERT's own initializer range, which the builder's weights do not have: an untrained encoder is one not loaded."""
     path = run / "base_model" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"initializer_range": 0.02}))
+
+
+def as_written(run: Path) -> None:
+    """Notes as hospitals have them: lines, marks where something was taken out, letters beyond ASCII."""
+    for path in (run / "shared_data").glob("*_split.pkl"):
+        table = pd.read_pickle(path)
+        table["text"] = [
+            "".join(word + (i % 9 == 8) * "\n" + (i % 9 != 8) * " " + (i % 23 == 5) * "___ " + (i % 31 == 7) * "ﬂu "
+                    for i, word in enumerate(text.split()))
+            for text in table["text"]
+        ]  # fmt: skip
+        table.to_pickle(path)
 
 
 def _shuffle_counts(run: Path, random: np.random.Generator) -> None:

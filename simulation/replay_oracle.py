@@ -31,8 +31,12 @@ class Faults:
     max_length: int = 512
     longest: bool = False
     left: bool = False
+    beginning: int | None = (
+        None  # tokens from the beginning of a note that is too long; the rest from its end
+    )
     special: bool = True
     masked: bool = True
+    segments: str = "zeros"  # or ones
     training: bool = False
     pooling: str = "cls"  # or mean, mean_with_padding, max
     reversed_fusion: bool = False
@@ -44,8 +48,8 @@ class Faults:
     codes: str = "given"  # or "alphabetical", "frequency"
     rows: str = "given"  # or "reversed", "shuffled", "shifted"
     output: str = "logits"  # or probabilities, double_sigmoid
-    rewrite: Callable[[str], str] | None = None  # of a note's text: no intervention does that
-    weight_noise: float = 0.0  # as a share of each matrix's spread: likewise
+    rewrite: Callable[[str], str] | None = None  # of a note's text
+    weight_noise: float = 0.0  # as a share of each matrix's spread: no intervention does that
     logit_noise: float = 0.0  # as a share of the logits' spread: likewise
     dropout: float | None = None  # another rate than the configuration's: likewise
     batch_size: int = 16
@@ -101,7 +105,8 @@ def evaluate(files: Files, faults: Faults = Faults(), seed: int = 0) -> np.ndarr
         ids, mask = _batch(notes[start : start + faults.batch_size], faults)
         low = DTYPES[faults.policy.removesuffix("-autocast")] if autocast else torch.bfloat16
         with torch.inference_mode(), torch.autocast("cpu", low, enabled=autocast):
-            hidden = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+            types = torch.full_like(ids, int(faults.segments == "ones"))
+            hidden = encoder(ids, mask, types, output_hidden_states=True).hidden_states
             head = _concept_attention if files.concept_attention else _cls_fusion
             parts.append(head(state, hidden, mask, faults).double())
     return _saved(torch.cat(parts).numpy(), files, faults, seed)
@@ -146,6 +151,8 @@ def _tokens(files: Files, faults: Faults) -> list[list[int]]:
     notes = []
     for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
         ids = encoding.ids[-room:] if faults.left else encoding.ids[:room]
+        if faults.beginning is not None and len(encoding.ids) > room:
+            ids = encoding.ids[: faults.beginning] + encoding.ids[-(room - faults.beginning) :]
         notes.append([cls, *ids, sep] if faults.special else ids)
     return notes
 

@@ -40,6 +40,11 @@ class Tokenization:
         if self.max_length < 3:
             raise ShifamindError(f"The length is {self.max_length} tokens; it must be at least 3.")
 
+    @property
+    def room(self) -> int:
+        """How many tokens of a note's own are kept."""
+        return self.max_length - (2 if self.special_tokens else 0)
+
 
 def check_positions(length: int, positions: int) -> None:
     """Refuse notes longer than the model's positions."""
@@ -114,7 +119,7 @@ def cut(
     ids: Int32[np.ndarray, " tokens"], tokenizer: NoteTokenizer, tokenization: Tokenization
 ) -> Int32[np.ndarray, " tokens"]:
     """A whole note's ids as the model gets them: truncated, with special tokens, without padding."""
-    room = tokenization.max_length - (2 if tokenization.special_tokens else 0)
+    room = tokenization.room
     if len(ids) > room:
         ids = ids[:room] if tokenization.truncation_side == "right" else ids[-room:]
     if tokenization.special_tokens:

@@ -31,10 +31,14 @@ from shifamind_core.replay.recipe import (
     with_output,
     with_tokenization,
 )
+from shifamind_core.replay.texts import REWRITINGS
 
 LENGTHS = (128, 256, 384, 512, 1024, 2048, 4096)
 ATTENTIONS: tuple[Attention, ...] = ("eager", "sdpa")
 BERT_INITIAL_STD = 0.02
+# Tokens kept from the beginning where the middle is taken out: of 510 the first 128 (Sun et al. 2019, "How to fine-tune BERT
+# for text classification?"), half, half of 512, and all but the last 128.
+HEADS = (128, 255, 256, 382)
 BATCH_SIZES = (16, 1, 8, 32, 4, 64, 2, 128, 1_000_000)  # of unknown loaders; the last is all notes at once
 
 
@@ -80,9 +84,11 @@ def interventions(scene: Scene) -> tuple[Intervention, ...]:
     model, kind = scene.model, _kind(scene.model)
     listed = [
         *_tokenization(scene),
+        *_texts(),
         *_padding(scene),
         *_forward(scene),
         *_outputs(scene),
+        *_segments(model, kind),
         *_weights(model, kind),
     ]
     if "pooling" in kind.interventions:
@@ -159,6 +165,31 @@ def _tokenization(scene: Scene) -> list[Intervention]:
             "Let the other pipeline's tokenizer add [CLS] and [SEP].",
             special_tokens=False,
         ),
+        *(
+            Intervention(
+                "truncation=head_tail",
+                "tokenization",
+                "a script that takes the middle out of a long note",
+                "Truncate alike in both pipelines; the other one keeps the beginning and the end of a note.",
+                with_changes(head=head),
+                f"the first {head} tokens, then the end",
+            )
+            for head in HEADS
+        ),
+    ]
+
+
+def _texts() -> list[Intervention]:
+    """Other texts; `effect.that_act` keeps those that change a token."""
+    return [
+        Intervention(
+            f"text={rewriting.name}",
+            "notes",
+            rewriting.culprit,
+            f"Give both pipelines the same texts: the other one reads those here {rewriting.words}.",
+            with_changes(rewriting=rewriting),
+        )
+        for rewriting in REWRITINGS
     ]
 
 
@@ -233,6 +264,26 @@ def _forward(scene: Scene) -> list[Intervention]:
             for name in ATTENTIONS
             if attention_of(scene.model, name) == name
         ),
+    ]
+
+
+def _segments(model: nn.Module, kind: Architecture) -> list[Intervention]:
+    """Token types of ones: at every position; or, where padding may count, at a note's own."""
+    embeddings = getattr(model.get_submodule("base_model"), "embeddings", None)
+    table = getattr(embeddings, "token_type_embeddings", None)
+    if not isinstance(table, nn.Embedding) or table.num_embeddings < 2:
+        return []
+    ways = ("", "padding left 0") if kind.reads_padding is not None else ("",)
+    return [
+        Intervention(
+            "segments=ones",
+            "forward",
+            "a loop that passes ones, or the attention mask, as token_type_ids",
+            "Pass the tokenizer's token_type_ids in the other pipeline, or none: a note is one segment, number 0.",
+            with_edit(Edit(f"segments=ones {way}".strip(), partial(_of_ones, not way))),
+            way,
+        )
+        for way in ways
     ]
 
 
@@ -395,6 +446,17 @@ def _other_weights(name: str) -> Intervention:
 
 def _from_sibling(name: str, notes: str | None, recipe: Recipe) -> Recipe:
     return replace(recipe, checkpoint=name, notes=notes)
+
+
+def _of_ones(padded: bool, model: nn.Module, _: EditContext) -> None:
+    base_model = model.get_submodule("base_model")
+    padding = base_model.config.pad_token_id or 0
+
+    def ones(module: nn.Module, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        ids = given["input_ids"]  # [batch, tokens]
+        return args, given | {"token_type_ids": torch.ones_like(ids) if padded else (ids != padding).long()}
+
+    base_model.get_submodule("embeddings").register_forward_pre_hook(ones, with_kwargs=True)
 
 
 def _train(model: nn.Module) -> None:

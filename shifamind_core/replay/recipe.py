@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from shifamind_core.inference.tokenization import Tokenization
 from shifamind_core.precision.policy import Attention, PrecisionPolicy
+from shifamind_core.replay.texts import Rewriting
 
 Stage = Literal["tokenization", "notes", "weights", "model", "forward", "policy", "outputs", "checkpoint"]
 
@@ -61,6 +62,11 @@ class Recipe:
         The sibling whose weights are used; `None` is the run directory's own.
     notes : str, optional
         Whose split the reference's rows are taken from where nothing but their position says; likewise.
+    rewriting : Rewriting, optional
+        How the notes' texts are written otherwise before they are tokenized.
+    head : int, optional
+        Of a note that is too long, how many tokens are kept from its beginning; the rest is its end. Without it the
+        tokenization's truncation side decides.
     """
 
     tokenization: Tokenization
@@ -70,6 +76,8 @@ class Recipe:
     batch_order: Literal["reference", "split"] = "reference"
     checkpoint: str | None = None
     notes: str | None = None
+    rewriting: Rewriting | None = None
+    head: int | None = None
     mask: Literal["given", "ones"] = "given"
     edits: tuple[Edit, ...] = ()
     outputs: tuple[Output, ...] = ()

@@ -1,7 +1,7 @@
 """The other run in this side's terms: which of the notes here each of its rows is."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +12,7 @@ from shifamind_core.arrays import frozen
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.artifacts.splits import Split
 from shifamind_core.errors import ShifamindError
+from shifamind_core.replay.texts import REWRITINGS
 from shifamind_core.runs.run import Run
 
 Rows = Int64[np.ndarray, "_"]
@@ -198,19 +199,8 @@ def _columns(reference: Run, codes: tuple[str, ...], remarks: list[str]) -> np.n
     return np.array([reference.codes.index(code) for code in codes])
 
 
-# Texts that reach a tokenizer alike though their bytes, and so their ids, differ.
-SAME_TO_A_TOKENIZER: Mapping[str, Callable[[str], str]] = {
-    "with CRLF line ends": lambda text: text.replace("\r\n", "\n").replace("\n", "\r\n"),
-    "with LF line ends": lambda text: text.replace("\r\n", "\n").replace("\r", "\n"),
-    "with spaces for line ends": lambda text: text.replace("\r\n", "\n").replace("\n", " "),
-    "without space at either end": str.strip,
-    "with single spaces": lambda text: " ".join(text.split()),
-    "with a line end more": lambda text: text + "\n",
-}
-
-
 def _by_id(wanted: np.ndarray, splits: Mapping[str | None, Split], remarks: list[str]) -> Places | None:
-    """The notes with these ids, and those whose text has one once its white space is written otherwise.
+    """The notes with these ids, and those whose text has one once it is written otherwise.
 
     `None` if no id is met in any way: then the notes may still be these, under ids made otherwise.
     """
@@ -218,17 +208,21 @@ def _by_id(wanted: np.ndarray, splits: Mapping[str | None, Split], remarks: list
     ids = np.concatenate([split.document_ids for split in splits.values()])
     starts = np.cumsum([0, *(len(split.texts) for split in splits.values())])
     index = _places(wanted, ids)
-    for said, rewrite in SAME_TO_A_TOKENIZER.items():
+    for rewriting in REWRITINGS:
         missing = np.flatnonzero(index < 0)
         if not len(missing):
             break
-        rewritten = np.array([text_digest(rewrite(text).encode()) for text in texts], np.int64)
-        found = _places(wanted[missing], rewritten)
-        index[missing] = found
+        rewritten = [
+            (place, other) for place, text in enumerate(texts) if (other := rewriting.apply(text)) != text
+        ]
+        places = np.array([place for place, _ in rewritten], np.int64)
+        theirs = np.array([text_digest(other.encode()) for _, other in rewritten], np.int64)
+        found = _places(wanted[missing], theirs)
+        index[missing[found >= 0]] = places[found[found >= 0]]
         if (found >= 0).any():
             remarks.append(
-                f"{int((found >= 0).sum())} of the reference's {len(wanted)} document ids are those of the texts here {said}: the "
-                "notes are the same, only their ids differ."
+                f"{int((found >= 0).sum())} of the reference's {len(wanted)} document ids are those of the texts here "
+                f"{rewriting.words}: the notes are the same, written otherwise."
             )
     return Places(texts, index, starts) if (index >= 0).any() else None
 

@@ -11,6 +11,7 @@ from shifamind_core.analysis.metric_definitions import match, tuned_on_itself
 from shifamind_core.analysis.reported_scores import TUNED, ReportedScores
 from shifamind_core.analysis.thresholds import evaluate, run_counts, score
 from shifamind_core.errors import ShifamindError
+from shifamind_core.replay.effect import that_act
 from shifamind_core.replay.recipe import Intervention, Recipe
 from shifamind_core.replay.runner import Bench
 from shifamind_core.runs.run import Run
@@ -82,7 +83,8 @@ class ScoreSearch:
             raise ShifamindError(f"Scores were asked for on {notes} notes; at least 1 is needed.")
         self.beds, self.base, self.reported = beds, base, reported
         # Rounding is decided by the proof panel, not here: scores cannot tell one policy from another.
-        self.steps = [s for s in interventions if s.apply(base) != base and not s.rounding]
+        steps = [s for s in interventions if s.apply(base) != base and not s.rounding]
+        self.steps, _ = that_act(beds[None]["test"].bench, base, steps)
         self.notes, self.screened, self.kept, self.watch = notes, screened, kept, watch
         self.remarks: list[str] = []
 

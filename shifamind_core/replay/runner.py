@@ -70,6 +70,11 @@ class Bench:
         """What the recipe saves for these notes: float64 [draws, notes, codes]; one draw where nothing is random."""
         return self.finish(recipe, self.forward(recipe, rows, draws))
 
+    def changed(self, recipe: Recipe, other: Recipe, rows: Rows) -> Rows:
+        """Those of the rows for which the model gets other tokens under the one recipe than under the other."""
+        keys = [[_digest(one) for one in self._inputs(each, rows)] for each in (recipe, other)]
+        return rows[[ours != theirs for ours, theirs in zip(*keys, strict=True)]]
+
     def finish(self, recipe: Recipe, values: Values) -> Values:
         """The recipe's changes of outputs, made to finished logits."""
         for output in recipe.outputs:
@@ -203,13 +208,17 @@ class Bench:
     def _notes(self, recipe: Recipe, texts: list[str]) -> list[np.ndarray]:
         """Ids of each note as the model gets them, without padding."""
         tokenizer = self._tokenizer(recipe)
+        if recipe.rewriting is not None:
+            texts = [recipe.rewriting.apply(text) for text in texts]
         known = self._ids.setdefault(tokenizer.digest, {})
         missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing:
             tokens = tokenize(missing, tokenizer)
             bounds = zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)
             known.update(zip(missing, (tokens.flat[a:b] for a, b in bounds), strict=True))
-        return [cut(known[text], tokenizer, recipe.tokenization) for text in texts]
+        room = recipe.tokenization.room
+        whole = [_without_middle(known[text], recipe.head, room) for text in texts]
+        return [cut(ids, tokenizer, recipe.tokenization) for ids in whole]
 
     def _tokenizer(self, recipe: Recipe) -> NoteTokenizer:
         pipeline, lowercase = self.pipelines[recipe.checkpoint], recipe.tokenization.lowercase
@@ -217,6 +226,13 @@ class Bench:
         if key not in self._tokenizers:
             self._tokenizers[key] = pipeline.tokenizer(lowercase)
         return self._tokenizers[key]
+
+
+def _without_middle(ids: np.ndarray, head: int | None, room: int) -> np.ndarray:
+    """A note's ids: of one that is too long, `head` tokens from its beginning and as many from its end as there is room."""
+    if head is None or len(ids) <= room or head >= room:
+        return ids
+    return np.concatenate((ids[:head], ids[head - room :]))
 
 
 def _batch(inputs: list[Input], width: int, pad: int) -> ModelInput:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from shifamind_core.errors import ShifamindError
+from shifamind_core.replay.effect import some, that_act
 from shifamind_core.replay.fit import could_be_a_draw, fit, is_a_draw
 from shifamind_core.replay.interventions import padding_acts
 from shifamind_core.replay.recipe import Intervention, Recipe
@@ -19,6 +20,7 @@ SCREENED = 64
 CONFIRMED = 256
 FEWEST = 8
 BEAM = 3
+PROMISING = 2  # ways to write a text, or to cut a note, that are combined with other changes
 LIKELY = 0.9  # share explained from which a best explanation is worth naming
 DRAWN = 0.99  # share that a random change is granted at most beside what can be reproduced
 ROUNDED = 0.7  # share of what a change leaves that a policy must explain to be named beside it
@@ -44,8 +46,9 @@ class Search:
                 f"A replay needs at least {FEWEST} notes and depth 1; asked for {notes} and {depth}."
             )
         self.bench, self.base, self.depth, self.watch = bench, base, depth, watch
-        self.interventions = [step for step in interventions if step.apply(base) != base]
-        self.rows = bench.target.choose(notes)
+        steps = [step for step in interventions if step.apply(base) != base]
+        self.interventions, rewritten = that_act(bench, base, steps)
+        self.rows = bench.target.more(some(rewritten, notes // 2), notes)
         self.confirming = bench.target.more(self.rows, max(CONFIRMED, notes))
         wanted = bench.target.values[self.rows]
         self._between_0_and_1 = bool(((wanted > 0) & (wanted < 1)).all())
@@ -213,15 +216,24 @@ class Search:
             if len(trial.interventions) != 1 or trial.interventions[0].rounding:
                 continue
             step = trial.interventions[0]
-            if trial.recipe.random or step.stage == "tokenization":
+            if trial.recipe.random or step.stage in ("tokenization", "notes"):
                 acting.append(step)
                 continue
             moved = np.abs(self.bench.values(trial.recipe, self.rows) - base)
             if not np.isfinite(moved).all() or moved.max() > self.numerics.fine:
                 acting.append(step)
+        acting = self._promising(acting)
         tried = {id(step) for step in acting}
         others = [s for s in self.interventions if s.slot == "padding" and id(s) not in tried]
         return acting + others
+
+    def _promising(self, steps: list[Intervention]) -> list[Intervention]:
+        """Without those ways to write a text, or to take out a note's middle, that others of their kind stand before."""
+        promise = {id(t.interventions[0]): t.fit.promise for t in self.trials if len(t.interventions) == 1}
+        ways = [[step for step in steps if step.slot == slot] for slot in ("text", "truncation")]
+        behind = [sorted(rivals, key=lambda step: -promise[id(step)])[PROMISING:] for rivals in ways]
+        left_out = {id(step) for rivals in behind for step in rivals}
+        return [step for step in steps if id(step) not in left_out]
 
     def _extensions(
         self, trial: Trial, acting: list[Intervention], seen: set[frozenset[int]], random: bool

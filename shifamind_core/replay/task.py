@@ -99,6 +99,8 @@ class Setup:
         base = replace(self.base, notes=target.source, batch_size=target.batch_size or self.base.batch_size)
         search = Search(bench, base, self.interventions(target), spec.notes or SCREENED, spec.depth, watch)
         search.remarks += self.remarks
+        if idle := set(spec.only) - {step.name for step in search.interventions}:
+            search.remarks.append(f"Not tried, since it changes nothing here: {', '.join(sorted(idle))}.")
         result = search.run()
         compared = before_after(bench, search, result, reference)
         said = result.to_json()

@@ -14,6 +14,11 @@ from shifamind_core.runs.run_file import write_run_file
 Command = Callable[..., Any]
 
 
+@pytest.fixture(autouse=True)
+def one_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHIFAMIND_CACHE", str(tmp_path_factory.getbasetemp() / "field-cases"))
+
+
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Command:
     """A command's JSON document, or its one line."""
@@ -22,8 +27,10 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
         status = main([*map(str, arguments), "--json"])
         out, err = capsys.readouterr()
         if status:
-            assert status == 2 and out == "" and err.startswith("error: ") and err.count("\n") == 1, err
-            return err
+            *before, line = err.splitlines()
+            assert status == 2 and out == "" and line.startswith("error: "), err
+            assert not any("error" in said or "Traceback" in said for said in before), err
+            return line
         assert out.count("\n") == 1
         return json.loads(out)
 
