@@ -4,19 +4,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from shifamind_core.analysis.metric_definitions import definitions
 from shifamind_core.analysis.reported_scores import ReportedScores
 from shifamind_core.inference.tokenization import Tokenization
 from shifamind_core.precision.policy import POLICIES
-from shifamind_core.replay.interventions import _tokenization
+from shifamind_core.replay.interventions import Scene, _tokenization
 from shifamind_core.replay.recipe import Recipe
 from shifamind_core.replay.reported import Bed, ScoreSearch
 from shifamind_core.replay.runner import Bench
 from simulation import planted
+from simulation.builders import tiny_model
 
 RUN = planted.synthetic_run(1500, seed=6)
 BASE = Recipe(Tokenization(True), POLICIES["fp32"])
+STEPS = _tokenization(Scene(tiny_model(), torch.device("cpu")))[:3]
 NAMES = ("macro_f1@0.5", "micro_f1@0.5")
 DEFINED = {one.name: one for one in definitions(RUN.logits, RUN.labels, NAMES)}
 
@@ -36,7 +39,7 @@ class Scores(Bench):
 def searched(reported: dict[str, float], notes: int | None = None) -> tuple[dict, Scores]:
     bench = Scores()
     beds = {None: {"test": Bed(RUN, bench)}}
-    return ScoreSearch(beds, BASE, _tokenization()[:3], ReportedScores(reported), notes).run(), bench
+    return ScoreSearch(beds, BASE, STEPS, ReportedScores(reported), notes).run(), bench
 
 
 def rounded(name: str) -> dict[str, float]:
