@@ -24,7 +24,7 @@ LARGEST_BYTES = 64 << 20  # of each file of a tokenizer; what multilingual ones 
 LOWERCASE = {"type": "Lowercase"}
 # What the library raises on files that it cannot make a tokenizer of; the last one checks the configuration beside them.
 REFUSED = (
-    OSError, ValueError, KeyError, TypeError,
+    OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError,
     getattr(huggingface_hub.errors, "StrictDataclassError", ValueError),
 )  # fmt: skip
 SPECIAL = ("cls_token_id", "sep_token_id", "pad_token_id")
