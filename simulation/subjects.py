@@ -124,28 +124,6 @@ def attention_subject(subject: Subject, seed: int = 0, steps: int = 60) -> Subje
     return replace(fitted, model=trained)
 
 
-def random_subject(
-    model: nn.Module, name: str, vocabulary: int, max_length: int, notes: int, seed: int
-) -> Subject:
-    """Made-up notes for a model with random weights: each mixes the words of a few topics with common ones."""
-    rng = np.random.default_rng(seed)
-    topics = [rng.integers(110, vocabulary, 40) for _ in range(30)]
-    made, recased = [], []
-    other = rng.permutation(np.arange(110, vocabulary))
-    for _ in range(notes):
-        length = int(np.clip(rng.lognormal(np.log(0.7 * max_length), 0.5), 12, 3 * max_length))
-        words = 110 + (rng.zipf(1.4, length) % (vocabulary - 110))
-        for topic in rng.choice(len(topics), 4, replace=False):
-            places = rng.integers(0, length, length // 8)
-            words[places] = rng.choice(topics[topic], len(places))
-        capital = rng.random(length) < rng.beta(8, 10)
-        made.append(words.astype(np.int32))
-        recased.append(np.where(capital, other[words - 110], words).astype(np.int32))
-    labels = (rng.random((notes, 50)) < 0.1).astype(np.uint8)
-    feeding = Feeding(max_length)
-    return Subject(name, model.eval(), made, recased, feeding, labels, tuple(f"C{i:02d}" for i in range(50)))
-
-
 @torch.no_grad()
 def forward(
     subject: Subject,

@@ -32,18 +32,3 @@ def plain_text(value: object, longest: int = 500) -> str:
     """
     line = _BREAKS.sub(" ", str(value)).strip()
     return line if len(line) <= longest else line[: longest - 1] + "…"
-
-
-def first_sentences(text: str, longest: int = 300) -> str:
-    """As many whole sentences from the beginning as fit; the first one in any case.
-
-    >>> first_sentences("One is here. Two is 2.5 long. Three.", longest=30)
-    'One is here. Two is 2.5 long.'
-    """
-    sentences = re.split(r"(?<=[.!?]) (?=[A-Z0-9])", text)
-    kept = sentences[0]
-    for sentence in sentences[1:]:
-        if len(kept) + 1 + len(sentence) > longest:
-            break
-        kept += " " + sentence
-    return kept

@@ -48,7 +48,7 @@ def show_story(
     with st.container(border=True):
         _show_answer(said)
         steps = (
-            _gap(found),
+            _gap(found, runs),
             _rounding(found, ladder, ladder is not None and ladder_is_recorded(workspace)),
             _looks(diagnosis),
             _reproduced(replay),
@@ -70,15 +70,17 @@ def _show_answer(said: Answer) -> None:
     st.markdown(safe_text(said.support, 700))
 
 
-def _gap(found: Headline) -> Step:
-    """How large it is, and in how many decisions."""
+def _gap(found: Headline, runs: tuple[Run, Run]) -> Step:
+    """How large it is, whether other notes could give it, and in how many decisions."""
     comparison = found.comparison
     macro = comparison.macro_f1
     decisions = f"{comparison.decisions_flipped:,} decisions differ at 0.5"
     if macro.gap is None:
         return Step("The gap", "–", f"Labels are missing; {decisions}.", "differences", "See the differences")
+    sampled = cached.gap_intervals(*runs).macro_f1
     line = (
-        f"{comparison.aligned.macro_title}: {macro.candidate:.4f} against {macro.reference:.4f}. {decisions}."
+        f"{comparison.aligned.macro_title}: {macro.candidate:.4f} against {macro.reference:.4f}; {sampled.low:+.4f} to {sampled.high:+.4f} "
+        f"in 95 % of resamplings of the notes. {decisions}."
     )
     return Step("The gap", f"{macro.gap:+.4f}", line, "codes", "Which codes carry it")
 

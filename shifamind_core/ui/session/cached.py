@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from shifamind_core.analysis import bootstrap
+from shifamind_core.analysis.bootstrap import ScoreIntervals
 from shifamind_core.analysis.certificate import sorted_margins
 from shifamind_core.analysis.comparison import RunComparison, compare
 from shifamind_core.analysis.flip_bound import SampledRange, flip_bound
@@ -87,6 +89,11 @@ def gap_split(candidate: Run, reference: Run, thresholds: tuple[float, float]) -
     """`split_gap` of the two runs, aligned, each at its threshold."""
     compared = comparison(candidate, reference, FIXED_THRESHOLD)
     return _gap_split(_key(candidate, reference), thresholds, compared)
+
+
+def gap_intervals(candidate: Run, reference: Run) -> ScoreIntervals:
+    """`gap_intervals` of the two runs, aligned, at 0.5."""
+    return _gap_intervals(_key(candidate, reference), comparison(candidate, reference, FIXED_THRESHOLD))
 
 
 def claims(
@@ -180,6 +187,11 @@ def _sampled(key: str, _run: Run, _policy_run: Run, _referee: Run) -> SampledRan
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _gap_split(key: str, thresholds: tuple[float, float], _comparison: RunComparison) -> GapSplit:
     return split_gap(_comparison.aligned, *thresholds)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _gap_intervals(key: str, _comparison: RunComparison) -> ScoreIntervals:
+    return bootstrap.gap_intervals(_comparison.aligned)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
