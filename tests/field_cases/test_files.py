@@ -217,6 +217,23 @@ def test_case_44_tuning_on_the_scored_run_is_refused_and_shared_notes_are_counte
     assert any("150 of the 300 scored notes" in remark for remark in found["remarks"])
 
 
+def test_an_upload_of_a_peer_is_tuned_on_the_validation_run_of_another(command, tmp_path):
+    half = NOTES // 2
+    (tmp_path / "test.npz").write_bytes(
+        npz(predictions=LOGITS[:half], label_ids=LABELS[:half].astype(np.float32))
+    )
+    (tmp_path / "val.pt").write_bytes(
+        pt(list(zip(batches(LOGITS[half:]), batches(LABELS[half:]), strict=True)))
+    )
+    found = command("evaluate", tmp_path / "test.npz", "--validation", tmp_path / "val.pt")
+    whole = foreign.whole(document_ids=None)
+    parts = [whole.select(rows=rows) for rows in (np.arange(half), np.arange(half, NOTES))]
+    expected = evaluate(*parts)
+    assert found["tuned"]["threshold"] == expected.tuned_threshold.threshold
+    assert found["tuned"]["micro_f1"] == pytest.approx(expected.tuned.micro_f1, abs=1e-12)
+    assert found["shared_with_validation"] == 0
+
+
 def test_case_45_percentages_under_the_name_of_logits_are_said_and_diagnosed(command, folder, tmp_path):
     (tmp_path / "percent.npz").write_bytes(npz(logits=PROBABILITIES * 100, labels=LABELS))
     pair = (tmp_path / "percent.npz", folder / "whole.safetensors")
