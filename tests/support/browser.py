@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, WebSocket, sync_playwright
 
 from tests.support.server import Dashboard
 
@@ -32,13 +32,22 @@ class Tab:
     """A tab of its own browser profile.
 
     `requests` are the addresses it asked for, web sockets included; `refused` those that the content security policy
-    did not let it ask for.
+    did not let it ask for; `frames` what the server sent it through web sockets.
     """
 
     page: Page
     dashboard: Dashboard
     requests: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    frames: list[bytes] = field(default_factory=list)
+
+    def listen(self, socket: WebSocket) -> None:
+        """Keep where a web socket leads, and all that comes through it."""
+        self.requests.append(socket.url)
+        socket.on(
+            "framereceived",
+            lambda sent: self.frames.append(sent if isinstance(sent, bytes) else sent.encode()),
+        )
 
     def open(self, path: str = "", with_token: bool = True) -> "Tab":
         token = f"?token={self.dashboard.token}" if with_token else ""
@@ -90,7 +99,7 @@ def new_tab(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Calla
         tab.page.set_default_timeout(PATIENCE_MS)
         # Of the whole profile: fonts, pictures, scripts, workers and other tabs are among it.
         context.on("request", lambda sent: tab.requests.append(sent.url))
-        tab.page.on("websocket", lambda socket: tab.requests.append(socket.url))
+        tab.page.on("websocket", tab.listen)
         tab.page.on("worker", lambda worker: tab.requests.append(worker.url))
         context.expose_function("refusedByPolicy", lambda address: tab.refused.append(address))
         context.add_init_script(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.runs.run_file import read_run_file, write_run_file
 from shifamind_core.ui.site.navigation import present_pages
 from simulation.builders import tiny_run_directory
@@ -127,6 +128,11 @@ def test_no_page_calls_another_host_or_is_wider_than_the_screen(
     assert tab.other_hosts == set() and tab.refused == [], "and no page even tried to"
     kinds = {Path(address.split("?")[0]).suffix for address in tab.requests}
     assert {".js", ".css", ".woff2"} <= kinds and any(address.startswith("ws:") for address in tab.requests)
+    # Runs of these notes were computed and uploaded before; nothing of any note comes to the browser.
+    sent = b"".join(tab.frames)
+    assert b"The same checkpoint, the same notes, three GPUs." in sent, "frames are read as they are"
+    texts = RunDirectory(server.log.parent / "run_1").read_split("test").texts
+    assert len(texts) > 10 and not [text for text in texts if text[:24].encode() in sent]
 
 
 def test_markdown_that_slipped_through_could_not_call_another_host(server: Dashboard, new_tab) -> None:
