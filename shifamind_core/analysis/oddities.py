@@ -18,6 +18,7 @@ FEWEST_CODES = 4  # below, rows of one number, or equal rows, come about by chan
 ALIKE = 0.1
 
 BLOCK = 4096  # rows looked at together
+MANY_SCORES = 1000  # of fewer, all may well be below 0: a rare code's are
 
 AS_LOADERS_DO = "as where a loader fills its last batch with notes that it gave before"
 REPETITIONS = "Every row counts in a score: leave the repetitions out."
@@ -167,6 +168,11 @@ def _copies(run: Run) -> np.ndarray:
 
 def _about_scores(run: Run) -> Iterator[str]:
     low, high = _range(run.logits)
+    if high <= 0 and low < high and run.logits.size >= MANY_SCORES:
+        yield (
+            f"No logit is above 0, so that at 0.5 no code is assigned to any note. If these values (from {low:.4g}) are logarithms of "
+            "probabilities, they are no logits: store the scores before the sigmoid, or probabilities under the name `probabilities`."
+        )
     if low < 0 or high <= 0 or not np.isfinite(high):
         return
     like = "probabilities" if high <= 1 else "percentages" if high <= 100 else "no logits"

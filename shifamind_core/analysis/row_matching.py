@@ -24,6 +24,7 @@ Map: TypeAlias = Int64[np.ndarray, " _"]
 
 # A column that never varies has no spread: its standard scores are 0.
 FLAT = 1e-12
+COPIES = 10.0  # which copy of a note is called the original: of words alone
 RIVALS = 16  # a stranger resembles its own row more than so many others with probability 1 ⁄ 17: then it is looked at later
 
 
@@ -338,11 +339,20 @@ def _filled(proposal: Map, rows: np.ndarray, blocks: np.ndarray) -> Map:
 def _settle(
     search: _Search, rows: np.ndarray, proposal: Map, certain: np.ndarray, partner: Map, repeats: Map
 ) -> None:
-    """One row of the reference for one of the candidate: the nearest keeps it, others that are certain repeat that one."""
+    """One row of the reference for one of the candidate: the nearest keeps it, others that are certain repeat that one.
+
+    Copies under rounding are about as near as each other, and which is the nearest is chance: of those that are within `COPIES`
+    times the nearest, the one that stands in its place is the original, else the first.
+    """
     owner = np.full(len(search.right), -1)
     owner[partner[partner >= 0]] = np.flatnonzero(partner >= 0)
     taking = np.flatnonzero(proposal >= 0)
-    order = taking[np.argsort(search.distance(rows[taking], proposal[taking]), kind="stable")]
+    distance = search.distance(rows[taking], proposal[taking])
+    least = np.full(len(search.right), np.inf)
+    np.minimum.at(least, proposal[taking], distance)
+    alike = distance <= COPIES * least[proposal[taking]]
+    place = np.where(rows[taking] == proposal[taking], -1, rows[taking])
+    order = taking[np.lexsort((np.where(alike, place, 0), np.where(alike, 0.0, distance)))]
     for_each, first = np.unique(proposal[order], return_index=True)
     new = owner[for_each] < 0
     owner[for_each[new]] = rows[order[first[new]]]

@@ -12,19 +12,22 @@ from scipy.special import entr
 from shifamind_core.analysis.alignment import match_codes
 from shifamind_core.analysis.checks import refuse_non_finite, required_labels
 from shifamind_core.analysis.oddities import FEWEST_CODES, alike, constant_rows, spread_of
+from shifamind_core.analysis.row_matching import match_rows
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 
 T = TypeVar("T")
 Rows: TypeAlias = Int64[np.ndarray, " shared"]
+NEAR_CELLS = 4_000_000  # scores of a run up to which rows are compared one with every other: some seconds
 CHANCE_BITS = 64  # two label matrices that say this much are equal by chance once in 2^64
 
 
 def require_validation(run: Run, validation: Run) -> int:
     """How many notes of `run` the validation run holds too: 0 where the threshold is tuned on other notes.
 
-    Notes are the same if they have the same document id and the same labels, or, where a run has no ids, the same
-    logits and labels to the last bit; all are, if both runs have the same labels in the same order.
+    Notes are the same if they have the same document id and the same labels, or, where a run has no ids, the same labels
+    and equal logits (of runs that are not very large also logits that are nearest by far, as another machine's or a
+    rounded copy's are); all are, if both runs have the same labels in the same order.
 
     Raises
     ------
@@ -80,6 +83,10 @@ def _shared(run: Run, validation: Run) -> tuple[Rows, Rows]:
         rows, partners = _held(run.document_ids.tolist(), validation.document_ids.tolist())
     elif run.logits.shape[1] < FEWEST_CODES:
         return np.arange(0), np.arange(0)  # rows of few codes may well be equal by chance
+    elif max(run.logits.size, validation.logits.size) <= NEAR_CELLS:
+        partner = match_rows(run.logits, validation.logits, in_order=False).partner
+        rows = np.flatnonzero(partner >= 0)
+        partners = partner[rows]
     else:
         coarser = min(run.logits.dtype, validation.logits.dtype, key=lambda dtype: dtype.itemsize)
         rows, partners = _held(_digests(run.logits, coarser), _digests(validation.logits, coarser))

@@ -125,7 +125,9 @@ def _label_names(run_directory: RunDirectory, splits: Mapping[str, Split]) -> li
     message = f"config.json names {len(names)} labels, first {names[0]!r}."
     checks.append(Check("code_info", "ok", message))
     return checks + [
-        compare_codes(f"code_order_json_{name}", names, "config.json", split.codes, f"the {name} split")
+        compare_codes(
+            f"code_order_json_{name}", names, "config.json", split.codes, f"the {name} split", by_name=True
+        )
         for name, split in splits.items()
         if split.codes is not None
     ]

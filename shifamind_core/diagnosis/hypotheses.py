@@ -148,6 +148,11 @@ def _verdict(
     if excluded is not None:
         return "ruled_out", excluded
     best = findings[0]
+    if best.cause == "numerics" and best.evidence.get("weights_rounded"):
+        return (
+            "unlikely",
+            f"It {kind.how}; but the difference is of weights that were rounded when saved, which no GPU does.",
+        )
     if best.cause == "numerics":
         level = best.evidence.get("level")
         if level in kind.levels and best.status in ("confirmed", "likely"):

@@ -8,6 +8,7 @@ from shifamind_core.diagnosis.exact.labels import different_labels
 from shifamind_core.diagnosis.exact.metric_definition import metric_definition
 from shifamind_core.diagnosis.exact.order import order_of_rows_and_columns
 from shifamind_core.diagnosis.exact.output_scale import sigmoids
+from shifamind_core.diagnosis.exact.parts import in_a_part
 from shifamind_core.diagnosis.exact.rounded_weights import rounded_weights
 from shifamind_core.diagnosis.exact.rows import different_codes, which_documents
 from shifamind_core.diagnosis.exact.score_map import score_map
@@ -23,6 +24,7 @@ MATCHERS: tuple[Matcher, ...] = (
     # How scores were written. Before orders: a row is found by its values.
     stored_precision,
     sigmoids,
+    in_a_part,
     score_map,
     # Where they stand, and again how they were written: codes or notes have to be right for a map of their own.
     order_of_rows_and_columns,

@@ -77,7 +77,14 @@ def _code_order(
     others = {"json": (info.codes, "the JSON file")} if info else {}
     others |= {name: (s.codes, f"the {name} split") for name, s in splits.items() if s.codes is not None}
     return checks + [
-        compare_codes(f"code_order_checkpoint_{key}", checkpoint.codes, "the checkpoint", codes, place)
+        compare_codes(
+            f"code_order_checkpoint_{key}",
+            checkpoint.codes,
+            "the checkpoint",
+            codes,
+            place,
+            run_directory.is_classifier,
+        )
         for key, (codes, place) in others.items()
     ]
 

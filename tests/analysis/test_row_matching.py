@@ -125,3 +125,14 @@ def test_a_note_that_stands_twice_in_both_runs_repeats_nothing():
     match = match_rows(noisy(NOTES, 1e-3)[twice[rows]], NOTES[twice], in_order=False)
     assert np.array_equal(twice[match.partner], twice[rows])
     assert not [found for found in match.repeats if (found >= 0).any()]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_copies_under_rounding_the_first_is_the_original(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows = np.r_[0 : len(NOTES), 0:7]
+    copied = NOTES[rows] + 1e-6 * random.standard_normal((len(rows), NOTES.shape[1]))
+    found = match_rows(copied, NOTES, in_order=False)
+    assert (found.partner[: len(NOTES)] == np.arange(len(NOTES))).all()
+    assert (found.partner[len(NOTES) :] == -1).all()
+    assert found.repeats[0][len(NOTES) :].tolist() == list(range(7))

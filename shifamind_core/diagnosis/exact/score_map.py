@@ -136,6 +136,14 @@ def _in_order(views: Sequence[_Sides]) -> ScoreMap | None:
             sign = _keeps_order(group, *ends, sure=view is not views[0])
             if not sign:
                 break
+        # Of codes it is said that thresholds of their own give the same decisions: no two scores may have become one.
+        if sign and group == "code":
+            sign *= (
+                _keeps_order(
+                    group, *(views[-1].interval(at, IDENTITY) for at in (1 - place, place)), sure=False
+                )
+                == sign
+            )
         if sign:
             return ScoreMap(SIDES[place], group, f"order_within_{group}", order_words(group, sign))
     return None
