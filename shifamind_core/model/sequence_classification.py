@@ -27,7 +27,7 @@ MULTI_LABEL = "multi_label_classification"
 WORDS = ("word_embeddings.weight", "tok_embeddings.weight", "word_embedding.weight")
 # What the library raises on values that do not go together; the last one checks them where it can.
 REFUSED = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, ZeroDivisionError, RuntimeError,
+    OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, ArithmeticError, RuntimeError, AssertionError,
     getattr(huggingface_hub.errors, "StrictDataclassError", ValueError),
 )  # fmt: skip
 

@@ -171,6 +171,7 @@ def test_one_label_a_note_throughout_is_taken_for_softmax_unless_the_model_says_
         ({"num_hidden_layers": 10**9}, ["num_hidden_layers 1,000,000,000"]),
         ({"num_hidden_layers": 4}, ["missing", "bert.encoder.layer.3"]),
         ({"hidden_size": 48}, ["another shape"]),
+        ({"pad_token_id": 10**9}, ["no classifier"]),
         ({"num_attention_heads": 5}, ["no classifier"]),
         ({"id2label": {"0": "A", "1": "B"}}, ["names 2 labels", "scores 6"]),
         ({"id2label": {str(i): "A" for i in range(6)}}, ["'A' more than once"]),
