@@ -51,11 +51,13 @@ def replay(
     for name in ("notes", "depth"):
         if (value := getattr(spec, name)) is not None and value < 1:
             raise ShifamindError(f"A replay was asked for with {name} {value}; it must be at least 1.")
+    reported = None if spec.reported is None else parse_reported(spec.reported)  # before a model is built
     setup = Setup(spec, cache)
-    if reference is not None:
-        found = setup.reproduce(reference, watch)
+    if reported is not None:
+        found = _from_scores(setup, reported, watch)
     else:
-        found = _from_scores(setup, parse_reported(spec.reported or ""), watch)
+        assert reference is not None
+        found = setup.reproduce(reference, watch)
     asked = {"split": spec.split, "reference": reference and reference.digest, "reported": spec.reported}
     return found | {"about": asked, "device": observe_environment(setup.device).gpu or "CPU"}
 
