@@ -450,7 +450,7 @@ def _from_sibling(name: str, notes: str | None, recipe: Recipe) -> Recipe:
 
 def _of_ones(padded: bool, model: nn.Module, _: EditContext) -> None:
     base_model = model.get_submodule("base_model")
-    padding = base_model.config.pad_token_id or 0
+    padding = base_model.config.pad_token_id or 0  # type: ignore[union-attr]
 
     def ones(module: nn.Module, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         ids = given["input_ids"]  # [batch, tokens]

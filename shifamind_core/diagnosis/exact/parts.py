@@ -40,11 +40,11 @@ def in_a_part(examination: Examination) -> Examination:
         return examination
     evidence = examination.evidence
     # Rows and columns are in place already: without ids they stay there.
-    runs = (
+    candidate, reference = (
         replace(run.select(rows, columns), document_ids=None, token_digests=None)
         for run in (evidence.candidate, evidence.reference)
     )
-    part = start(Evidence.of(*runs))
+    part = start(Evidence.of(candidate, reference))
     known = len(part.findings)
     for look in LOOKED_FOR:
         part = look(part)
