@@ -163,7 +163,7 @@ def _pickled_table(file: BinaryIO, name: str) -> Any:
         raise Refused(f"{error} Do not open it by other means; write it again from its source.") from error
     except (EOFError, pickle.UnpicklingError) as error:
         raise ShifamindError(f"{name} is no pickle, or was cut off; copy it again.") from error
-    except Exception as error:
+    except Exception as error:  # pandas and NumPy raise anything at all on a state that another version wrote
         if type(error).__name__ in NO_MEMORY:
             raise
         raise ShifamindError(
