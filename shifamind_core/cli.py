@@ -7,8 +7,10 @@ Exit status 0, or 2 with one line `error: …` for bad input. The commands thems
 import argparse
 import json
 import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         notes: list[tuple[str, str]] = []
         host = Host(cache_folder(), partial(_read, notes), _progress, say=_say)
         try:
-            with while_reading(_progress):
+            with while_reading(_progress), _libraries_on_standard_error():
                 result = command.document(command.run(chosen(command.spec, given), host))
         finally:
             _progress.end()
@@ -57,6 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("error: interrupted.", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _libraries_on_standard_error() -> Iterator[None]:
+    """What libraries print meanwhile goes to standard error: standard output is for the result alone.
+
+    The tokenizers library prints from Rust, past `sys.stdout`; so the file descriptor itself is turned as well.
+    """
+    sys.stdout.flush()
+    standard_output = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(standard_output, 1)
+        os.close(standard_output)
 
 
 def parser() -> Parser:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,19 @@ def test_diagnose_and_replay_find_the_casing(command, predicted, run_directory):
     assert result["best"]["interventions"] == ["lowercase=false"] and result["verdict"] == "confirmed"
     assert {"explained", "max_abs_residual"} <= result["best"].keys()
     assert result["trials"][0]["interventions"] == ["lowercase=false"]
+
+
+def test_what_libraries_print_meanwhile_does_not_stand_in_the_document(monkeypatch, capfd):
+    def noisy(asked, host):
+        print("said by a library in Python")
+        os.write(1, b"said by a library past Python\n")
+        return {"answer": 1}
+
+    monkeypatch.setitem(COMMANDS, "capture", replace(COMMANDS["capture"], run=noisy, document=dict))
+    assert main(["capture", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out) == {"answer": 1}
+    assert err.count("said by a library") == 2
 
 
 def test_capture_prints_python(command, capsys):
