@@ -10,5 +10,5 @@ access = launch.access()
 app = st.App(
     launch.ROUTER,
     lifespan=launch.lifespan_with(access),
-    middleware=[launch.gate(access)],
+    middleware=[launch.gate(access), launch.compressed()],
 )

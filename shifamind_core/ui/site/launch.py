@@ -19,6 +19,7 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.logs import write_places_only
 from shifamind_core.settings import cache_limit_bytes
 from shifamind_core.ui.site import half_open
+from shifamind_core.ui.site.compressed import Compressed
 from shifamind_core.ui.site.first_run import prepare_first_run
 from shifamind_core.ui.site.gate import ACCESS_PATH, TOKEN_PARAMETER, Access, Gate, choose_access, is_loopback
 from shifamind_core.ui.site.origin import Names
@@ -46,6 +47,11 @@ def gate(access: Access) -> Middleware:
         tuple(st.get_option("server.corsAllowedOrigins") or ()),
     )
     return Middleware(Gate, access=access, names=names, base=_base(), announce=announce)
+
+
+def compressed() -> Middleware:
+    """Behind the gate: scripts and styles leave gzipped."""
+    return Middleware(Compressed, base=_base())
 
 
 def announce(token: str) -> None:
