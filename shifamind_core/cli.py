@@ -9,7 +9,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = parser().parse_args(arguments)
         command: Command = given.command
         notes: list[tuple[str, str]] = []
-        host = Host(cache_folder(), partial(_read, notes), _progress, say=_say)
+        afterwards: list[Callable[[], None]] = []
+        host = Host(cache_folder(), partial(_read, notes), _progress, say=_say, afterwards=afterwards.append)
         try:
             with while_reading(_progress), _libraries_on_standard_error():
                 result = command.document(command.run(chosen(command.spec, given), host))
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(_finite(result), allow_nan=False))
         elif result:
             print((command.text or _listing)(result))
+        sys.stdout.flush()
+        for rest in afterwards:
+            rest()
     except ShifamindError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

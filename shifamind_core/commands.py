@@ -33,6 +33,8 @@ class Host:
         Told of results so far, for a live table.
     say : callable
         Told a line that a person should read.
+    afterwards : callable
+        Told what is left to do once the result is printed: to stay, for a server.
     """
 
     cache: Path
@@ -40,6 +42,7 @@ class Host:
     progress: Callable[[str, int, int], None]
     partial: Callable[[Result], None] = lambda _: None
     say: Callable[[str], None] = lambda _: None
+    afterwards: Callable[[Callable[[], None]], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,14 @@ def _demo(spec: specs.DemoSpec, host: Host) -> Result:
 
     write_demo(spec.directory)
     return {"directory": str(spec.directory)}
+
+
+def _serve(spec: specs.ServeSpec, host: Host) -> Result:
+    from shifamind_core.serve import serve
+
+    link, stay = serve(spec, host.cache, host.say)
+    host.afterwards(stay)
+    return {"link": link}
 
 
 def _inspect(spec: specs.ModelSpec, host: Host) -> Result:
@@ -203,6 +214,13 @@ def _capture(spec: specs.NoSpec, host: Host) -> Result:
 
 _ALL = (
     Command("demo", "Write the built-in run directory.", specs.DemoSpec, _demo),
+    Command(
+        "serve",
+        "Start the dashboard and print the one link that opens it.",
+        specs.ServeSpec,
+        _serve,
+        text=lambda result: result["link"],
+    ),
     Command(
         "inspect",
         "What a run directory holds, whether it fits together, and this machine.",

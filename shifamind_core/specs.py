@@ -26,6 +26,26 @@ class DemoSpec:
 
 
 @dataclass(frozen=True)
+class ServeSpec:
+    """What the dashboard opens on, and how browsers come to it."""
+
+    run_directory: str | None = option(
+        None, "what to open, else the built-in demo", flag="--run-dir", metavar="RUN_DIR"
+    )
+    base_model: str | None = option(
+        None, "folder with the base model's config.json and vocab.txt", metavar="DIR"
+    )
+    port: int | None = option(None, "to listen on; else the first free one from 8501", metavar="N")
+    host: str = option(
+        "127.0.0.1", "to listen on; others are refused without SHIFAMIND_TOKEN", metavar="HOST"
+    )
+    address: str | None = option(
+        None, "of a proxy before it, e.g. https://dashboard.example.org: allowed, and printed", metavar="URL"
+    )
+    tunnel: Literal["cloudflared"] | None = option(None, "let browsers in through a third party's machines")
+
+
+@dataclass(frozen=True)
 class EvaluateSpec:
     """Which run, and on which other one its threshold is tuned."""
 

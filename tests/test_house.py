@@ -21,7 +21,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("analysis", "inference"),
     ("diagnosis", "experiments", "replay"),
     ("figures", "report", "tasks"),
-    ("demo",),
+    ("demo", "serve"),
     ("commands",),
     ("jobs",),
     ("ui", "cli"),

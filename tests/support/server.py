@@ -51,7 +51,7 @@ class Dashboard:
             "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
             "Origin": f"http://127.0.0.1:{self.port}",
         }
-        return self.request("/_stcore/stream", **handshake, **headers).status
+        return self.request("/_stcore/stream", **{**handshake, **headers}).status
 
     def cookie(self) -> str:
         """What a browser would send after opening the printed address."""
