@@ -24,6 +24,7 @@ from typing import Any
 
 from shifamind_core import locks
 from shifamind_core.errors import ShifamindError
+from shifamind_core.jobs import spare
 from shifamind_core.jobs.state import JobState, read_state, write_state
 from shifamind_core.locks import Lock
 from shifamind_core.records import read_small_json
@@ -174,8 +175,9 @@ def _start(cache: Path, kind: str, spec: dict[str, Any]) -> str:
 
 
 def _run_worker(folder: Path, alive: Lock) -> None:
+    """The worker that waits takes the job, else a new one does."""
     with (folder / LOG_FILE).open("wb") as log:
-        process = subprocess.Popen(
+        process = spare.hand_over(folder, alive.descriptor, log.fileno()) or subprocess.Popen(
             [*WORKER, str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -191,6 +193,12 @@ def _run_worker(folder: Path, alive: Lock) -> None:
         process.wait()
         raise
     _started.append(process)
+
+
+def keep_warm() -> None:
+    """See that a worker waits for the next job, in a process that may keep one; not beside one that still computes."""
+    if all(process.poll() is not None for process in list(_started)):
+        spare.keep(WORKER, PACKAGE_ROOT)
 
 
 def _later_than_all(cache: Path, now: datetime) -> str:

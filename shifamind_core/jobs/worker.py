@@ -1,4 +1,4 @@
-"""The worker process: `python -m shifamind_core.jobs.worker JOB_FOLDER`.
+"""The worker process: `python -m shifamind_core.jobs.worker JOB_FOLDER`, or `--wait SOCKET` for one that is told later (`spare`).
 
 One job at a time computes on this machine's device: workers read their files, then queue on a file lock, which the kernel
 releases however a worker ends. torch's precision switches are process-wide, so every job has a process of its own.
@@ -7,8 +7,10 @@ releases however a worker ends. torch's precision switches are process-wide, so 
 import fcntl
 import signal
 import sys
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -20,6 +22,7 @@ from typing import IO, Any
 from shifamind_core.artifacts.limited import while_reading
 from shifamind_core.commands import COMMANDS, Host
 from shifamind_core.errors import ShifamindError, stack_of
+from shifamind_core.jobs.spare import wait_for_job
 from shifamind_core.jobs.state import JobState, Status, read_state, write_state
 from shifamind_core.jobs.store import CANCEL_FILE, DEVICE_LOCK, RESERVE_FILE
 from shifamind_core.logs import write_places_only
@@ -27,6 +30,13 @@ from shifamind_core.records import from_json
 from shifamind_core.runs.cache import RunCache
 
 WRITE_EVERY_SECONDS = 0.3
+LOADED = (
+    "shifamind_core.tasks",
+    "shifamind_core.replay.task",
+    "shifamind_core.inference.inspection",
+    "shifamind_core.experiments.ladder",
+    "transformers.models.bert.modeling_bert",
+)
 
 
 class Cancelled(BaseException):
@@ -73,10 +83,11 @@ class Reporter:
             reserve.unlink(missing_ok=True)
 
     def progress(self, message: str, done: int, total: int) -> None:
-        """A step: notes (or trials) done of how many, in a stage named by `message`."""
+        """A step: notes (or trials) done of how many, in a stage named by `message`; what follows ` · ` is a detail of it."""
         now = time.monotonic()
-        if message != self._stage or done < self._stage_began[1]:
-            self._stage, self._stage_began = message, (now, done)
+        stage = message.partition(" · ")[0]
+        if stage != self._stage or done < self._stage_began[1]:
+            self._stage, self._stage_began = stage, (now, done)
         elif now - self._written < WRITE_EVERY_SECONDS and done < total:
             return
         began, before = self._stage_began
@@ -89,6 +100,32 @@ class Reporter:
     def partial(self, value: dict[str, Any]) -> None:
         """Results so far, for a live table."""
         self.write(partial=value)
+
+
+def load() -> None:
+    """Import what jobs need: seconds, and no step of any job's own. Nothing here touches a device."""
+    for module in LOADED:
+        import_module(module)
+
+
+@contextmanager
+def _counting_seconds(reporter: Reporter) -> Iterator[None]:
+    """Inside, the person sees the seconds pass."""
+    over, message = threading.Event(), reporter.state.message
+
+    def count() -> None:
+        began = time.monotonic()
+        with suppress(Cancelled):  # the main thread finds that by itself
+            while not over.wait(1.0):
+                reporter.write(message=f"{message} · {time.monotonic() - began:.0f} s")
+
+    counting = threading.Thread(target=count, daemon=True)
+    counting.start()
+    try:
+        yield
+    finally:
+        over.set()
+        counting.join()
 
 
 def _on_sigterm(_signal: int, _frame: FrameType | None) -> None:
@@ -124,8 +161,9 @@ def main(folder: Path) -> None:
         assert command.job, f"{command.name} is no job"
         cache = folder.parent.parent
         host = Host(cache, RunCache(cache).load, reporter.progress, reporter.partial)
-        reporter.write(status="running", started_at_utc=_now(), message="Starting")
-        import_module("shifamind_core.tasks")  # torch: seconds
+        reporter.write(status="running", started_at_utc=_now(), message="Loading libraries")
+        with _counting_seconds(reporter):
+            load()
         before_computing = import_module("shifamind_core.precision.apply").before_computing
         with (
             (folder.parent / DEVICE_LOCK).open("w") as lock,
@@ -149,4 +187,8 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     write_places_only()
-    main(Path(sys.argv[1]))
+    if sys.argv[1] == "--wait":
+        load()
+        main(wait_for_job(int(sys.argv[2])))
+    else:
+        main(Path(sys.argv[1]))

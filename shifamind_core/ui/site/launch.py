@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from shifamind_core.errors import ShifamindError
+from shifamind_core.jobs import spare
 from shifamind_core.logs import write_places_only
 from shifamind_core.settings import cache_limit_bytes
 from shifamind_core.ui.site import half_open
@@ -92,6 +93,8 @@ def lifespan_with(access: Access) -> Any:
         threadpool_limits(1, user_api="blas")
         announce(access.token)
         threading.Thread(target=prepare_first_run, name="first-run", daemon=True).start()
+        spare.allow()
         yield
+        spare.end()
 
     return lifespan

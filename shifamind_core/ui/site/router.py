@@ -4,6 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from shifamind_core import jobs
 from shifamind_core.ui.session import state
 from shifamind_core.ui.site.launch import access_page
 from shifamind_core.ui.site.navigation import present_pages
@@ -30,3 +31,4 @@ page = st.navigation(sections)
 st.sidebar.link_button("Sign out", access_page(), type="tertiary", icon=":material/logout:")
 state.settle()
 page.run()
+jobs.keep_warm()  # somebody is there, who may start one
