@@ -170,7 +170,7 @@ def _replay(spec: specs.ReplaySpec, host: Host) -> Result:
         host.progress("Trying interventions", done, total)
 
     reference = host.read(spec.reference) if spec.reference else None
-    return replay(spec, reference, host.cache, watch)
+    return replay(spec, reference, host.cache, watch, host.progress)
 
 
 def _layers(spec: specs.LayersSpec, host: Host) -> Result:

@@ -21,7 +21,8 @@ def that_act(bench: Bench, base: Recipe, steps: Sequence[Intervention]) -> tuple
     casings = [base, *(step.apply(base) for step in steps if step.slot == "lowercase")]
     kept: list[Intervention] = []
     seen: list[Rows] = []
-    for step in steps:
+    for number, step in enumerate(steps):
+        bench.tell("Looking for other ways to write the texts", number, len(steps))
         rewriting = step.apply(base).rewriting
         if rewriting is None:
             kept.append(step)

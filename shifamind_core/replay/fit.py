@@ -100,12 +100,13 @@ def _fit(values: Values, wanted: Matrix, base: Matrix, base_squares: float) -> F
     )
 
 
-def could_be_a_draw(two: Values, wanted: Matrix) -> bool:
+def could_be_a_draw(two: Values, base: Matrix, wanted: Matrix) -> bool:
     """Whether two draws leave it open that `wanted` is a third: if they do not, more draws are a waste.
 
-    It must be about as far from them as they are from each other, and vary as much from note to note.
+    It must be about as far from them as they are from each other and from the base as they are, and vary as much from
+    note to note.
     """
-    if not np.isfinite(two).all():
+    if not np.isfinite(two).all() or not as_far_from(base, two, wanted, slack=2.0):
         return False
     apart = np.sqrt(((two[0] - two[1]) ** 2).mean())
     away = np.sqrt(((two - wanted) ** 2).mean(axis=(1, 2)))
@@ -133,11 +134,14 @@ def forgets_as_much(base: Matrix, values: Values, wanted: Matrix) -> bool:
     return _correlation(wanted, base) <= most + MORE_ALIKE
 
 
-def as_far_from(base: Matrix, values: Values, wanted: Matrix) -> bool:
-    """Whether `wanted` lies as far from the base as the draws do: wild draws explain no small change."""
+def as_far_from(base: Matrix, values: Values, wanted: Matrix, slack: float = 1.0) -> bool:
+    """Whether `wanted` lies as far from the base as the draws do: wild draws explain no small change.
+
+    `slack` widens the bounds on both sides, for draws too few to know their own least and largest distance.
+    """
     draws = np.sqrt(((values - base) ** 2).mean(axis=(1, 2)))
     own = np.sqrt(((wanted - base) ** 2).mean())
-    return bool(NEARER * draws.min() <= own <= FARTHER * draws.max())
+    return bool(NEARER / slack * draws.min() <= own <= FARTHER * slack * draws.max())
 
 
 def like_a_draw(values: Values, wanted: Matrix) -> bool:

@@ -16,7 +16,7 @@ from shifamind_core.arrays import frozen
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.pipeline import Pipeline
 from shifamind_core.inference.predict import cast, predict
-from shifamind_core.inference.tokenization import ModelInput, cut, tokenize
+from shifamind_core.inference.tokenization import ModelInput, Progress, cut, tokenize
 from shifamind_core.inference.tokenizer import NoteTokenizer
 from shifamind_core.precision.apply import applied
 from shifamind_core.precision.observe import observe_environment
@@ -58,6 +58,7 @@ class Bench:
         self.context = OutputContext(target.turned_back)
         self.cache = cache
         self.notes_computed = 0
+        self.tell: Progress = lambda message, done, total: None
         self.remarks: list[str] = []  # what of the cache was damaged and was computed again
         self._environment = observe_environment(device)
         self._flags: dict[tuple[PrecisionPolicy, Attention], NumericFlags] = {}
@@ -65,15 +66,25 @@ class Bench:
         self._tokenizers: dict[tuple[str | None, bool | None], NoteTokenizer] = {}
         self._ids: dict[str, dict[str, np.ndarray]] = {}  # by tokenizer, by text
         self._logits: dict[str, dict[bytes, np.ndarray]] = {}  # by model, by input
+        self._glances: dict[str, dict[bytes, np.ndarray]] = {}  # likewise
 
-    def values(self, recipe: Recipe, rows: Rows, draws: int = DRAWS) -> Values:
-        """What the recipe saves for these notes: float64 [draws, notes, codes]; one draw where nothing is random."""
-        return self.finish(recipe, self.forward(recipe, rows, draws))
+    def values(self, recipe: Recipe, rows: Rows, draws: int = DRAWS, glance: bool = False) -> Values:
+        """What the recipe saves for these notes: float64 [draws, notes, codes]; one draw where nothing is random.
+
+        What a `glance` computes is kept apart: the notes are computed again with all others, in the batches that they
+        would have been in without it, so that not a bit differs.
+        """
+        return self.finish(recipe, self.forward(recipe, rows, draws, glance))
 
     def changed(self, recipe: Recipe, other: Recipe, rows: Rows) -> Rows:
         """Those of the rows for which the model gets other tokens under the one recipe than under the other."""
         keys = [[_digest(one) for one in self._inputs(each, rows)] for each in (recipe, other)]
         return rows[[ours != theirs for ours, theirs in zip(*keys, strict=True)]]
+
+    def missing(self, recipe: Recipe, rows: Rows) -> int:
+        """For how many of these notes a draw of the recipe takes a forward pass; the cache is not asked."""
+        known = self._logits.get(digest_of(self._deciding(recipe, 0)), {})
+        return sum(_digest(one) not in known for one in self._inputs(recipe, rows))
 
     def finish(self, recipe: Recipe, values: Values) -> Values:
         """The recipe's changes of outputs, made to finished logits."""
@@ -81,10 +92,11 @@ class Bench:
             values = output.apply(values, self.context)
         return values.clip(-RESOLVED, RESOLVED) if self.target.turned_back else values
 
-    def forward(self, recipe: Recipe, rows: Rows, draws: int = DRAWS) -> Values:
+    def forward(self, recipe: Recipe, rows: Rows, draws: int = DRAWS, glance: bool = False) -> Values:
         """The recipe's logits before any change of outputs."""
         inputs = self._inputs(recipe, rows)
-        return np.stack([self._draw(recipe, inputs, seed) for seed in range(draws if recipe.random else 1)])
+        seeds = range(draws if recipe.random else 1)
+        return np.stack([self._draw(recipe, inputs, seed, glance) for seed in seeds])
 
     def model(self, checkpoint: str | None = None, attention: Attention = "sdpa") -> nn.Module:
         """The checkpoint's model in FP32, on the device; of siblings only the last one used is kept."""
@@ -97,23 +109,29 @@ class Bench:
 
     def share(self, other: "Bench") -> None:
         """Take over what another bench over the same run directories and device has computed."""
-        self._models, self._tokenizers, self._ids, self._logits, self.remarks = (
-            other._models, other._tokenizers, other._ids, other._logits, other.remarks,
+        self._models, self._tokenizers, self._ids, self._logits, self._glances, self.remarks = (
+            other._models, other._tokenizers, other._ids, other._logits, other._glances, other.remarks,
         )  # fmt: skip
 
-    def _draw(self, recipe: Recipe, inputs: list[Input], seed: int) -> Float64[np.ndarray, "notes codes"]:
+    def _draw(
+        self, recipe: Recipe, inputs: list[Input], seed: int, glance: bool
+    ) -> Float64[np.ndarray, "notes codes"]:
         fields = self._deciding(recipe, seed)
-        known = self._logits.setdefault(digest_of(fields), {})
+        key = digest_of(fields)
+        known = self._logits.setdefault(key, {})
+        found = self._glances.setdefault(key, {}) | known if glance else known
         keys = [_digest(one) for one in inputs]
-        missing = {key: one for key, one in zip(keys, inputs, strict=True) if key not in known}
+        missing = {key: one for key, one in zip(keys, inputs, strict=True) if key not in found}
         if missing:
             notes = digest_of(fields | {"notes": [key.hex() for key in missing]})
             logits = self._kept(notes)
             if logits is None:
                 logits = self._run(recipe, list(missing.values()), seed)
                 self._keep(notes, logits)
-            known.update(zip(missing, logits, strict=True))
-        return np.stack([known[key] for key in keys])
+            found.update(zip(missing, logits, strict=True))
+            if glance:
+                self._glances[key] = found
+        return np.stack([found[key] for key in keys])
 
     def _deciding(self, recipe: Recipe, seed: int) -> dict[str, Any]:
         """What decides a note's logits beside its input, as JSON."""
@@ -167,11 +185,19 @@ class Bench:
             torch.manual_seed(seed)
             model = cast(model, recipe.policy, self.device)
             widths = np.array([width for _, _, width in inputs])
+            seen = 0
             for width in np.unique(widths):
                 group = np.flatnonzero(widths == width)
                 notes = _batch([inputs[i] for i in group], int(width), pad)
-                values[group] = predict(model, notes, recipe.policy, self.device, BATCH).logits
+                values[group] = predict(
+                    model, notes, recipe.policy, self.device, BATCH, self._counting(len(inputs), seen)
+                ).logits
+                seen += len(group)
         return frozen(values[:, [codes.index(code) for code in self.target.codes]])
+
+    def _counting(self, total: int, before: int) -> Progress:
+        """Progress of a pass over some of `total` notes, of which so many were done `before`."""
+        return lambda message, done, _: self.tell(message, before + done, total)
 
     def _edited(self, recipe: Recipe, pipeline: Pipeline, seed: int) -> nn.Module:
         model = self.model(recipe.checkpoint, recipe.attention)
@@ -213,7 +239,7 @@ class Bench:
         known = self._ids.setdefault(tokenizer.digest, {})
         missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing:
-            tokens = tokenize(missing, tokenizer)
+            tokens = tokenize(missing, tokenizer, self.tell)
             bounds = zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)
             known.update(zip(missing, (tokens.flat[a:b] for a, b in bounds), strict=True))
         room = recipe.tokenization.room

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from shifamind_core.errors import ShifamindError
+from shifamind_core.inference.tokenization import Progress
 from shifamind_core.replay.effect import some, that_act
 from shifamind_core.replay.fit import could_be_a_draw, fit, is_a_draw
 from shifamind_core.replay.interventions import padding_acts
@@ -17,6 +18,7 @@ from shifamind_core.replay.runner import DRAWS, Bench, Values
 from shifamind_core.replay.sentence import sentence_of
 
 SCREENED = 64
+FEW = 16  # notes on which a change is looked at first where most changes will not do: one batch
 CONFIRMED = 256
 FEWEST = 8
 BEAM = 3
@@ -25,12 +27,17 @@ LIKELY = 0.9  # share explained from which a best explanation is worth naming
 DRAWN = 0.99  # share that a random change is granted at most beside what can be reproduced
 ROUNDED = 0.7  # share of what a change leaves that a policy must explain to be named beside it
 EXACT = 0.99  # the same where what is left is no more than FP32's own rounding
+GAINED = 0.9  # share of what is left, on the notes where most is, that a change may leave and still be measured on all
 
 Watch = Callable[[Sequence[Trial], int, int], None]
 
 
 class Search:
-    """One search over one target; `watch` is told of every trial, for a live table."""
+    """One search over one target; `watch` is told of every trial, for a live table, `tell` of every step.
+
+    With `screen` most changes beside others are looked at on a few notes first, and those that cannot win are left there;
+    without it everything is measured on all screening notes.
+    """
 
     def __init__(
         self,
@@ -40,12 +47,15 @@ class Search:
         notes: int = SCREENED,
         depth: int = 3,
         watch: Watch | None = None,
+        tell: Progress | None = None,
+        screen: bool = True,
     ) -> None:
         if notes < FEWEST or depth < 1:
             raise ShifamindError(
                 f"A replay needs at least {FEWEST} notes and depth 1; asked for {notes} and {depth}."
             )
-        self.bench, self.base, self.depth, self.watch = bench, base, depth, watch
+        self.bench, self.base, self.depth, self.watch, self.screen = bench, base, depth, watch, screen
+        self._tell = tell or (lambda message, done, total: None)
         steps = [step for step in interventions if step.apply(base) != base]
         self.interventions, rewritten = that_act(bench, base, steps)
         self.rows = bench.target.more(some(rewritten, notes // 2), notes)
@@ -53,67 +63,140 @@ class Search:
         wanted = bench.target.values[self.rows]
         self._between_0_and_1 = bool(((wanted > 0) & (wanted < 1)).all())
         self.trials: list[Trial] = []
+        self.looked_at: list[Trial] = []  # on few notes, and no further
+        self._matched = False  # whether something reproduces the target to within FP32's rounding
+        self._done = self._planned = 0
         self.remarks: list[str] = list(bench.target.remarks)
         self._levels: dict[Trial, str | None] = {}
 
     def run(self) -> Replay:
         """Screen, combine, confirm."""
+        self.bench.tell = self._telling("Measuring what rounding does")
         start = self._measure((), self.base, self.rows, reorder=False)
         self.numerics = measure(self.bench, self.base, self.rows)
+        self._matched = self._matches(start)
+        self.bench.tell = self._tell_of_notes
+        steps = [step for step in self.interventions if self._worth_trying(step, self.base)]
+        # A random change takes several draws, and stands behind whatever reproduces the target.
+        drawn = [step for step in steps if step.apply(self.base).random]
+        self._planned = len(steps) + 1
         self._try(())  # nothing changed but, perhaps, the order of notes
-        for step in self.interventions:
-            if self._worth_trying(step, self.base):
+        for part in ([step for step in steps if step not in drawn], drawn):
+            if part is drawn and self._matched and self.screen:
+                self._planned -= len(drawn)
+                break
+            for step in part:
                 self._try((step,))
-        if self.depth > 1 and not self._settled(min([start, *self.trials], key=_rank)):
-            self._save_otherwise()
-        best = self._combine(min([start, *self.trials], key=_rank), start)
-        return self._conclude(self._with_rounding(best))
+            if self.depth > 1 and not self._settled(min([start, *self.trials], key=_rank)):
+                self._save_otherwise()
+        best = self._with_rounding(self._combine(min([start, *self.trials], key=_rank), start))
+        self.bench.tell = self._telling(f"Confirming on {len(self.confirming)} notes")
+        return self._conclude(best)
 
     def ranked(self) -> list[Trial]:
         """The best trial of every set of names so far: most explained first, then fewest interventions."""
         best: dict[tuple[str, ...], Trial] = {}
-        for trial in sorted(self.trials, key=_rank):
+        for trial in sorted(self.trials, key=_rank) + sorted(self.looked_at, key=_rank):
             best.setdefault(tuple(sorted(trial.names)), trial)
-        return list(best.values())
+        return sorted(best.values(), key=_rank)
 
     def _measure(
-        self, steps: tuple[Intervention, ...], recipe: Recipe, rows: Rows, reorder: bool = True
+        self,
+        steps: tuple[Intervention, ...],
+        recipe: Recipe,
+        rows: Rows,
+        reorder: bool = True,
+        glance: bool = False,
     ) -> Trial:
         base = self.bench.values(self.base, rows)[0]
-        values = self._draws(recipe, rows)
+        values = self._draws(recipe, rows, glance)
         found = fit(values, base, self.bench.target, rows, reorder, recipe.rescaled)
         if self._between_0_and_1 and recipe.random and not recipe.outputs:
             # Small random logits may lie as near, but logits have both signs.
             found = replace(found, explained=min(found.explained, 0.5))
         return Trial(steps, recipe, found, len(rows))
 
-    def _draws(self, recipe: Recipe, rows: Rows) -> Values:
+    def _draws(self, recipe: Recipe, rows: Rows, glance: bool) -> Values:
         """Of a random recipe two draws; more if the target could be one, and twice as many if it seems to be.
 
         What one draw is expected to be off is known from few draws badly: where weights are made anew, all of them are
         off in the same few directions.
         """
-        values, wanted = self.bench.values(recipe, rows, draws=2), self.bench.target.values[rows]
-        if recipe.random and could_be_a_draw(values, wanted):
-            values = self.bench.values(recipe, rows, draws=DRAWS)
-            if is_a_draw(values, self.bench.values(self.base, rows)[0], wanted):
-                values = self.bench.values(recipe, rows, draws=2 * DRAWS)
+        values, wanted = self.bench.values(recipe, rows, 2, glance), self.bench.target.values[rows]
+        base = self.bench.values(self.base, rows)[0]
+        if recipe.random and could_be_a_draw(values, base, wanted):
+            values = self.bench.values(recipe, rows, DRAWS, glance)
+            if is_a_draw(values, base, wanted):
+                values = self.bench.values(recipe, rows, 2 * DRAWS, glance)
         return values
 
-    def _try(self, steps: tuple[Intervention, ...]) -> Trial | None:
+    def _try(self, steps: tuple[Intervention, ...], beside: Trial | None = None) -> Trial | None:
+        """Measure these together; `None` where they cannot be tried, or, made `beside` another, change too little."""
         recipe = self.base
         for step in steps:
             recipe = step.apply(recipe)
+        self._trying = " + ".join(step.name for step in steps) or "another order"
+        self._tell_of_notes()
+        trial = None
         try:
-            trial = self._measure(steps, recipe, self.rows)
+            rows = self._few(recipe, steps, beside)
+            few = None if rows is None else self._measure(steps, recipe, rows, glance=True)
+            if few is None or self._may_win(few, rows, beside):
+                trial = self._measure(steps, recipe, self.rows)
+            else:
+                self.looked_at.append(few)
         except ShifamindError as error:
             self.remarks.append(f"{' + '.join(step.name for step in steps)} could not be tried: {error}")
-            return None
-        if trial.names:
+        if trial is not None and trial.names:
             self.trials.append(trial)
+            self._matched = self._matched or self._matches(trial)
+        self._done += 1
         if self.watch is not None:
-            self.watch(self.ranked(), len(self.trials), max(len(self.interventions), len(self.trials)))
+            self.watch(self.ranked(), self._done, self._planned)
         return trial
+
+    def _telling(self, stage: str) -> Progress:
+        """Progress of the notes' passes under the name of this stage."""
+        return lambda _, done, total: self._tell(stage, done, total)
+
+    def _tell_of_notes(self, _stage: str = "", done: int = 0, total: int = 0) -> None:
+        """A step within a trial, which on a large model takes its time."""
+        notes = f", {done} of {total} notes" if total else ""
+        self._tell(f"Trying interventions · {self._trying}{notes}", self._done, self._planned)
+
+    def _matches(self, trial: Trial) -> bool:
+        """Whether a trial reproduces the target to within FP32's own rounding: then no other can be nearer."""
+        return not trial.recipe.random and trial.fit.max_abs_residual <= self.numerics.fine
+
+    def _few(self, recipe: Recipe, steps: tuple[Intervention, ...], beside: Trial | None) -> Rows | None:
+        """Notes to look at first; `None` where all are to be measured at once, or cost no more."""
+        if not self.screen or not (self._matched or beside) or len(self.rows) <= FEW:
+            return None
+        if self.bench.missing(recipe, self.rows) <= FEW:
+            return None
+        if self._matched or beside is None or beside.fit.residual is None or recipe.random:
+            return some(self.rows, FEW)
+        # What is left of most, and what the added change moves most: nowhere else could it show better.
+        left = (beside.fit.residual**2).sum(axis=1)
+        (added,) = (step for step in steps if step not in beside.interventions)
+        alone = added.apply(self.base)
+        if self.bench.missing(alone, self.rows):
+            return some(self.rows, FEW)
+        base = self.bench.values(self.base, self.rows)[0]
+        moved = ((self.bench.values(alone, self.rows)[0] - base) ** 2).sum(axis=1)
+        chosen = np.union1d(np.argsort(-left)[: FEW // 2], np.argsort(-np.nan_to_num(moved))[: FEW // 2])
+        return self.rows[chosen]
+
+    def _may_win(self, few: Trial, rows: Rows | None, beside: Trial | None) -> bool:
+        """Whether what was seen on these few notes leaves it open that the change wins on all."""
+        if self._matched:
+            return self._matches(few)
+        assert beside is not None and rows is not None
+        if few.recipe.random:
+            wanted, base = self.bench.target.values[rows], self.bench.values(self.base, rows)[0]
+            return could_be_a_draw(self.bench.values(few.recipe, rows, 2, glance=True), base, wanted)
+        without = self._measure(beside.interventions, beside.recipe, rows)
+        return 1 - few.fit.explained < GAINED * (1 - without.fit.explained)
 
     def _worth_trying(self, step: Intervention, recipe: Recipe) -> bool:
         """Other batches are other interventions only where padding can act."""
@@ -125,13 +208,19 @@ class Search:
     def _save_otherwise(self) -> None:
         """Beside every change already computed, what was done to the outputs: that costs no forward pass, and a change of the
         outputs can hide how well the other explains (probabilities correlate with no logits)."""
-        computed = [trial for trial in self.trials if trial.interventions and not trial.only_rounding]
-        seen: set[frozenset[int]] = set()
+        computed = [
+            trial for trial in self.trials if len(trial.interventions) == 1 and not trial.only_rounding
+        ]
+        seen = {_way(trial.interventions) for trial in self.trials}
+        pairs: dict[frozenset[int], tuple[Intervention, Intervention]] = {}
         for first in (trial.interventions[0] for trial in computed):
             for step in self.interventions:
-                if step.stage == "outputs" and step.slot != first.slot and _way((first, step)) not in seen:
-                    seen.add(_way((first, step)))
-                    self._try((first, step))
+                way = _way((first, step))
+                if step.stage == "outputs" and step.slot != first.slot and way not in seen:
+                    pairs.setdefault(way, (first, step))
+        self._planned += len(pairs)
+        for pair in pairs.values():
+            self._try(pair)
 
     def _combine(self, best: Trial, start: Trial) -> Trial:
         """Extend the best few by every other intervention that does anything, up to the depth."""
@@ -152,9 +241,11 @@ class Search:
             for place, trial in enumerate(beam):
                 if any(self._settled(longer) and not longer.recipe.random for longer in extended):
                     break
-                for steps in self._extensions(trial, acting, seen, random=place == 0 and not believed):
+                found = self._extensions(trial, acting, seen, random=place == 0 and not believed)
+                self._planned += len(found)
+                for steps in found:
                     seen.add(_way(steps))
-                    if (longer := self._try(steps)) is not None:
+                    if (longer := self._try(steps, beside=trial)) is not None:
                         extended.append(longer)
             better = [trial for trial in extended if self._improves(trial, best)]
             if not better:
@@ -187,9 +278,14 @@ class Search:
         return beam + [trial for trial in trials if trial.recipe.checkpoint and trial not in beam]
 
     def _settled(self, trial: Trial) -> bool:
-        """Whether nothing is left to explain: what remains is rounding, or as much as one draw differs from another."""
+        """Whether nothing is left to explain: what remains is rounding, or as much as one draw differs from another.
+
+        A change after which most remains has explained nothing, whatever remains may look like.
+        """
         if trial.recipe.random:
             return trial.fit.explained > LIKELY
+        if trial.names and trial.fit.explained < LIKELY:
+            return False
         return self._level(trial) is not None
 
     def _level(self, trial: Trial) -> str | None:
@@ -262,6 +358,7 @@ class Search:
             return best
         kinds = ("policy=fp64", "attention=eager", "attention=sdpa")
         steps = [s for s in self.interventions if s.rounding and (not is_fine or s.name in kinds)]
+        self._planned += len(steps)
         tried = [trial for step in steps if (trial := self._try((*best.interventions, step))) is not None]
         nearest = min(tried, key=lambda trial: trial.fit.rms_residual, default=best)
         left = (nearest.fit.rms_residual / best.fit.rms_residual) ** 2

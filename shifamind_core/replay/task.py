@@ -12,7 +12,7 @@ from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import Split
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.pipeline import Pipeline
-from shifamind_core.inference.tokenization import Tokenization
+from shifamind_core.inference.tokenization import Progress, Tokenization
 from shifamind_core.model.build import attention_of
 from shifamind_core.precision.apply import resolve_device
 from shifamind_core.precision.observe import observe_environment
@@ -31,7 +31,11 @@ Watch = Callable[[Sequence[Any], int, int], None]
 
 
 def replay(
-    spec: ReplaySpec, reference: Run | None, cache: Path | None = None, watch: Watch | None = None
+    spec: ReplaySpec,
+    reference: Run | None,
+    cache: Path | None = None,
+    watch: Watch | None = None,
+    tell: Progress | None = None,
 ) -> dict[str, Any]:
     """Find the change to the pipeline that reproduces `reference`, or else the reported scores.
 
@@ -52,7 +56,7 @@ def replay(
         if (value := getattr(spec, name)) is not None and value < 1:
             raise ShifamindError(f"A replay was asked for with {name} {value}; it must be at least 1.")
     reported = None if spec.reported is None else parse_reported(spec.reported)  # before a model is built
-    setup = Setup(spec, cache)
+    setup = Setup(spec, cache, tell)
     if reported is not None:
         found = _from_scores(setup, reported, watch)
     else:
@@ -65,14 +69,16 @@ def replay(
 class Setup:
     """The run directory, those beside it, and the pipeline as it is here; several replays may share one."""
 
-    def __init__(self, spec: ReplaySpec, cache: Path | None) -> None:
+    def __init__(self, spec: ReplaySpec, cache: Path | None, tell: Progress | None = None) -> None:
         self.spec, self.cache = spec, cache
+        self.tell = tell or (lambda message, done, total: None)
         base_model = Path(spec.base_model).expanduser() if spec.base_model else None
         directory = RunDirectory(Path(spec.run_directory).expanduser())
         own = Pipeline(directory, base_model, cache, spec.weights)
         self.remarks: list[str] = list(own.directory.remarks)
         self.own = own
         self.device = resolve_device(spec.device)
+        self.tell("Building the model", 0, 1)
         self.model = own.model()
         self.codes = own.checkpoint.codes or own.split(spec.split).codes
         if self.codes is None:
@@ -92,14 +98,18 @@ class Setup:
             tokenization = replace(tokenization, max_length=positions)
         self.base = Recipe(tokenization, POLICIES["fp32"], attention_of(self.model, "sdpa"))
         self._bench: Bench | None = None
+        self.screen = True  # see `Search`
 
     def reproduce(self, reference: Run, watch: Watch | None = None) -> dict[str, Any]:
         """Find the change that gives the reference's logits: the JSON of `replay`."""
         assert self.codes is not None
-        spec, target = self.spec, target_of(reference, self.splits(), self.codes)
+        spec = self.spec
+        self.tell("Looking for the reference's notes", 0, 1)
+        target = target_of(reference, self.splits(), self.codes)
         bench = self._sharing(self._bench_for(target))
         base = replace(self.base, notes=target.source, batch_size=target.batch_size or self.base.batch_size)
-        search = Search(bench, base, self.interventions(target), spec.notes or SCREENED, spec.depth, watch)
+        steps, notes = self.interventions(target), spec.notes or SCREENED
+        search = Search(bench, base, steps, notes, spec.depth, watch, self.tell, self.screen)
         search.remarks += self.remarks
         if idle := set(spec.only) - {step.name for step in search.interventions}:
             search.remarks.append(f"Not tried, since it changes nothing here: {', '.join(sorted(idle))}.")
@@ -118,7 +128,9 @@ class Setup:
 
     def _bench_for(self, target: Target) -> Bench:
         others = {weights_key(name): pipeline for name, pipeline in self.other_weights.items()}
-        return Bench(self.pipelines | others, target, self.device, self.cache)
+        bench = Bench(self.pipelines | others, target, self.device, self.cache)
+        bench.tell = self.tell
+        return bench
 
     def _sharing(self, bench: Bench) -> Bench:
         if self._bench is not None:
@@ -183,6 +195,7 @@ class Setup:
             if directory.path in seen:
                 continue
             seen.add(directory.path)
+            self.tell(f"Looking at the checkpoint of {directory.name}", 0, 1)
             try:
                 pipeline = Pipeline(directory, self._base_model_of(directory), self.cache)
                 pipeline.model()

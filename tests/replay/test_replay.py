@@ -78,6 +78,39 @@ def test_what_is_not_in_the_list_stays_unexplained(subject, name):
     assert "Unexplained" in result["sentence"]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("max_length=256",),
+        ("lowercase=false", "pooling=mean"),
+        *(
+            pytest.param(names, marks=pytest.mark.slow)
+            for names in (
+                ("dropout=on",),
+                ("text=nfkc", "max_length=128"),
+                ("truncation_side=left", "output=probabilities"),
+                ("lowercase=false", "document_order=reversed"),
+                ("every third word taken out",),
+                ("noise of a hundredth on the logits",),
+                ("nothing",),
+            )
+        ),
+    ],
+    ids=" + ".join,
+)
+def test_looking_at_few_notes_first_finds_what_measuring_all_finds(subject, names):
+    unlisted = UNLISTED.get(names[0])
+    case = case_of(*names) if unlisted is None else Case((), replace(RIGHT, **unlisted))
+    quick = subject.replay(case)
+    subject.setup.screen = False
+    try:
+        plain = subject.replay(case)
+    finally:
+        subject.setup.screen = True
+    for told in ("verdict", "best", "base", "numerics", "sentence", "before_after"):
+        assert quick[told] == plain[told], told
+
+
 def test_adding_the_same_change_twice_is_no_pair(subject):
     for trial in subject.replay(case_of("lowercase=false"))["trials"]:
         choices = [name.split("=")[0] for name in trial["interventions"]]
@@ -224,7 +257,16 @@ def test_the_worker_shows_progress_and_a_growing_table_and_can_be_cancelled(subj
     listener = Listener()
     result = COMMANDS["replay"].run(spec, listener.host(tmp_path))
     assert result["best"]["interventions"] == ["max_length=128"]
-    assert {message for message, _, _ in listener.steps} == {"Trying interventions"}
+    stages = {message.partition(" · ")[0] for message, _, _ in listener.steps}
+    assert stages >= {
+        "Building the model",
+        "Looking for the reference's notes",
+        "Measuring what rounding does",
+        "Trying interventions",
+        "Confirming on 32 notes",
+    }
+    assert all(done <= total for _, done, total in listener.steps)
+    assert any("max_length=128, " in message for message, _, _ in listener.steps), "notes within a trial"
     assert len(listener.tables) >= 3 and len(listener.tables[0]) < len(listener.tables[-1])
     assert listener.tables[-1][0]["interventions"] == ["max_length=128"]
     with pytest.raises(Cancelled):
