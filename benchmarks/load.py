@@ -50,12 +50,13 @@ class Seen:
     reruns: list[tuple[str, str, float]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     bytes: int = 0
+    cpu_seconds: float = 0.0  # of the server, while they clicked
 
 
 class Server:
     """The dashboard on its demo, in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.cache, self.log = folder / "cache", folder / "server.log"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -72,18 +73,27 @@ class Server:
                 cwd=ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=kept | {"SHIFAMIND_CACHE": str(self.cache)},
+                env=kept | {"SHIFAMIND_CACHE": str(self.cache)} | environment,
             )
         self.memory = psutil.Process(self.process.pid).memory_info
+        self.cpu_times = psutil.Process(self.process.pid).cpu_times
+
+    def token(self) -> str:
+        """The printed one, once the server answers."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if found := re.search(r"token=(\S+)", self.log.read_text()):
+                return found[1]
+            time.sleep(0.2)
+        raise SystemExit(f"The dashboard did not start:\n{self.log.read_text()}")
 
     def wait_until_ready(self) -> str:
-        """The printed token, once the demo's own jobs are done."""
+        """The token, once the demo's own jobs are done."""
+        token = self.token()
         deadline = time.monotonic() + 600
         while time.monotonic() < deadline and self.process.poll() is None:
-            token = re.search(r"token=(\S+)", self.log.read_text())
-            done = [job for job in jobs.list_jobs(self.cache) if job.status == "done"]
-            if token and len(done) >= 3:
-                return token[1]
+            if len([job for job in jobs.list_jobs(self.cache) if job.status == "done"]) >= 3:
+                return token
             time.sleep(0.5)
         raise SystemExit(f"The dashboard did not get ready:\n{self.log.read_text()}")
 
@@ -223,8 +233,10 @@ async def load(server: Server, cookies: list[str], seconds: float, seen: Seen) -
 
     watching = asyncio.create_task(watch())
     sessions = [Session(server, cookie, seen, seed) for seed, cookie in enumerate(cookies)]
+    before = sum(server.cpu_times()[:2])
     ended = await asyncio.gather(*(one.run(seconds) for one in sessions), return_exceptions=True)
     seen.errors += [f"a session ended: {type(one).__name__}" for one in ended if one is not None]
+    seen.cpu_seconds = sum(server.cpu_times()[:2]) - before
     watching.cancel()
     with suppress(asyncio.CancelledError):
         await watching
@@ -247,6 +259,10 @@ def show(seen: Seen, memory: list[float], seconds: float, sessions: int) -> bool
     print(
         f"{sessions} sessions, {seconds:.0f} s, {len(taken):,} reruns ({len(taken) / seconds:.1f}/s), {seen.bytes / 1e6:,.0f} MB sent; "
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    )
+    print(
+        f"server: {seen.cpu_seconds:.0f} s of processor, {1e3 * seen.cpu_seconds / len(taken):.0f} ms a rerun, "
+        f"{seen.cpu_seconds / seconds:.2f} cores"
     )
     print(
         f"rerun: median {p50:.2f} s, p95 {p95:.2f} s, p99 {p99:.2f} s, longest {taken.max():.2f} s (target: p95 ≤ {TARGET_SECONDS:g} s)"
