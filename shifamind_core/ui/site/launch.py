@@ -24,6 +24,7 @@ from shifamind_core.ui.site.compressed import Compressed
 from shifamind_core.ui.site.first_run import prepare_first_run
 from shifamind_core.ui.site.gate import ACCESS_PATH, TOKEN_PARAMETER, Access, Gate, choose_access, is_loopback
 from shifamind_core.ui.site.origin import Names
+from shifamind_core.ui.site.ready import get_ready
 
 # Not beside `pages/`, or Streamlit would serve those files before any router has run.
 ROUTER = Path(__file__).with_name("router.py")
@@ -92,7 +93,8 @@ def lifespan_with(access: Access) -> Any:
         # Sessions share the cores: with a thread for each core in each of them, their matrix products wait for each other.
         threadpool_limits(1, user_api="blas")
         announce(access.token)
-        threading.Thread(target=prepare_first_run, name="first-run", daemon=True).start()
+        for work in (get_ready, prepare_first_run):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
         spare.allow()
         yield
         spare.end()
