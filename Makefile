@@ -26,6 +26,7 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	@command -v chromium >/dev/null 2>&1 || sh tests/install_browser.sh
+	@PATH="$$PATH:/usr/sbin:$(VENV)/nginx/usr/sbin"; command -v nginx >/dev/null 2>&1 || sh tests/install_nginx.sh $(VENV)/nginx
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.installed-dev

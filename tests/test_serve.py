@@ -1,13 +1,9 @@
 """`serve` as a person or a notebook starts it: one link that opens, through a tunnel too, and nothing left behind."""
 
-import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,7 +11,8 @@ import psutil
 import pytest
 
 from shifamind_core.cli import main
-from tests.support.server import ROOT, Dashboard, free_port
+from tests.support.server import Dashboard
+from tests.support.serving import serving
 
 TUNNEL_HOST = "quiet-words-of-tests.trycloudflare.com"
 # Prints what the real one prints: first what it may fail with, then its box. Then it stays.
@@ -26,36 +23,6 @@ print('2026-02-12T10:00:00Z ERR retrying error="Post https://api.trycloudflare.c
 print("2026-02-12T10:00:01Z INF |  https://{TUNNEL_HOST}  |", file=sys.stderr, flush=True)
 time.sleep(600)
 """
-
-
-@contextmanager
-def serving(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`serve --json` in a process of its own, once it has printed; its standard error goes to a file."""
-    command = [
-        sys.executable,
-        "-m",
-        "shifamind_core",
-        "serve",
-        "--json",
-        "--port",
-        str(free_port()),
-        *options,
-    ]
-    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "SHIFAMIND_CACHE": str(folder / "cache"), "PATH": path}
-    with (folder / "errors.txt").open("w") as errors:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
-        )
-    assert process.stdout is not None
-    try:
-        printed = process.stdout.readline()
-        assert printed, (folder / "errors.txt").read_text()
-        yield process, json.loads(printed)["link"]
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def dashboard_at(link: str, process: subprocess.Popen, port: int | None = None) -> Dashboard:
