@@ -74,9 +74,9 @@ def serve(spec: ServeSpec, cache: Path, say: Callable[[str], None]) -> tuple[str
 def _what_leaves(spec: ServeSpec, port: int) -> str:
     if spec.tunnel:
         return f"Through the tunnel its operator, Cloudflare, can read {SEEN}."
-    if spec.address:
+    if spec.address and spec.address.startswith("https:"):
         return f"Whoever runs {urlsplit(spec.address).hostname} can read {SEEN}."
-    if spec.host not in (LOOPBACK, "localhost", "::1"):
+    if spec.address or spec.host not in (LOOPBACK, "localhost", "::1"):
         return f"There is no TLS before port {port}: whoever is on the way can read {SEEN}."
     return f"Nothing leaves this machine. From another computer: ssh -L {port}:127.0.0.1:{port} you@this-machine, then the same link."
 

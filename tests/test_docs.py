@@ -32,13 +32,6 @@ def test_every_link_in_the_documents_leads_to_a_file():
             assert ((PROJECT / name).parent / target).exists(), f"{name} links to {target}"
 
 
-def test_every_command_of_the_readme_parses():
-    commands = re.findall(r"^    python -m shifamind_core (.+)$", README, re.MULTILINE)
-    assert len(commands) >= 8
-    for command in commands:
-        parser().parse_args(command.split())
-
-
 def test_every_command_is_in_the_readme():
     (subcommands,) = [action.choices for action in parser()._actions if action.choices]
     for name in subcommands:
