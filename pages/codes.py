@@ -9,6 +9,7 @@ from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.charts import show_figure
 from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error
+from shifamind_core.ui.widgets.side_by_side import show_settings, show_warnings
 from shifamind_core.ui.widgets.tables import show_table
 from shifamind_core.ui.widgets.threshold import pick_threshold
 
@@ -30,6 +31,8 @@ except ShifamindError as error:
     st.stop()
 if candidate.digest == reference.digest:
     st.info("Both are the same run: choose another one to see a difference.", icon=":material/info:")
+show_settings(pair)
+show_warnings(comparison)
 
 lower, higher = (table["f1_gap"] < 0).sum(), (table["f1_gap"] > 0).sum()
 with st.container(horizontal=True):
@@ -56,4 +59,5 @@ with values:
 st.header("One code")
 show_code(aligned.candidate, aligned.reference, [str(code) for code in table["code"]], threshold)
 for remark in comparison.remarks:
-    st.caption(safe_text(remark))
+    if remark not in comparison.warnings:
+        st.caption(safe_text(remark))

@@ -15,6 +15,7 @@ from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.charts import show_figure
 from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error
+from shifamind_core.ui.widgets.side_by_side import show_settings, show_warnings
 from shifamind_core.ui.widgets.tables import show_table
 from shifamind_core.ui.widgets.threshold import pick_threshold
 from shifamind_core.ui.widgets.uploads import upload_reference
@@ -37,6 +38,8 @@ except ShifamindError as error:
     st.stop()
 if candidate.digest == reference.digest:
     st.info("Both are the same run: choose another one to see a difference.", icon=":material/info:")
+show_settings(pair)
+show_warnings(comparison)
 
 difference = comparison.difference
 with st.container(horizontal=True):
@@ -92,4 +95,5 @@ table = table.assign(
 )
 show_table(table.sort_values("max_abs_difference", ascending=False, kind="stable"), COLUMNS)
 for remark in comparison.remarks:
-    st.caption(safe_text(remark))
+    if remark not in comparison.warnings:
+        st.caption(safe_text(remark))

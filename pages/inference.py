@@ -42,7 +42,7 @@ def runs_table(offers: list[Offer]) -> pd.DataFrame:
     """The runs in the cache: columns Run, Split, Notes, Batch, Seconds, Computed (UTC), Digest."""
     return pd.DataFrame(
         {
-            "Run": [offer.label.rsplit(" · ", 1)[0] for offer in offers],
+            "Run": [offer.label for offer in offers],
             "Split": [offer.split for offer in offers],
             "Notes": [offer.documents for offer in offers],
             "Batch": [offer.manifest.batch_size for offer in offers],

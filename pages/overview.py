@@ -21,6 +21,7 @@ from shifamind_core.ui.widgets.pick_runs import (
     runs_on_offer,
     show_error,
 )
+from shifamind_core.ui.widgets.side_by_side import show_settings, show_warnings
 from shifamind_core.ui.widgets.uploads import upload_reference, upload_validation
 from shifamind_core.ui.widgets.workspace import show_workspace
 
@@ -62,7 +63,8 @@ def show_headline(found: Headline) -> None:
         + ("." if furthest is None else f"; logits differ by up to {furthest:.3g}.")
         + " Under each score: candidate − reference."
     )
-    st.caption("  \n".join(safe_text(remark) for remark in comparison.remarks))
+    plain = [one for one in comparison.remarks if one not in comparison.warnings]
+    st.caption("  \n".join(safe_text(remark) for remark in plain))
 
 
 def show_gap() -> None:
@@ -83,6 +85,8 @@ def show_gap() -> None:
         found = headline_of(candidate, reference)
         replay = last_replay(workspace, asked_about(workspace, candidate.manifest.split, pair[1]), reference)
         show_story(workspace, found, (candidate, reference), last_ladder(workspace), replay)
+        show_settings(pair)
+        show_warnings(found.comparison)
         show_headline(found)
         show_next_steps()
     except ShifamindError as error:

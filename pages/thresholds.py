@@ -13,6 +13,7 @@ from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.charts import show_figure
 from shifamind_core.ui.widgets.pick_runs import chosen_pair, load_run, pick_runs, runs_on_offer, show_error
+from shifamind_core.ui.widgets.side_by_side import show_settings
 from shifamind_core.ui.widgets.tables import show_table
 from shifamind_core.ui.widgets.validation import validation_of
 
@@ -62,6 +63,7 @@ for offer in chosen:
 if not tables:
     st.stop()
 
+show_settings(chosen)
 show_figure(
     thresholds_figure(lines),
     "thresholds",

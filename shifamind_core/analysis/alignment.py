@@ -136,6 +136,8 @@ class AlignedRuns:
         The run that lent its labels to the other.
     remarks : tuple of str
         All of this in plain sentences, and what is odd about either run by itself.
+    warnings : tuple of str
+        Those of them that limit what a score of the pair says: what was assumed, left out, moved, taken over or is odd.
     codes_of : int
         Of how many codes the shared ones are a part: those of the run that has more.
     repeated : tuple of RepeatedIds, optional
@@ -149,6 +151,7 @@ class AlignedRuns:
     label_conflicts: int
     labels_taken_from: Literal["candidate", "reference"] | None
     remarks: tuple[str, ...]
+    warnings: tuple[str, ...]
     codes_of: int
     repeated: tuple[RepeatedIds | None, RepeatedIds | None]
 
@@ -185,6 +188,8 @@ def align(candidate: Run, reference: Run) -> AlignedRuns:
     )
     aligned_candidate, aligned_reference, lender = _share_labels(aligned_candidate, aligned_reference)
     conflicts = _label_conflicts(aligned_candidate, aligned_reference)
+    matched = _matched_by_what(candidate, reference, documents), _matched_codes(codes)
+    warnings = tuple(_remarks(candidate, reference, documents, codes, lender, conflicts))
     return AlignedRuns(
         candidate=aligned_candidate,
         reference=aligned_reference,
@@ -192,7 +197,8 @@ def align(candidate: Run, reference: Run) -> AlignedRuns:
         codes=codes,
         label_conflicts=conflicts,
         labels_taken_from=lender,
-        remarks=tuple(_remarks(candidate, reference, documents, codes, lender, conflicts)),
+        remarks=(*matched, *warnings),
+        warnings=warnings if documents.exact else (matched[0], *warnings),
         codes_of=max(candidate.codes_of, reference.codes_of),
         repeated=(repeated_ids(candidate), repeated_ids(reference)),
     )
@@ -416,7 +422,7 @@ def _remarks(
 ) -> Iterator[str]:
     yield from _document_remarks(candidate, reference, documents)
     yield from _pairing_remarks(candidate, reference, documents)
-    yield from _matching_remarks(codes, "codes", "name")
+    yield from _code_remarks(codes)
     if codes.respelled:
         yield _spelling_remark(codes)
     if documents.assumed:
@@ -476,14 +482,17 @@ def _spelling_remark(codes: Matching) -> str:
     )
 
 
-def _document_remarks(candidate: Run, reference: Run, documents: Matching) -> Iterator[str]:
-    """How notes were matched, and which were not; repeats are no notes without a partner."""
+def _matched_by_what(candidate: Run, reference: Run, documents: Matching) -> str:
     key = SAID[documents.by]
     if documents.by != "id" and (candidate.document_ids is None or reference.document_ids is None):
         key = key.partition(",")[0]
     if not documents.exact:
         key += "; some are only the nearest by far"
-    yield f"{documents.matched:,} notes are in both runs (matched by {key})."
+    return f"{documents.matched:,} notes are in both runs (matched by {key})."
+
+
+def _document_remarks(candidate: Run, reference: Run, documents: Matching) -> Iterator[str]:
+    """Which notes were matched otherwise, and which were not; repeats are no notes without a partner."""
     if documents.otherwise:
         others = [
             SAID[by].partition(",")[0] for by in ("id", "token_digest", "content") if by != documents.by
@@ -504,16 +513,15 @@ def _document_remarks(candidate: Run, reference: Run, documents: Matching) -> It
         yield "The notes stand in another order in the reference; they were brought into the candidate's."
 
 
-def _matching_remarks(matching: Matching, things: str, key: str) -> Iterator[str]:
-    by = "position" if matching.assumed else key
-    yield f"{matching.matched:,} {things} are in both runs (matched by {by})."
-    for side, dropped, size in zip(
-        ("candidate", "reference"),
-        matching.dropped,
-        (matching.candidate_size, matching.reference_size),
-        strict=True,
-    ):
+def _matched_codes(codes: Matching) -> str:
+    by = "position" if codes.assumed else "name"
+    return f"{codes.matched:,} codes are in both runs (matched by {by})."
+
+
+def _code_remarks(codes: Matching) -> Iterator[str]:
+    sizes = codes.candidate_size, codes.reference_size
+    for side, dropped, size in zip(("candidate", "reference"), codes.dropped, sizes, strict=True):
         if dropped:
-            yield f"{dropped:,} of the {side}'s {size:,} {things} have no partner and are left out."
-    if matching.order_differed:
-        yield f"The {things} stand in another order in the reference; they were brought into the candidate's."
+            yield f"{dropped:,} of the {side}'s {size:,} codes have no partner and are left out."
+    if codes.order_differed:
+        yield "The codes stand in another order in the reference; they were brought into the candidate's."

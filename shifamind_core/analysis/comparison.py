@@ -80,6 +80,8 @@ class RunComparison:
         `non_finite_cells`, `stand_in_cells`. NaN where there is nothing to compute from.
     remarks : tuple of str
         The alignment's, and what was left out here.
+    warnings : tuple of str
+        Those of them that limit what a score says (`AlignedRuns.warnings`).
     """
 
     aligned: AlignedRuns
@@ -94,6 +96,7 @@ class RunComparison:
     micro_f1: Pair
     per_code: pd.DataFrame
     remarks: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @property
     def decisions_flipped(self) -> int:
@@ -130,6 +133,7 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
     gained = assigned[0] & ~assigned[1] & finite
     lost = assigned[1] & ~assigned[0] & finite
     counts = _counts(candidate, assigned[0]), _counts(reference, assigned[1])
+    odd = _non_finite_remarks(aligned, left_out) + _stand_in_remarks(standing_in, beyond)
     return RunComparison(
         aligned=aligned,
         threshold=threshold,
@@ -142,10 +146,8 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
         macro_f1=Pair(*(None if c is None else float(scores.macro_f1(c)[0]) for c in counts)),
         micro_f1=Pair(*(None if c is None else float(scores.micro_f1(c)[0]) for c in counts)),
         per_code=_per_code_table(aligned, pair, finite, told, gained, lost, counts),
-        remarks=aligned.remarks
-        + _non_finite_remarks(aligned, left_out)
-        + _stand_in_remarks(standing_in, beyond)
-        + (() if verdict is None else (verdict,)),
+        remarks=aligned.remarks + odd + (() if verdict is None else (verdict,)),
+        warnings=aligned.warnings + odd,
     )
 
 

@@ -39,7 +39,7 @@ def test_an_upload_is_offered_where_it_was_brought_and_nowhere_else(
     filled: Dashboard, theirs: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled.upload(theirs)
-    label = f"{theirs.digest[:6]}"
+    label = "theirs"
     assert any(label in one for one in filled.open().selectbox(key="reference").options)
     other = filled.folder / "run_2"
     (other / "checkpoints").mkdir(parents=True)
@@ -110,7 +110,7 @@ def test_what_was_assumed_on_upload_stands_on_the_page(filled: Dashboard) -> Non
         "theirs.csv", csv(pd.DataFrame({"document_id": run.document_ids, **table}))
     ).run()
     assert not app.exception
-    assert any("were read as the codes in their names" in one.value.replace("\\", "") for one in app.caption)
+    assert any("were read as the codes in their names" in one.value.replace("\\", "") for one in app.warning)
 
 
 def test_a_damaged_run_is_named_on_the_overview(filled: Dashboard, theirs: Run) -> None:

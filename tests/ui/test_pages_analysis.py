@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -16,6 +17,7 @@ from shifamind_core.runs.run_file import write_run_file
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.site.launch import ROUTER
 from shifamind_core.ui.site.navigation import page_path
+from shifamind_core.ui.text import safe_text
 from tests.support.dashboard import CODES, NOTES, Dashboard, small_run
 
 PAGES = ("thresholds", "codes", "differences", "report")
@@ -68,6 +70,24 @@ def test_two_uploads_alone_are_not_compared_with_themselves(dashboard: Dashboard
     assert app.selectbox(key="candidate").value != app.selectbox(key="reference").value
 
 
+def tables(app: AppTest) -> list[pd.DataFrame]:
+    """The page's tables but the one of settings that differ."""
+    return [one.value for one in app.dataframe if "Setting" not in one.value]
+
+
+def test_what_differs_between_the_runs_stands_above_their_scores(filled: Dashboard) -> None:
+    for page in ("overview", "codes", "differences", "thresholds", "diagnosis"):
+        app = filled.open(page)
+        (table,) = (one.value for one in app.dataframe if "Setting" in one.value)
+        names = (
+            app.multiselect(key="runs").options
+            if page == "thresholds"
+            else app.selectbox(key="reference").options
+        )
+        assert set(table.columns) == {"Setting", *names}
+        assert "Casing" in set(table["Setting"]) and "Notes" not in set(table["Setting"])
+
+
 # The empty case
 
 
@@ -108,7 +128,7 @@ def test_thresholds_show_the_curves_of_both_splits_and_the_tuned_point(filled: D
 
 
 def test_the_table_holds_all_three_protocols_of_every_run(filled: Dashboard) -> None:
-    table = filled.open("thresholds").dataframe[0].value
+    table = tables(filled.open("thresholds"))[0]
     assert list(table["protocol"]) == ["fixed", "tuned", "top_k", "fixed", "top_k"]
     ours = evaluate(small_run(), small_run("val"))
     assert table["macro_f1"][0] == ours.fixed.macro_f1
@@ -117,9 +137,8 @@ def test_the_table_holds_all_three_protocols_of_every_run(filled: Dashboard) -> 
 
 
 def test_a_run_without_a_validation_run_is_not_tuned_and_says_so(filled: Dashboard) -> None:
-    assert "cased · " + reference().digest[:6] + " has no validation run" in captions(
-        filled.open("thresholds")
-    )
+    (own_name,) = (one for one in filled.open().selectbox(key="reference").options if "cased" in one)
+    assert safe_text(own_name) + " has no validation run" in captions(filled.open("thresholds"))
 
 
 def test_the_clean_grid_can_be_chosen(filled: Dashboard) -> None:
@@ -177,7 +196,7 @@ def test_codes_are_sorted_by_gap_and_named(filled: Dashboard) -> None:
     np.testing.assert_array_equal(
         values(chart["data"][2]["x"]), expected["candidate_f1"].to_numpy(np.float32)
     )
-    table = app.dataframe[0].value
+    table = tables(app)[0]
     np.testing.assert_array_equal(table["f1_gap"], expected["f1_gap"])
     assert {"support", "title", "candidate_precision", "reference_recall"} <= set(table.columns)
 
@@ -243,7 +262,7 @@ def test_differences_show_histogram_density_and_a_row_for_every_code(filled: Das
     shown = {one.label: one.value for one in app.metric}
     assert shown["Decisions flipped"] == f"{comparison.decisions_flipped:,} of {NOTES * len(CODES):,}"
     assert shown["Largest |difference|"] == f"{comparison.difference.max_abs:.3g}"
-    table = app.dataframe[0].value
+    table = tables(app)[0]
     assert set(table["code"]) == set(CODES)
     assert (np.diff(table["max_abs_difference"]) <= 0).all()
     assert table["decisions_flipped"].sum() == comparison.decisions_flipped
@@ -300,7 +319,7 @@ def test_every_file_of_the_report_can_be_downloaded(filled: Dashboard) -> None:
         "findings.csv",
         "All of them in one archive",
     ]
-    preview = app.dataframe[0].value
+    preview = tables(app)[0]
     assert list(preview["role"]) == ["candidate"] * 3 + ["reference"] * 2
     assert preview["macro_f1"][0] == evaluate(small_run()).fixed.macro_f1
 

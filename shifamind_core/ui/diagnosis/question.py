@@ -22,6 +22,7 @@ from shifamind_core.ui.widgets.pick_runs import (
     runs_on_offer,
     show_error,
 )
+from shifamind_core.ui.widgets.side_by_side import show_settings, show_warnings
 from shifamind_core.ui.widgets.uploads import upload_reference
 from shifamind_core.ui.widgets.validation import may_tune, validation_of
 
@@ -92,6 +93,7 @@ def _about_runs() -> Question | None:
     pair = pick_pair()
     if pair is None:
         return None
+    show_settings(pair)
     candidate, reference = load_run(pair[0]), load_run(pair[1])
     if candidate.digest == reference.digest:
         st.info("Both are the same run: choose another one to see a difference.", icon=":material/info:")
@@ -106,6 +108,7 @@ def _scored(question: Question) -> Question:
         comparison = cached.comparison(*question.whole, FIXED_THRESHOLD)
     except ShifamindError:
         return question  # runs with nothing in common: the findings say so
+    show_warnings(comparison)
     aligned = comparison.aligned
     there = {"macro_f1": comparison.macro_f1.reference, "micro_f1": comparison.micro_f1.reference}
     validations = [validation_of(run) for run in (aligned.candidate, aligned.reference)]
@@ -124,7 +127,7 @@ def _scored(question: Question) -> Question:
         targets={name: value for name, value in there.items() if value is not None},
         tuned_targets={"macro_f1": theirs[0].macro_f1, "micro_f1": theirs[0].micro_f1} if theirs[0] else {},
         thresholds=(ours[1].threshold, theirs[1].threshold) if ours[1] and theirs[1] else None,
-        remarks=comparison.remarks,
+        remarks=tuple(one for one in comparison.remarks if one not in comparison.warnings),
     )
 
 

@@ -1,5 +1,6 @@
 """The runs that a page can choose from: computed here, recorded beside the run directory, uploaded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.locks import Lock
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.manifest import Manifest
+from shifamind_core.runs.naming import Shown, short_names
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.uploads import read_upload
 from shifamind_core.ui.session.state import Workspace
@@ -18,6 +20,7 @@ from shifamind_core.ui.text import plain_text
 
 Kind = Literal["computed", "reference", "uploaded"]
 SHORT = 12
+LONGEST = 80  # characters of a name
 IN_USE = "runs_in_use"
 MOST_IN_USE = 16  # runs that one session keeps from being thrown away
 
@@ -27,11 +30,11 @@ class Offer:
     """A run that can be chosen.
 
     `key` stands for it in links: the first digits of its digest. `source` is where to load it from: an entry
-    of the cache, or a file in `references/`.
+    of the cache, or a file in `references/`. `label` is its name among the runs shown; `own_name` its file's.
     """
 
     key: str
-    label: str
+    own_name: str | None
     kind: Kind
     digest: str
     manifest: Manifest
@@ -39,6 +42,11 @@ class Offer:
     columns: int
     labelled: bool
     source: str | Path
+    label: str = "run"
+
+    @property
+    def shown(self) -> Shown:
+        return Shown(self.digest, self.manifest, self.documents, self.own_name)
 
     @property
     def split(self) -> str | None:
@@ -54,7 +62,7 @@ def runs_on_offer(workspace: Workspace) -> list[Offer]:
             continue
         offer = Offer(
             key=entry.digest[:SHORT],
-            label=_label(describe(entry.manifest) if entry.kind == "computed" else entry.name, entry.digest),
+            own_name=None if entry.kind == "computed" else plain_text(entry.name, LONGEST),
             kind=entry.kind,
             digest=entry.digest,
             manifest=entry.manifest,
@@ -68,7 +76,15 @@ def runs_on_offer(workspace: Workspace) -> list[Offer]:
     # A replay copies the reference that it is about into the cache; it is offered once.
     beside = [(offer.digest, offer.manifest) for offer in references]
     uploaded = [offer for offer in uploaded if (offer.digest, offer.manifest) not in beside]
-    return _distinct([*computed, *references, *uploaded])
+    return named(_distinct([*computed, *references, *uploaded]))
+
+
+def named(offers: Sequence[Offer]) -> list[Offer]:
+    """The same runs, each named by what distinguishes it from the others."""
+    names = short_names([offer.shown for offer in offers])
+    return [
+        replace(offer, label=plain_text(name, LONGEST)) for offer, name in zip(offers, names, strict=True)
+    ]
 
 
 def offer_of_upload(workspace: Workspace, id: str, run: Run) -> Offer | None:
@@ -98,7 +114,7 @@ def references_on_offer(workspace: Workspace) -> tuple[list[Offer], list[str]]:
         offers.append(
             Offer(
                 key=run.digest[:SHORT],
-                label=_label(f"reference {file.stem}", run.digest),
+                own_name=plain_text(file.stem, LONGEST),
                 kind="reference",
                 digest=run.digest,
                 manifest=run.manifest,
@@ -140,40 +156,13 @@ def load_stored(id: str, workspace: Workspace) -> Run:
     return _load_stored(id, workspace.cache)
 
 
-def describe(manifest: Manifest) -> str:
-    """What tells a run from its neighbours, as far as its manifest knows, in one line.
-
-    >>> describe(Manifest(split="test"))
-    'test'
-    """
-    tokenization, environment = manifest.tokenization, manifest.environment
-    parts = [manifest.policy and manifest.policy.name, manifest.split]
-    if tokenization is not None:
-        parts.append({True: "lower-cased", False: "cased", None: None}[tokenization.lowercase])
-        if tokenization.max_length not in (None, 512):
-            parts.append(f"{tokenization.max_length} tokens")
-        if tokenization.padding == "longest":
-            parts.append("padded to the longest")
-    if environment is not None:
-        parts.append(environment.gpu or (environment.device and environment.device.upper()))
-    return " · ".join(str(part) for part in parts if part)
-
-
-def _label(text: str, digest: str) -> str:
-    return f"{plain_text(text, 80) or 'run'} · {digest[:6]}"
-
-
 def _distinct(offers: list[Offer]) -> list[Offer]:
     # Two machines may produce the same arrays, which is a finding: both stay, under keys that differ.
     seen: dict[str, int] = {}
     distinct = []
     for offer in offers:
         count = seen[offer.key] = seen.get(offer.key, 0) + 1
-        distinct.append(
-            offer
-            if count == 1
-            else replace(offer, key=f"{offer.key}-{count}", label=f"{offer.label} ({count})")
-        )
+        distinct.append(offer if count == 1 else replace(offer, key=f"{offer.key}-{count}"))
     return distinct
 
 

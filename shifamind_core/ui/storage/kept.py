@@ -10,10 +10,10 @@ import pandas as pd
 from shifamind_core import jobs
 from shifamind_core.errors import ShifamindError
 from shifamind_core.jobs.store import jobs_folder
-from shifamind_core.runs.entry import read_entry
+from shifamind_core.runs.entry import CacheEntry, read_entry
+from shifamind_core.runs.naming import Shown, short_names
 from shifamind_core.runs.room import Kept, everything_kept, in_use, take_away
 from shifamind_core.settings import cache_limit_bytes
-from shifamind_core.ui.session.offers import describe
 from shifamind_core.ui.text import plain_text
 
 GROUPS = {"trial": "logits of replay trials"}
@@ -37,7 +37,7 @@ class Row:
 def rows(cache: Path) -> list[Row]:
     """Every run, what was used last first; then trials and ended jobs, each as one."""
     kept = everything_kept(cache)
-    runs = [_run(one) for one in kept if one.kind not in GROUPS]
+    runs = _runs([one for one in kept if one.kind not in GROUPS])
     groups = [_group(title, [one for one in kept if one.kind == kind]) for kind, title in GROUPS.items()]
     return [row for row in (*runs, *groups, _jobs(cache)) if row is not None]
 
@@ -101,16 +101,37 @@ def size_text(size: int) -> str:
     return f"{value:.1f} {unit}"
 
 
-def _run(one: Kept) -> Row:
-    try:
-        entry = read_entry(one.path)
-    except ShifamindError:
-        return Row(
-            one.path.name, f"{one.path.name[:12]}, damaged", "", "damaged", one.bytes, one.used, False, (one,)
+def _runs(kept: Sequence[Kept]) -> list[Row]:
+    found: list[tuple[Kept, CacheEntry | None]] = []
+    for one in kept:
+        try:
+            found.append((one, read_entry(one.path)))
+        except ShifamindError:
+            found.append((one, None))
+    names = iter(
+        short_names(
+            [
+                Shown(
+                    entry.digest,
+                    entry.manifest,
+                    entry.documents,
+                    None if entry.kind == "computed" else entry.name,
+                )
+                for _, entry in found
+                if entry is not None
+            ]
         )
-    name = describe(entry.manifest) if entry.kind == "computed" else entry.name
-    title = f"{plain_text(name, 80) or 'run'} · {entry.digest[:6]}"
-    owner = plain_text(Path(entry.owner).name, 60)
+    )
+    return [_damaged(one) if entry is None else _run(one, entry, next(names)) for one, entry in found]
+
+
+def _damaged(one: Kept) -> Row:
+    title = f"{one.path.name[:12]}, damaged"
+    return Row(one.path.name, title, "", "damaged", one.bytes, one.used, False, (one,))
+
+
+def _run(one: Kept, entry: CacheEntry, name: str) -> Row:
+    title, owner = plain_text(name, 80) or "run", plain_text(Path(entry.owner).name, 60)
     return Row(one.path.name, title, owner, entry.kind, one.bytes, one.used, in_use(one), (one,))
 
 

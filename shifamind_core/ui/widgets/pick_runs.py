@@ -21,13 +21,16 @@ def show_error(error: ShifamindError | str) -> None:
 
 
 def runs_on_offer(split: str | None = None, kind: Kind | None = None) -> list[Offer]:
-    """The runs that can be chosen in this session; runs of unknown split stay whatever `split` is asked for."""
+    """The runs that can be chosen in this session, named among each other; runs of unknown split stay whatever `split` is
+    asked for."""
     found = _offers.runs_on_offer(state.current_workspace())
-    return [
-        offer
-        for offer in found
-        if (split is None or offer.split in (split, None)) and (kind is None or offer.kind == kind)
-    ]
+    return _offers.named(
+        [
+            offer
+            for offer in found
+            if (split is None or offer.split in (split, None)) and (kind is None or offer.kind == kind)
+        ]
+    )
 
 
 def load_run(offer: Offer) -> Run:
