@@ -255,11 +255,14 @@ class RunDirectory:
 
     def references(self) -> tuple[Path, ...]:
         """Files in `references/` that a run can be read from, by name; a link that leads out of the run directory is none."""
-        return tuple(path for path in self._reference_names() if stays_within(path, self.path))
+        return self.references_and_links_out()[0]
 
-    def links_out(self) -> tuple[Path, ...]:
-        """Links in `references/` that lead out of the run directory, or nowhere: nothing of what they lead to is read."""
-        return tuple(path for path in self._reference_names() if not stays_within(path, self.path))
+    def references_and_links_out(self) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+        """`references`, and the links there that lead out of the run directory, or nowhere: nothing of what they lead to is read."""
+        within, out = [], []
+        for path in self._reference_names():
+            (within if stays_within(path, self.path) else out).append(path)
+        return tuple(within), tuple(out)
 
     def _reference_names(self) -> list[Path]:
         return [child for child in _children(self.path / "references") if child.suffix in RUN_SUFFIXES]

@@ -100,10 +100,10 @@ def references_on_offer(workspace: Workspace) -> tuple[list[Offer], list[str]]:
         directory = RunDirectory(workspace.run_directory)
     except ShifamindError:
         return [], []  # the overview says what is wrong with the directory
-    files, offers = directory.references(), []
+    (files, links), offers = directory.references_and_links_out(), []
     problems = [
         f"{path.name} in references/ is a link out of the run directory, or to nothing, and is not followed. Copy the file there."
-        for path in directory.links_out()
+        for path in links
     ]
     for file in files:
         try:
