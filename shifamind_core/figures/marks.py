@@ -50,7 +50,6 @@ def add_marks(figure: go.Figure, marks: Sequence[Mark], low: float, high: float)
             yanchor="bottom",
             yshift=ROW * row,
             text=f"<b>{mark.text}</b>" if mark.decisive else mark.text,
-            font={"color": REFERENCE} if mark.decisive else {},
             showarrow=False,
         )
     return max(len(ends), 1)

@@ -9,12 +9,15 @@ from shifamind_core.ui.session import state
 from shifamind_core.ui.site.launch import access_page
 from shifamind_core.ui.site.navigation import present_pages
 
+ASSETS = Path(__file__).with_name("assets")
+
 # A local picture: a `:material/…:` icon here would be fetched from the web.
 st.set_page_config(
     page_title="ShifaMind diagnostics",
-    page_icon=str(Path(__file__).with_name("assets") / "favicon.png"),
+    page_icon=str(ASSETS / "favicon.png"),
     layout="wide",
 )
+st.html(ASSETS / "site.css")
 
 sections: dict[str, list] = {}
 for entry in present_pages():
@@ -28,6 +31,7 @@ for entry in present_pages():
         )
     )
 page = st.navigation(sections)
+st.set_page_config(page_title=f"{page.title} · ShifaMind diagnostics")
 st.sidebar.link_button("Sign out", access_page(), type="tertiary", icon=":material/logout:")
 state.settle()
 page.run()
