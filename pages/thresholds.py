@@ -17,7 +17,7 @@ from shifamind_core.ui.widgets.side_by_side import show_settings
 from shifamind_core.ui.widgets.tables import show_table
 from shifamind_core.ui.widgets.validation import validation_of
 
-GRIDS: dict[GridName, str] = {"seed": "The seed's", "clean": "Exact decimals"}
+GRIDS: dict[GridName, str] = {"seed": "The protocol's", "clean": "Exact decimals"}
 COLUMNS = ("run", "protocol", "threshold", "k", "micro_f1", "macro_f1", "macro_f1_of_means", "validation_micro_f1",
            "plateau_lowest", "plateau_highest", "macro_f1_over")  # fmt: skip
 
@@ -40,7 +40,7 @@ grid = cast(
         list(GRIDS),
         default="seed",
         format_func=GRIDS.__getitem__,
-        help="The seed adds 0.01 again and again, so its 0.5 is 0.4999999999999998.",
+        help="The protocol's script adds 0.01 again and again, so its 0.5 is 0.4999999999999998.",
         required=True,
     ),
 )

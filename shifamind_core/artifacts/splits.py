@@ -179,6 +179,6 @@ def _name_positions(
     rows, columns = np.nonzero(lists != values)
     message = (
         f"{split}: labels lists and code columns differ in {len(rows):,} of {lists.size:,} cells, first in row "
-        f"{rows[0] + 1} at code {printable(names[columns[0]])!r}; the lists are used, as the seed's evaluation does."
+        f"{rows[0] + 1} at code {printable(names[columns[0]])!r}; the lists are used, as the protocol's evaluation does."
     )
     return names, Check(title, "error", message)

@@ -65,7 +65,7 @@ POLICIES: dict[str, PrecisionPolicy] = {
     policy.name: policy
     for policy in (
         PrecisionPolicy("default", "Touch nothing; record what is observed.", tf32=None),
-        PrecisionPolicy("fp32", "FP32 throughout, TF32 off: the seed's experiment 1."),
+        PrecisionPolicy("fp32", "FP32 throughout, TF32 off: the protocol's experiment 1."),
         PrecisionPolicy("tf32", "FP32 weights, matrix products through TF32 tensor cores.", tf32=True),
         PrecisionPolicy("bf16-autocast", "FP32 weights, matrix products in BF16.", autocast="bfloat16"),
         PrecisionPolicy("fp16-autocast", "FP32 weights, matrix products in FP16.", autocast="float16"),

@@ -161,11 +161,11 @@ def _ask_scores() -> dict[str, float]:
     """Scores by the names that `replay --reported` takes; what is left empty is not there."""
     with st.container(border=True):
         st.pills(
-            "Fill in a row of the seed's table",
+            "Fill in a row of the reported table",
             list(SEED_CLAIMS),
             key="reported.preset",
             on_change=_fill_in,
-            help="What the seed's author says of one checkpoint on three GPUs: claims, not measured here.",
+            help="What was reported of one checkpoint on three GPUs: claims, not measured here.",
         )
         columns = st.columns(3) + st.columns(3)
         values = {}

@@ -35,7 +35,8 @@ def show_replay(question: Question, workspace: Workspace, openable: bool, stem: 
     )
     if asked is None:
         st.info(
-            "Fill in at least one reported score above, or a row of the seed's table.", icon=":material/info:"
+            "Fill in at least one reported score above, or a row of the reported table.",
+            icon=":material/info:",
         )
         return
     st.caption(

@@ -44,7 +44,7 @@ def show_verdict(
 
 def _show_claims(question: Question, ladder: Ladder | None) -> None:
     if not question.reported:
-        st.markdown("Type the scores that were reported, or fill in a row of the seed's table.")
+        st.markdown("Type the scores that were reported, or fill in a row of the reported table.")
         return
     with told(), st.spinner("Searching the bounds", show_time=False):
         fixed = proof_of(question, ladder)

@@ -44,7 +44,7 @@ COLUMNS: dict[str, tuple[str, str | None, str | None]] = {
     "threshold": ("Threshold", THRESHOLD, None),
     "k": ("k", None, "Rounded mean number of labels a note."),
     "micro_f1": ("Micro F1", F1, "Of the counts summed over all codes."),
-    "macro_f1": ("Macro F1", F1, "Mean of the F1 of all codes, absent ones as 0: the seed's definition."),
+    "macro_f1": ("Macro F1", F1, "Mean of the F1 of all codes, absent ones as 0: the protocol's definition."),
     "macro_f1_over": (
         "Macro over",
         None,
