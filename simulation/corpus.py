@@ -48,6 +48,7 @@ class Order:
     until: float  # of time.time()
     seed: int
     cases: int | None
+    pairs: bool
 
 
 def rows_of(subject: Any, order: Order, pairs: "Pairs | None") -> Iterator[dict[str, Any]]:
@@ -170,7 +171,8 @@ def work(names: Any, order: Order) -> None:
             name = names.get(timeout=5)
         except queue.Empty:
             return
-        found, pairs, started = [], Pairs() if every[name].held_out else None, time.time()
+        kept = every[name].held_out or order.pairs
+        found, pairs, started = [], Pairs() if kept else None, time.time()
         marker = order.parts / f"{name}.started"
         marker.write_text("")
         try:
@@ -314,6 +316,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of models")
     parser.add_argument("--cases", type=int, help="at most so many cases a model")
     parser.add_argument("--small", action="store_true", help="few notes, little training")
+    parser.add_argument(
+        "--pairs", action="store_true", help="keep logits of every model, not of held-out ones alone"
+    )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     from simulation.fleet import plans
@@ -327,8 +332,9 @@ def main() -> None:
     until = started + 60 * options.minutes - (40 if options.minutes > 2 else 5)
     with tempfile.TemporaryDirectory() as parts:
         order = Order(
-            Path(parts), options.device, options.pretrained, options.small, until, options.seed, options.cases
-        )
+            Path(parts), options.device, options.pretrained, options.small, until, options.seed, options.cases,
+            options.pairs,
+        )  # fmt: skip
         run(order, names, options.processes)
         if gather(order, options.out, names, time.time() - started).empty:
             sys.exit("error: no model could be made; the reasons stand in corpus.json.")

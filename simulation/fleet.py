@@ -32,6 +32,7 @@ from simulation.notes import CLS, MASK, PAD, SEP, Notes, Sample, World, write
 Architecture = Literal["cls_fusion", "concept_attention", "bert", "distilbert", "roberta"]
 State = Mapping[str, Tensor]
 CONCEPTS = 24
+ENGLISH = ("english-mini", "english-cased", "english-deep", "english-wide", "english-flat", "english-tiny")
 BATCH = 256  # notes at a time on a GPU
 SLOWER = (1.0, 0.3, 0.1)  # shares of the learning rate, until training does not collapse
 TELLING = 0.7  # rounding to BF16 over the spread of the logits
@@ -523,6 +524,7 @@ def plans() -> list[Plan]:
         replace(demo, name="demo-frozen", architecture="bert", max_length=128, steps=600, rate=1e-2, frozen=True, seed=73),
         replace(demo, name="demo-short", architecture="cls_fusion", max_length=96, codes=30, steps=200, rate=1e-4, seed=74),
     ]  # fmt: skip
+    made += _english()
     minilm = Plan(
         "minilm-cls", "minilm", "cls_fusion", True, "minilm", max_length=192, notes=800, steps=400, rate=2e-4
     )
@@ -545,3 +547,26 @@ def plans() -> list[Plan]:
     ]  # fmt: skip
     # What there is little of first, so that none of it is left when time runs out.
     return [*held, *made[40:], *made[:40]]
+
+
+def _english() -> list[Plan]:
+    """Classifiers on the encoders of `simulation.english`, each encoder a family."""
+    made = []
+    for number, encoder in enumerate(ENGLISH):
+        seed = 100 + 10 * number
+        cls = Plan(
+            f"{encoder}-cls", encoder, "cls_fusion", encoder=encoder, max_length=192, notes=800, steps=400, rate=3e-4, seed=seed
+        )  # fmt: skip
+        made += [
+            cls,
+            replace(cls, name=f"{encoder}-bert", architecture="bert", codes=20, notes=1200, seed=seed + 1),
+            replace(cls, name=f"{encoder}-concept", architecture="concept_attention", max_length=128, notes=1000, seed=seed + 2),
+            replace(cls, name=f"{encoder}-frozen", architecture="bert", codes=30, notes=1000, steps=800, rate=1e-2, frozen=True, seed=seed + 3),
+        ]  # fmt: skip
+        more = (
+            replace(cls, name=f"{encoder}-overfitted", notes=400, steps=1000, seen=True, seed=seed + 4),
+            replace(cls, name=f"{encoder}-few", architecture="concept_attention", codes=8, notes=1300, steps=150, seed=seed + 4),
+            replace(cls, name=f"{encoder}-long", architecture="bert", max_length=320, notes=600, steps=700, rate=1e-4, seed=seed + 4),
+        )  # fmt: skip
+        made.append(more[number % len(more)])
+    return made
