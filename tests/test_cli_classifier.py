@@ -62,7 +62,9 @@ def test_replay_finds_a_length_that_was_planted(command, directories, tmp_path, 
     assert found["best"]["interventions"] == ["max_length=256"] and found["best"]["explained"] > 0.99
     assert found["verdict"] == "confirmed"
     tried = {name for trial in found["trials"] for name in trial["interventions"]}
-    assert "head=not_loaded" in tried and not any(name.startswith(("pooling", "fusion")) for name in tried)
+    assert "attention_mask=ignored" in tried and not any(
+        name.startswith(("pooling", "fusion")) for name in tried
+    )
     assert not any("could not be tried" in remark for remark in found["remarks"])
 
 

@@ -29,6 +29,7 @@ class Scores(Bench):
 
     def __init__(self) -> None:
         self.asked: list[Recipe] = []
+        self.tell = lambda message, done, total: None
 
     def values(self, recipe: Recipe, rows: np.ndarray, draws: int = 1) -> np.ndarray:
         self.asked.append(recipe)
