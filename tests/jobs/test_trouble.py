@@ -76,7 +76,7 @@ def test_four_sessions_that_ask_at_once_start_one_job(tmp_path, sleepers):
         )
         assert len(ids) == 4 and len(set(ids)) == 1
         assert len(store._started) == 1, "nobody started a second one that nobody sees"
-        store._started[0].kill()
+        store._started[-1].kill()
         until(lambda: not jobs.list_jobs(tmp_path)[0].active)
 
 
@@ -207,7 +207,7 @@ def test_on_a_full_disk_nothing_is_started_and_nothing_is_left(small_disk, sleep
             assert left_in(cache) == set() and store._started == []
             continue
         assert jobs.read_job(cache, name).status == "queued"
-        store._started[0].kill()
+        store._started[-1].kill()
         until(lambda: not jobs.read_job(cache, name).active)  # noqa: B023
         break
     else:
@@ -244,7 +244,7 @@ def test_whatever_step_is_refused_nothing_is_started_and_nothing_is_left(
             assert os.strerror(refused) in str(error) and "\n" not in str(error)
             assert left_in(tmp_path) == set() and [one for one in store._started if one.poll() is None] == []
             continue
-        store._started[0].kill()
+        store._started[-1].kill()
         until(lambda: not jobs.read_job(tmp_path, name).active)  # noqa: B023
         if countdown > 0:  # every step was seen to fail
             break
@@ -285,7 +285,7 @@ def test_a_worker_whose_disk_fills_up_still_says_so(small_disk, sleepers, monkey
     cache = small_disk.folder / "cache"
     name = jobs.submit(cache, "probe", {})
     folder = store.jobs_folder(cache) / name
-    store._started[0].kill()
+    store._started[-1].kill()
 
     def work(spec, host):
         host.partial({"rows": list(range(2000))})
