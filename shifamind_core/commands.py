@@ -108,10 +108,15 @@ def _predict(spec: specs.PredictSpec, host: Host) -> Result:
 
 
 def _evaluate(spec: specs.EvaluateSpec, host: Host) -> Result:
+    from shifamind_core.analysis.ceiling import MOST_CELLS, ceiling, ceiling_json
     from shifamind_core.analysis.thresholds import evaluate, evaluation_json
 
+    run = host.read(spec.run_file)
     validation = host.read(spec.validation) if spec.validation else None
-    return evaluation_json(evaluate(host.read(spec.run_file), validation, spec.grid))
+    document = evaluation_json(evaluate(run, validation, spec.grid))
+    highest = ceiling_json(ceiling(run)) if run.logits.size <= MOST_CELLS else None
+    per_code = document.pop("per_code")  # the longest stays last
+    return {**document, "ceiling": highest, "per_code": per_code}
 
 
 def _compare(spec: specs.CompareSpec, host: Host) -> Result:

@@ -93,6 +93,8 @@ def test_evaluate_compare_and_bound_speak_the_contract(command, predicted):
     cased, _ = predicted("--lowercase", "false", name="cased.safetensors")
     evaluation = command("evaluate", test, "--validation", validation, "--grid", "clean")
     assert {"fixed", "tuned", "top_k", "macro_f1_of_means", "per_code"} <= evaluation.keys()
+    for name in ("macro_f1", "micro_f1"):
+        assert evaluation["ceiling"][name]["f1"] >= evaluation["fixed"][name]
     assert {"threshold", "validation_micro_f1", "macro_f1", "micro_f1", "plateau"} <= evaluation[
         "tuned"
     ].keys()
