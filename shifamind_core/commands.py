@@ -127,15 +127,14 @@ def _compare(spec: specs.CompareSpec, host: Host) -> Result:
 
 def _bound(spec: specs.BoundSpec, host: Host) -> Result:
     from shifamind_core.analysis.checks import over_codes
-    from shifamind_core.analysis.flip_bound import flip_bound
+    from shifamind_core.analysis.flip_search import f1_range, smallest_epsilon
 
     run = host.read(spec.run_file)
-    bound = flip_bound(run, spec.threshold)
     over = {"macro_f1_over": over_codes(run.logits.shape[1], run.codes_of)}
     if spec.epsilon is None:
-        needed = bound.smallest_epsilon(macro_f1=spec.target_macro_f1, micro_f1=spec.target_micro_f1)
-        return {"epsilon": needed, **over}
-    found = bound.f1_range(spec.epsilon)
+        targets = {"macro_f1": spec.target_macro_f1, "micro_f1": spec.target_micro_f1}
+        return {"epsilon": smallest_epsilon(run, spec.threshold, **targets), **over}
+    found = f1_range(run, spec.threshold, spec.epsilon)
     return {
         "macro_f1": list(found.macro_f1),
         "micro_f1": list(found.micro_f1),

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
+from scipy.special import logit
 
 from shifamind_core.arrays import Labels, Logits, Probabilities, Thresholds, frozen, probabilities
 from shifamind_core.errors import ShifamindError
@@ -17,6 +18,10 @@ from shifamind_core.errors import ShifamindError
 ThresholdCounts: TypeAlias = Int64[np.ndarray, "thresholds codes"]
 CodeCounts: TypeAlias = Int64[np.ndarray, " codes"]
 Decisions: TypeAlias = Bool[np.ndarray, "documents codes"]
+
+# A logit that is 0.01 beside the threshold's has a probability that is at least 0.01 % beside the threshold, where thresholds are at
+# most 0.99; an FP32 sigmoid is right to about 1e-7 of itself, and so are FP16 logits to 0.002 up to 8 (0.001 is at −6.9).
+CLEAR, CLEAR_FROM, CLEAR_TO = 0.01, 0.001, 0.99
 
 # Cells counted at once: small enough for the caches, large enough that the per-block tables do not dominate.
 BLOCK_CELLS = 1 << 18
@@ -133,8 +138,18 @@ def counts_of_logits(logits: Logits, labels: Labels, thresholds: Thresholds) -> 
 
 
 def decisions(logits: Logits, threshold: float) -> Decisions:
-    """Where a code is assigned: FP32 sigmoid > threshold, strictly. One threshold of the kernel, kept per cell."""
-    return probabilities(logits) > float32_below(np.array([threshold]))[0]
+    """Where a code is assigned: FP32 sigmoid > threshold, strictly. One threshold of the kernel, kept per cell.
+
+    Where a logit is `CLEAR` of the threshold's, it tells by itself, and no sigmoid is taken: a tenth of the time.
+    """
+    below = float32_below(np.array([threshold]))[0]
+    if not CLEAR_FROM <= threshold <= CLEAR_TO:
+        return probabilities(logits) > below
+    centre = float(logit(threshold))
+    assigned = logits > centre + CLEAR
+    near = np.flatnonzero((logits > centre - CLEAR) & ~assigned)
+    assigned.ravel()[near] = probabilities(logits.ravel()[near]) > below
+    return assigned
 
 
 def counts_of_decisions(predicted: Decisions, labels: Labels) -> Counts:

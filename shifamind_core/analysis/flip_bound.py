@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from scipy.special import logit
 
 from shifamind_core.analysis import scores
@@ -27,13 +27,14 @@ from shifamind_core.analysis.checks import refuse_non_finite, required_labels
 from shifamind_core.analysis.counts import (
     CodeCounts,
     Counts,
+    Decisions,
     check_threshold,
     counts_of_decisions,
     decisions,
 )
 from shifamind_core.arrays import Labels, Logits
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.run import Run
+from shifamind_core.runs.run import Run, blocks_of_notes
 
 Range = tuple[float, float]
 Epsilons = Float64[np.ndarray, " epsilons"]
@@ -115,33 +116,56 @@ class FlipBound:
     labels : uint8 [documents, codes]
     threshold : float
         On probability.
+    beyond, reach : float
+        Margins that are kept: of decisions within `beyond` only the kinds are counted, and those beyond `reach` do not flip, so
+        that ranges are for ε from `beyond` to `reach`. A large run is so looked at in parts.
+    within : int64 [4, codes], optional
+        The kinds of the decisions within `beyond`, where they are known already.
 
     Attributes
     ----------
     margins : float64 [cells]
-        |margin| of every decision, ascending.
+        |margin| of every decision kept, ascending.
 
     >>> bound = FlipBound(np.array([[2.0], [-1.0]]), np.array([[1], [1]], np.uint8), 0.5)
     >>> bound.f1_range(1.0).macro_f1, bound.smallest_epsilon(macro_f1=0.0)
     ((0.6666666666666666, 1.0), 2.0)
     """
 
-    def __init__(self, logits: Logits, labels: Labels, threshold: float = 0.5) -> None:
+    def __init__(
+        self,
+        logits: Logits,
+        labels: Labels,
+        threshold: float = 0.5,
+        beyond: float = 0.0,
+        reach: float = np.inf,
+        within: Int64[np.ndarray, "4 codes"] | None = None,
+    ) -> None:
         check_threshold(threshold)
-        if not np.isfinite(logits).all():
-            raise ShifamindError("A flip bound needs finite logits; compare the run to see which are not.")
-        assigned = decisions(logits, threshold)
-        size = np.abs(logits.astype(np.float64) - logit(threshold)).ravel()
-        # Any ε > 0 flips a decision exactly on the threshold, ε = 0 flips none.
-        size = np.maximum(size, np.nextafter(0, 1))
-        order = np.argsort(size)
-        kind = 2 * assigned.astype(np.int64) + (labels != 0)
-        keys = (kind * logits.shape[1] + np.arange(logits.shape[1])).ravel()
         self.threshold = threshold
-        self.counts: Counts = counts_of_decisions(assigned, labels)
-        self.margins: Float64[np.ndarray, " cells"] = size[order]
-        self._keys: Int64[np.ndarray, " cells"] = keys[order]
+        self.beyond, self.reach = beyond, reach
         self._codes = logits.shape[1]
+        self._within = np.zeros((4, self._codes), np.int64) if within is None else within
+        counts, margins, keys = [], [], []
+        for rows in blocks_of_notes(logits):
+            if not np.isfinite(logits[rows]).all():
+                raise ShifamindError(
+                    "A flip bound needs finite logits; compare the run to see which are not."
+                )
+            assigned = decisions(logits[rows], threshold)
+            counts.append(counts_of_decisions(assigned, labels[rows]))
+            above = beyond if within is not None else 0.0
+            size, key = near_cells(logits[rows], labels[rows], assigned, threshold, above, reach)
+            if above < beyond:
+                self._within += np.bincount(key[size <= beyond], minlength=4 * self._codes).reshape(4, -1)
+                size, key = size[size > beyond], key[size > beyond]
+            margins.append(size)
+            keys.append(key)
+        self.counts: Counts = sum(counts[1:], counts[0])
+        size = np.concatenate(margins)
+        order = np.argsort(size)
+        self.margins: Float64[np.ndarray, " cells"] = size[order]
+        self._keys: Int64[np.ndarray, " cells"] = np.concatenate(keys)[order]
 
     @property
     def macro_f1(self) -> float:
@@ -170,12 +194,15 @@ class FlipBound:
             raise ShifamindError(
                 f"ε is how far a logit may move, but {epsilons[~(epsilons >= 0)][0]} was given; expected a number ≥ 0."
             )
+        if (epsilons < self.beyond).any() or (epsilons > self.reach).any():
+            raise ValueError(f"ranges are known for ε from {self.beyond} to {self.reach} alone")
         order = np.argsort(epsilons, kind="stable")
         inside = np.searchsorted(self.margins, epsilons[order], side="right")
         added = np.repeat(np.arange(len(epsilons)), np.diff(inside, prepend=0))
         size = 4 * self._codes
         tallies = np.bincount(added * size + self._keys[: len(added)], minlength=len(epsilons) * size)
-        flippable = tallies.reshape(-1, 4, self._codes).cumsum(axis=0)[np.argsort(order, kind="stable")]
+        sums = tallies.reshape(-1, 4, self._codes).cumsum(axis=0) + self._within
+        flippable = sums[np.argsort(order, kind="stable")]
         worst, best = extremes(self.counts, flippable)
         return F1Ranges(
             epsilons=epsilons,
@@ -194,16 +221,11 @@ class FlipBound:
         perturbation that moves every logit by less cannot produce that score.
         """
         name, target = one_target(macro_f1, micro_f1)
-        measure = scores.macro_f1 if name == "macro_f1" else scores.micro_f1
-        now = float(measure(self.counts)[0])
-        if target == now:
+        if target == getattr(self, name):
             return 0.0
-        falls = target < now
 
         def reached(cells: int) -> bool:
-            worst, best = extremes(self.counts, self._tally(cells))
-            value = measure(worst if falls else best)[0]
-            return bool(value <= target if falls else value >= target)
+            return bool(reaches(self.counts, self._tally(cells), name, target)[0])
 
         movable = int(np.isfinite(self.margins).sum())
         if not reached(movable):
@@ -243,7 +265,10 @@ class FlipBound:
 
     def _tally(self, cells: int) -> Int64[np.ndarray, "1 4 codes"]:
         """Kinds of the `cells` decisions nearest to the threshold, per code."""
-        return np.bincount(self._keys[:cells], minlength=4 * self._codes).reshape(1, 4, self._codes)
+        return (
+            np.bincount(self._keys[:cells], minlength=4 * self._codes).reshape(1, 4, self._codes)
+            + self._within
+        )
 
     def _flipped(self, keys: np.ndarray) -> Counts:
         """The counts after these decisions, and no others, have flipped."""
@@ -253,6 +278,31 @@ class FlipBound:
         return _moved(
             self.counts, (flips[FALSE_NEGATIVE] - flips[TRUE_POSITIVE])[None], (gained - lost)[None]
         )
+
+
+def near_cells(
+    logits: Logits, labels: Labels, assigned: Decisions, threshold: float, beyond: float, reach: float
+) -> tuple[Float64[np.ndarray, " cells"], Int64[np.ndarray, " cells"]]:
+    """|margin| of the decisions farther than `beyond` and within `reach`, and each one's kind · codes + code."""
+    centre = float(logit(threshold))
+    flat = logits.ravel()
+    cells = np.flatnonzero(_within(flat, centre, reach, 1) & ~_within(flat, centre, beyond, -1))
+    # Any ε > 0 flips a decision exactly on the threshold, ε = 0 flips none.
+    size = np.maximum(np.abs(flat[cells].astype(np.float64) - centre), np.nextafter(0, 1))
+    kept = (size > beyond) & (size <= reach)
+    if not kept.all():
+        cells, size = cells[kept], size[kept]
+    kind = 2 * assigned.ravel()[cells].astype(np.int64) + (labels.ravel()[cells] != 0)
+    return size, kind * logits.shape[1] + cells % logits.shape[1]
+
+
+def _within(logits: np.ndarray, centre: float, margin: float, more: int) -> np.ndarray:
+    """Which margins may be (`more` = 1), or surely are (-1), at most this: compared in the logits' own dtype, which rounds."""
+    kind = np.finfo(logits.dtype)
+    reach = margin + more * 8 * float(kind.eps) * (1 + abs(centre) + margin)
+    if not reach < float(kind.max) / 2:
+        return np.ones(logits.shape, bool) if more > 0 else np.zeros(logits.shape, bool)
+    return (logits >= centre - reach) & (logits <= centre + reach)
 
 
 def flip_bound(run: Run, threshold: float = 0.5) -> FlipBound:
@@ -278,6 +328,20 @@ def one_target(
     if target is None or not 0 <= target <= 1:
         raise ShifamindError(f"The target for {name} is {target}; a score lies between 0 and 1.")
     return name, target
+
+
+def reaches(
+    counts: Counts,
+    flippable: Int64[np.ndarray, "cases 4 codes"],
+    name: Literal["macro_f1", "micro_f1"],
+    target: float,
+) -> Bool[np.ndarray, " cases"]:
+    """Whether the score can become as low, or as high, as the target."""
+    measure = scores.macro_f1 if name == "macro_f1" else scores.micro_f1
+    worst, best = extremes(counts, flippable)
+    if target < measure(counts)[0]:
+        return measure(worst) <= target
+    return measure(best) >= target
 
 
 def extremes(counts: Counts, flippable: Int64[np.ndarray, "cases 4 codes"]) -> tuple[Counts, Counts]:

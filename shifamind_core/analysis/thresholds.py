@@ -20,7 +20,7 @@ from shifamind_core.analysis.counts import (
 from shifamind_core.analysis.oddities import RepeatedIds, oddities, repeated_ids
 from shifamind_core.analysis.validation import require_validation
 from shifamind_core.arrays import Labels, Probabilities, Thresholds, frozen, probabilities
-from shifamind_core.runs.run import BLOCK_NOTES, Run
+from shifamind_core.runs.run import Run, blocks_of_notes
 
 GridName: TypeAlias = Literal["seed", "clean"]
 
@@ -266,8 +266,7 @@ def _counted(run: Run, thresholds: Thresholds, k: int) -> tuple[Counts, Counts]:
     """Counts at the thresholds and of the k most probable codes, in one pass over blocks of notes: a run may be mapped."""
     labels = required_labels(run)
     fixed, most_probable = [], []
-    for start in range(0, run.documents, BLOCK_NOTES):
-        rows = slice(start, start + BLOCK_NOTES)
+    for rows in blocks_of_notes(run.logits):
         probability = probabilities(run.logits[rows])
         fixed.append(counts_at_thresholds(probability, labels[rows], thresholds))
         most_probable.append(top_k_counts(probability, labels[rows], k))

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
@@ -13,8 +14,16 @@ from shifamind_core.artifacts._limited import printable
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.manifest import Manifest, digest_of
 
-BLOCK_NOTES = 1024  # looked at together: what is made of a block is small beside a run of any length
+BLOCK_CELLS = (
+    1 << 20
+)  # looked at together: what is made of a block stays in the caches, and is small beside a run of any length
 LOGIT_DTYPES = (np.float16, np.float32, np.float64)
+
+
+def blocks_of_notes(matrix: np.ndarray) -> Iterator[slice]:
+    """Rows of [documents, codes], block by block: the matrix may be mapped from a file larger than the memory."""
+    step = max(1, BLOCK_CELLS // matrix.shape[1])
+    return (slice(start, start + step) for start in range(0, len(matrix), step))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +139,7 @@ class Run:
     @cached_property
     def non_finite(self) -> int:
         """How many logits are NaN or infinite."""
-        blocks = (self.logits[start : start + BLOCK_NOTES] for start in range(0, self.documents, BLOCK_NOTES))
+        blocks = (self.logits[rows] for rows in blocks_of_notes(self.logits))
         return self.logits.size - sum(int(np.count_nonzero(np.isfinite(block))) for block in blocks)
 
     def select(self, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> "Run":

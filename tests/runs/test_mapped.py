@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from shifamind_core.analysis import thresholds
 from shifamind_core.analysis.thresholds import evaluate, evaluation_json
 from shifamind_core.runs import uploads
 from shifamind_core.runs.run import Run
@@ -27,8 +26,7 @@ def test_a_mapped_run_is_the_run_that_was_read(tmp_path: Path) -> None:
 def test_blocks_of_notes_change_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
     run = small()
     whole = evaluation_json(evaluate(run))
-    monkeypatch.setattr(thresholds, "BLOCK_NOTES", 1)
-    monkeypatch.setattr("shifamind_core.runs.run.BLOCK_NOTES", 1)
+    monkeypatch.setattr("shifamind_core.runs.run.BLOCK_CELLS", 1)
     assert (
         evaluation_json(evaluate(Run(**{part: getattr(run, part) for part in run.__dataclass_fields__})))
         == whole
