@@ -1,39 +1,34 @@
 """Two runs side by side: how far the logits differ, which decisions flip, what that does to the scores."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64
 
 from shifamind_core.analysis import scores
 from shifamind_core.analysis.alignment import AlignedRuns, align
-from shifamind_core.analysis.checks import code_names, required_labels
-from shifamind_core.analysis.counts import Counts, Decisions, check_thresholds, counts_of_decisions, decisions
+from shifamind_core.analysis.checks import code_names
+from shifamind_core.analysis.counts import (
+    CodeCounts,
+    Counts,
+    check_thresholds,
+    decisions,
+)
+from shifamind_core.analysis.differences import (
+    PERCENTILES,
+    CodeDifferences,
+    DifferenceStatistics,
+    Interval,
+    code_differences,
+    intervals_about,
+    pooled,
+)
 from shifamind_core.analysis.fingerprint import bitwise_verdict, fingerprint
-from shifamind_core.runs.probability import stand_ins
+from shifamind_core.runs.blocks import code_by_code, groups_of_codes, in_parallel
+from shifamind_core.runs.probability import are_any_of, stand_in_values
 from shifamind_core.runs.run import Run
-
-Differences = Float64[np.ndarray, "documents codes"]
-PERCENTILES = (50, 90, 99)
-
-
-@dataclass(frozen=True)
-class DifferenceStatistics:
-    """Candidate − reference logits in FP64, over the cells in which both are finite.
-
-    `abs_percentiles` are NumPy's (linear interpolation) of |difference|, keyed by percent; `rms` is the root
-    of the mean square; `correlation` is Pearson's r of the logits, `None` where one side is constant.
-    With no finite cell everything is `None`.
-    """
-
-    cells: int
-    mean: float | None
-    rms: float | None
-    max_abs: float | None
-    abs_percentiles: dict[int, float | None]
-    correlation: float | None
 
 
 @dataclass(frozen=True)
@@ -119,33 +114,37 @@ def compare(candidate: Run, reference: Run, threshold: float = 0.5) -> RunCompar
 
 def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparison:
     """`compare` for runs that are aligned already."""
-    candidate, reference = aligned.candidate, aligned.reference
-    verdict = bitwise_verdict(candidate, reference)
-    pair = (candidate.logits.astype(np.float64), reference.logits.astype(np.float64))
-    finite = np.isfinite(pair[0]) & np.isfinite(pair[1])
-    left_out = int(finite.size - np.count_nonzero(finite))
-    standing_in = [
-        stand_ins(run.logits, bool(run.manifest.logits_from_probabilities)) for run in (candidate, reference)
-    ]
-    told = finite & ~standing_in[0] & ~standing_in[1]
-    beyond = int(np.count_nonzero(finite & ~told))
-    assigned = decisions(candidate.logits, threshold), decisions(reference.logits, threshold)
-    gained = assigned[0] & ~assigned[1] & finite
-    lost = assigned[1] & ~assigned[0] & finite
-    counts = _counts(candidate, assigned[0]), _counts(reference, assigned[1])
+    runs = aligned.candidate, aligned.reference
+    verdict = bitwise_verdict(*runs)
+    values = [stand_in_values(run.logits, bool(run.manifest.logits_from_probabilities)) for run in runs]
+    codes: list[_Code] = []
+    wider, difference = 1.0, None
+    while difference is None:  # once, unless a sample misled on where the percentiles are
+        intervals = intervals_about(runs[0].logits, runs[1].logits, wider)
+        groups = groups_of_codes(runs[0].logits)
+        codes = [one for group in groups for one in _compared(aligned, threshold, values, intervals, group)]
+        difference = pooled([code.differences for code in codes], intervals)
+        wider *= 4
+    counted = _Counted(*np.array([code.counted for code in codes]).T)  # of arrays over codes
+    counts = (
+        _counts(runs[0], [code.candidate for code in codes]),
+        _counts(runs[1], [code.reference for code in codes]),
+    )
+    left_out, beyond = int(counted.non_finite.sum()), int(counted.standing_in.sum())
+    standing_in = int(counted.candidate_standing_in.sum()), int(counted.reference_standing_in.sum())
     odd = _non_finite_remarks(aligned, left_out) + _stand_in_remarks(standing_in, beyond)
     return RunComparison(
         aligned=aligned,
         threshold=threshold,
-        difference=_pooled_statistics(pair, told, left_out + beyond),
+        difference=difference,
         non_finite_cells=left_out,
-        stand_ins=(int(standing_in[0].sum()), int(standing_in[1].sum())),
+        stand_ins=standing_in,
         stand_in_cells=beyond,
-        decisions_gained=int(np.count_nonzero(gained)),
-        decisions_lost=int(np.count_nonzero(lost)),
+        decisions_gained=int(counted.gained.sum()),
+        decisions_lost=int(counted.lost.sum()),
         macro_f1=Pair(*(None if c is None else float(scores.macro_f1(c)[0]) for c in counts)),
         micro_f1=Pair(*(None if c is None else float(scores.micro_f1(c)[0]) for c in counts)),
-        per_code=_per_code_table(aligned, pair, finite, told, gained, lost, counts),
+        per_code=_per_code_table(aligned, codes, counted, counts),
         remarks=aligned.remarks + odd + (() if verdict is None else (verdict,)),
         warnings=aligned.warnings + odd,
     )
@@ -188,85 +187,112 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
     }
 
 
-def _counts(run: Run, assigned: Decisions) -> Counts | None:
-    """Counts of one run with its own labels; `None` where it cannot be scored."""
-    if run.labels is None or run.non_finite:
-        return None
-    return counts_of_decisions(assigned, required_labels(run))
+class _Counted(NamedTuple):
+    """Cells, one entry a code."""
+
+    gained: CodeCounts
+    lost: CodeCounts
+    non_finite: CodeCounts
+    standing_in: CodeCounts
+    candidate_standing_in: CodeCounts
+    reference_standing_in: CodeCounts
 
 
-def _pooled_statistics(
-    pair: tuple[Differences, Differences], finite: Decisions, left_out: int
-) -> DifferenceStatistics:
-    if left_out:
-        return difference_statistics(pair[0][finite], pair[1][finite])
-    return difference_statistics(pair[0].ravel(), pair[1].ravel())
+Whole: TypeAlias = tuple[int, ...]
 
 
-def difference_statistics(
-    candidate: Float64[np.ndarray, " cells"], reference: Float64[np.ndarray, " cells"]
-) -> DifferenceStatistics:
-    """Statistics of candidate − reference over finite cells."""
-    if not candidate.size:
-        nothing: dict[int, float | None] = dict.fromkeys(PERCENTILES)
-        return DifferenceStatistics(0, None, None, None, nothing, None)
-    difference = candidate - reference
-    size = np.abs(difference)
-    percentiles = np.percentile(size, PERCENTILES).tolist()
-    return DifferenceStatistics(
-        cells=candidate.size,
-        mean=float(difference.mean()),
-        rms=float(np.sqrt(np.mean(difference**2))),
-        max_abs=float(size.max()),
-        abs_percentiles=dict(zip(PERCENTILES, percentiles, strict=True)),
-        correlation=correlation(candidate, reference),
+class _Code(NamedTuple):
+    """One code compared: its cells, as in `_Counted`; of each run's decisions those that are right, all, and the labels."""
+
+    differences: CodeDifferences
+    counted: Whole
+    candidate: Whole | None
+    reference: Whole | None
+
+
+def _compared(
+    aligned: AlignedRuns,
+    threshold: float,
+    values: list[tuple[float, ...]],
+    intervals: list[Interval],
+    columns: slice,
+) -> list[_Code]:
+    """These codes of both runs; `values` stand for a stored 0 or 1."""
+    runs = aligned.candidate, aligned.reference
+    logits = [code_by_code(run.logits, columns) for run in runs]  # [codes, documents]
+    truths = [
+        [None] * len(logits[0]) if run.labels is None else code_by_code(run.labels, columns).view(bool)
+        for run in (runs if aligned.label_conflicts else runs[:1])
+    ]
+    look = partial(_one_code, threshold, values, intervals)
+    return in_parallel(look, list(zip(*logits, truths[0], truths[-1], strict=True)))
+
+
+def _one_code(
+    threshold: float,
+    values: list[tuple[float, ...]],
+    intervals: list[Interval],
+    code: tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None],
+) -> _Code:
+    """One code: both runs' logits [documents] and, if there are any, both runs' labels."""
+    ours, theirs, *truths = code
+    finite = np.isfinite(ours) & np.isfinite(theirs)
+    standing_in = are_any_of(ours, values[0]), are_any_of(theirs, values[1])
+    told = finite & ~standing_in[0] & ~standing_in[1]
+    assigned = [decisions(side[:, None], threshold)[:, 0] for side in (ours, theirs)]
+    if not told.all():
+        ours, theirs = ours[told], theirs[told]
+    tallies = [
+        None if true is None else _sizes(taken & true, taken, true)
+        for taken, true in zip(assigned, truths, strict=True)
+    ]
+    counted = _sizes(
+        assigned[0] & ~assigned[1] & finite,
+        assigned[1] & ~assigned[0] & finite,
+        ~finite,
+        finite & ~told,
+        *standing_in,
+    )
+    return _Code(
+        code_differences(ours.astype(np.float64), theirs.astype(np.float64), intervals), counted, *tallies
     )
 
 
-def correlation(x: Float64[np.ndarray, " cells"], y: Float64[np.ndarray, " cells"]) -> float | None:
-    """Pearson's r in FP64; `None` where one side does not vary."""
-    x, y = x - x.mean(), y - y.mean()
-    scale = np.sqrt((x * x).sum()) * np.sqrt((y * y).sum())
-    return float(np.clip((x * y).sum() / scale, -1, 1)) if scale > 0 else None
+def _sizes(*cells: np.ndarray) -> Whole:
+    return tuple(int(np.count_nonzero(one)) for one in cells)
+
+
+def _counts(run: Run, tallies: list[Whole | None]) -> Counts | None:
+    """Counts of one run with its own labels; `None` where it cannot be scored."""
+    if run.labels is None or run.non_finite:
+        return None
+    right, predicted, positives = np.array(tallies, np.int64).T
+    return Counts(np.array([np.nan]), right[None], predicted[None], positives, run.documents)
 
 
 def _per_code_table(
-    aligned: AlignedRuns,
-    pair: tuple[Differences, Differences],
-    finite: Decisions,
-    told: Decisions,
-    gained: Decisions,
-    lost: Decisions,
-    counts: tuple[Counts | None, Counts | None],
+    aligned: AlignedRuns, codes: list[_Code], counted: _Counted, counts: tuple[Counts | None, Counts | None]
 ) -> pd.DataFrame:
-    ours, theirs = (np.ascontiguousarray(side.T) for side in pair)
-    complete = np.all(told, axis=0, keepdims=True)[0]
-    statistics = [
-        difference_statistics(x, y) if whole else difference_statistics(x[keep], y[keep])
-        for x, y, keep, whole in zip(ours, theirs, told.T, complete, strict=True)
-    ]
-    labels = aligned.candidate.labels
-    codes = len(statistics)
-    unknown = np.full(codes, np.nan)
+    statistics = [code.differences.statistics for code in codes]
+    support = [None if code.candidate is None else code.candidate[2] for code in codes]
+    unknown = np.full(len(codes), np.nan)
     f1 = [unknown if c is None else scores.f1_per_code(c)[0] for c in counts]
     return pd.DataFrame(
         {
             "code": code_names(aligned.candidate),
-            "support": pd.array(
-                [None] * codes if labels is None else np.count_nonzero(labels, axis=0), dtype="Int64"
-            ),
+            "support": pd.array(support, dtype="Int64"),
             "mean_difference": _column([s.mean for s in statistics]),
             "rms_difference": _column([s.rms for s in statistics]),
             "max_abs_difference": _column([s.max_abs for s in statistics]),
             **{f"abs_p{p}": _column([s.abs_percentiles[p] for s in statistics]) for p in PERCENTILES},
             "correlation": _column([s.correlation for s in statistics]),
-            "decisions_gained": np.count_nonzero(gained, axis=0),
-            "decisions_lost": np.count_nonzero(lost, axis=0),
+            "decisions_gained": counted.gained,
+            "decisions_lost": counted.lost,
             "candidate_f1": f1[0],
             "reference_f1": f1[1],
             "f1_gap": f1[0] - f1[1],
-            "non_finite_cells": np.count_nonzero(~finite, axis=0),
-            "stand_in_cells": np.count_nonzero(finite & ~told, axis=0),
+            "non_finite_cells": counted.non_finite,
+            "stand_in_cells": counted.standing_in,
         }
     )
 
@@ -300,13 +326,13 @@ def _non_finite_remarks(aligned: AlignedRuns, left_out: int) -> tuple[str, ...]:
     )
 
 
-def _stand_in_remarks(standing_in: list[Decisions], left_out: int) -> tuple[str, ...]:
+def _stand_in_remarks(standing_in: tuple[int, int], left_out: int) -> tuple[str, ...]:
     if not left_out:
         return ()
     sides = [
-        f"the {side} has {np.count_nonzero(cells):,}"
+        f"the {side} has {cells:,}"
         for side, cells in zip(("candidate", "reference"), standing_in, strict=True)
-        if cells.any()
+        if cells
     ]
     return (
         f"Logits that stand for a stored probability of 0 or 1, which has none: {' and '.join(sides)}. Those {left_out:,} cells "

@@ -34,7 +34,8 @@ from shifamind_core.analysis.counts import (
 )
 from shifamind_core.arrays import Labels, Logits
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.run import Run, blocks_of_notes
+from shifamind_core.runs.blocks import blocks_of_notes
+from shifamind_core.runs.run import Run
 
 Range = tuple[float, float]
 Epsilons = Float64[np.ndarray, " epsilons"]
@@ -146,14 +147,16 @@ class FlipBound:
         self.beyond, self.reach = beyond, reach
         self._codes = logits.shape[1]
         self._within = np.zeros((4, self._codes), np.int64) if within is None else within
-        counts, margins, keys = [], [], []
+        counts: Counts | None = None
+        margins, keys = [], []
         for rows in blocks_of_notes(logits):
             if not np.isfinite(logits[rows]).all():
                 raise ShifamindError(
                     "A flip bound needs finite logits; compare the run to see which are not."
                 )
             assigned = decisions(logits[rows], threshold)
-            counts.append(counts_of_decisions(assigned, labels[rows]))
+            counted = counts_of_decisions(assigned, labels[rows])
+            counts = counted if counts is None else counts + counted
             above = beyond if within is not None else 0.0
             size, key = near_cells(logits[rows], labels[rows], assigned, threshold, above, reach)
             if above < beyond:
@@ -161,7 +164,8 @@ class FlipBound:
                 size, key = size[size > beyond], key[size > beyond]
             margins.append(size)
             keys.append(key)
-        self.counts: Counts = sum(counts[1:], counts[0])
+        assert counts is not None
+        self.counts: Counts = counts
         size = np.concatenate(margins)
         order = np.argsort(size)
         self.margins: Float64[np.ndarray, " cells"] = size[order]

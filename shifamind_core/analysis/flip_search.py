@@ -12,7 +12,8 @@ from shifamind_core.analysis.counts import Bins, Counts, check_threshold, counts
 from shifamind_core.analysis.flip_bound import F1Range, FlipBound, near_cells, one_target, reaches
 from shifamind_core.arrays import Labels
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.run import Run, blocks_of_notes
+from shifamind_core.runs.blocks import blocks_of_notes
+from shifamind_core.runs.run import Run
 
 MOST_CELLS = 1 << 22  # sorted at once, at some 50 bytes each
 EDGES = 64  # margins at which flips are counted in one pass

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shifamind_core.runs.assemble import FILL
+from shifamind_core.runs.blocks import finite_range
 from shifamind_core.runs.run import Run
 
 FEWEST_CODES = 4  # below, rows of one number, or equal rows, come about by chance
@@ -17,7 +18,6 @@ FEWEST_CODES = 4  # below, rows of one number, or equal rows, come about by chan
 # where they share half of their words, 0.17 where three quarters, 0.12 where seven eighths.
 ALIKE = 0.1
 
-BLOCK = 4096  # rows looked at together
 MANY_SCORES = 1000  # of fewer, all may well be below 0: a rare code's are
 
 AS_LOADERS_DO = "as where a loader fills its last batch with notes that it gave before"
@@ -167,7 +167,7 @@ def _copies(run: Run) -> np.ndarray:
 
 
 def _about_scores(run: Run) -> Iterator[str]:
-    low, high = _range(run.logits)
+    low, high = finite_range(run.logits)
     if high <= 0 and low < high and run.logits.size >= MANY_SCORES:
         yield (
             f"No logit is above 0, so that at 0.5 no code is assigned to any note. If these values (from {low:.4g}) are logarithms of "
@@ -180,10 +180,3 @@ def _about_scores(run: Run) -> Iterator[str]:
         f"No logit is below 0, so that at 0.5 nearly every code is assigned to every note; the values (up to {high:.4g}) "
         f"look like {like}. Logits are scores before the sigmoid; probabilities belong under the name `probabilities`."
     )
-
-
-def _range(logits: np.ndarray) -> tuple[float, float]:
-    """Least and greatest of the finite values; infinity and minus infinity if there are none."""
-    blocks = [logits[start : start + BLOCK] for start in range(0, len(logits), BLOCK)]
-    lowest = min(float(block.min(where=np.isfinite(block), initial=np.inf)) for block in blocks)
-    return lowest, max(float(block.max(where=np.isfinite(block), initial=-np.inf)) for block in blocks)

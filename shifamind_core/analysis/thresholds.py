@@ -20,7 +20,8 @@ from shifamind_core.analysis.counts import (
 from shifamind_core.analysis.oddities import RepeatedIds, oddities, repeated_ids
 from shifamind_core.analysis.validation import require_validation
 from shifamind_core.arrays import Labels, Probabilities, Thresholds, frozen, probabilities
-from shifamind_core.runs.run import Run, blocks_of_notes
+from shifamind_core.runs.blocks import blocks_of_notes
+from shifamind_core.runs.run import Run
 
 GridName: TypeAlias = Literal["seed", "clean"]
 
@@ -265,12 +266,17 @@ def _most_probable(probability: Probabilities, k: int) -> Decisions:
 def _counted(run: Run, thresholds: Thresholds, k: int) -> tuple[Counts, Counts]:
     """Counts at the thresholds and of the k most probable codes, in one pass over blocks of notes: a run may be mapped."""
     labels = required_labels(run)
-    fixed, most_probable = [], []
+    fixed = most_probable = None
     for rows in blocks_of_notes(run.logits):
         probability = probabilities(run.logits[rows])
-        fixed.append(counts_at_thresholds(probability, labels[rows], thresholds))
-        most_probable.append(top_k_counts(probability, labels[rows], k))
-    return sum(fixed[1:], fixed[0]), sum(most_probable[1:], most_probable[0])
+        both = (
+            counts_at_thresholds(probability, labels[rows], thresholds),
+            top_k_counts(probability, labels[rows], k),
+        )
+        fixed = both[0] if fixed is None else fixed + both[0]
+        most_probable = both[1] if most_probable is None else most_probable + both[1]
+    assert fixed is not None and most_probable is not None
+    return fixed, most_probable
 
 
 def evaluate(run: Run, validation: Run | None = None, grid: GridName = "seed") -> Evaluation:

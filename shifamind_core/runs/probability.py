@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from shifamind_core.arrays import probabilities as sigmoid
+from shifamind_core.runs.blocks import blocks_of_notes, finite_range
 
 # Every threshold at which a decision is to survive: thousandths, and the grids of the public scripts, most of
 # whose values are not the nearest double ("0.5" is 0.4999999999999998 in the seed's).
@@ -68,26 +69,43 @@ def is_stand_in(extreme: float, from_probabilities: bool = False) -> bool:
 
 
 def stand_ins(logits: np.ndarray, from_probabilities: bool = False) -> np.ndarray:
-    """Cells [documents, codes] whose logit stands for a stored 0 or 1: the run's extremes, where they are such."""
+    """Cells [documents, codes] whose logit stands for a stored 0 or 1."""
+    return are_any_of(logits, stand_in_values(logits, from_probabilities))
+
+
+def are_any_of(logits: np.ndarray, values: tuple[float, ...]) -> np.ndarray:
+    """Cells that hold one of these values."""
     found = np.zeros(logits.shape, bool)
-    finite = logits[np.isfinite(logits)]
-    for extreme in (finite.min(), finite.max()) if finite.size else ():
-        known = is_stand_in(float(extreme), True)
-        clipped = (
-            not from_probabilities and is_stand_in(float(extreme)) and not _on_grid(finite, float(extreme))
-        )
-        if known or clipped:
-            found |= logits == extreme
+    for value in values:
+        found |= logits == value
     return found
+
+
+def stand_in_values(logits: np.ndarray, from_probabilities: bool = False) -> tuple[float, ...]:
+    """Logits that stand for a stored 0 or 1: the least and the greatest of [documents, codes], where they are such."""
+    ends = finite_range(logits)
+    if ends[0] > ends[1]:
+        return ()
+    return tuple(
+        end
+        for end in dict.fromkeys(ends)
+        if is_stand_in(end, True)
+        or (not from_probabilities and is_stand_in(end) and not _on_grid(logits, end))
+    )
 
 
 def _on_grid(logits: np.ndarray, extreme: float) -> bool:
     """Whether the next value is twice as far from 0 or 1: then probabilities have as many decimals as ε, which is one of them."""
-    others = -np.abs(logits[(logits != extreme) & (np.sign(logits) == np.sign(extreme))].astype(np.float64))
-    if not len(others):
+    side = -1 if extreme < 0 else 1
+    next_to_it = 0.0
+    for rows in blocks_of_notes(logits):
+        sizes = logits[rows] * side
+        inner = (sizes > 0) & (sizes != abs(extreme)) & np.isfinite(sizes)
+        next_to_it = max(next_to_it, float(sizes[inner].max(initial=0)))
+    if not next_to_it:
         return False
     step = np.exp(-abs(extreme))  # ε and 1 − ε alike: ε / (1 − ε)
-    return bool(np.isclose(np.exp(others.min()), 2 * step, rtol=1e-3))
+    return bool(np.isclose(np.exp(-next_to_it), 2 * step, rtol=1e-3))
 
 
 def _logit_sizes(epsilons: list[float]) -> np.ndarray:

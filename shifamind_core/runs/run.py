@@ -2,7 +2,6 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
@@ -12,18 +11,10 @@ from jaxtyping import Float
 from shifamind_core.arrays import DocumentIds, Labels, Logits, TokenCounts, frozen
 from shifamind_core.artifacts._limited import printable
 from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.blocks import blocks_of_notes
 from shifamind_core.runs.manifest import Manifest, digest_of
 
-BLOCK_CELLS = (
-    1 << 20
-)  # looked at together: what is made of a block stays in the caches, and is small beside a run of any length
 LOGIT_DTYPES = (np.float16, np.float32, np.float64)
-
-
-def blocks_of_notes(matrix: np.ndarray) -> Iterator[slice]:
-    """Rows of [documents, codes], block by block: the matrix may be mapped from a file larger than the memory."""
-    step = max(1, BLOCK_CELLS // matrix.shape[1])
-    return (slice(start, start + step) for start in range(0, len(matrix), step))
 
 
 @dataclass(frozen=True, eq=False)

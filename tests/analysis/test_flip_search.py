@@ -17,7 +17,7 @@ from tests.support.refused import refused
 def in_parts(monkeypatch):
     monkeypatch.setattr(flip_search, "MOST_CELLS", 1)
     monkeypatch.setattr(flip_search, "EDGES", 3)
-    monkeypatch.setattr("shifamind_core.runs.run.BLOCK_CELLS", 64)
+    monkeypatch.setattr("shifamind_core.runs.blocks.BLOCK_CELLS", 64)
 
 
 FIXTURE_LASTS = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -26,7 +26,7 @@ def test_a_mapped_run_is_the_run_that_was_read(tmp_path: Path) -> None:
 def test_blocks_of_notes_change_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
     run = small()
     whole = evaluation_json(evaluate(run))
-    monkeypatch.setattr("shifamind_core.runs.run.BLOCK_CELLS", 1)
+    monkeypatch.setattr("shifamind_core.runs.blocks.BLOCK_CELLS", 1)
     assert (
         evaluation_json(evaluate(Run(**{part: getattr(run, part) for part in run.__dataclass_fields__})))
         == whole

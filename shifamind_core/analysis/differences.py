@@ -1,0 +1,212 @@
+"""How far two runs' logits are apart, code by code and pooled: exact also where they are too many to be held at once.
+
+Codes are taken one after the other, each sorted; what is pooled over all cells is put together from them.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Float64
+
+Cells: TypeAlias = Float64[np.ndarray, " cells"]
+
+PERCENTILES = (50, 90, 99)
+HELD = 1 << 24  # of so many cells all sizes are held at once; of more, those about the percentiles alone
+NEAR = {
+    50: 0.004,
+    90: 0.004,
+    99: 0.002,
+}  # share of the cells to either side that is held; a sample says where
+SAMPLED = 1 << 21
+
+
+@dataclass(frozen=True)
+class DifferenceStatistics:
+    """Candidate − reference logits in FP64, over the cells in which both are finite.
+
+    `abs_percentiles` are NumPy's (linear interpolation) of |difference|, keyed by percent; `rms` is the root
+    of the mean square; `correlation` is Pearson's r of the logits, `None` where one side is constant.
+    With no finite cell everything is `None`.
+    """
+
+    cells: int
+    mean: float | None
+    rms: float | None
+    max_abs: float | None
+    abs_percentiles: dict[int, float | None]
+    correlation: float | None
+
+
+NOTHING = DifferenceStatistics(0, None, None, None, dict.fromkeys(PERCENTILES), None)
+
+
+class Moments(NamedTuple):
+    """Sums over cells: of the differences, of the logits, and of squares and products of the logits about their means."""
+
+    cells: int
+    difference: float
+    difference_square: float
+    max_abs: float
+    candidate: float
+    reference: float
+    candidate_square: float
+    reference_square: float
+    product: float
+
+
+class Part(NamedTuple):
+    """Of some sizes, what falls into one interval: how many are below it, on its ends, and those between."""
+
+    below: int
+    on_low: int
+    between: np.ndarray
+    on_high: int
+
+
+Interval: TypeAlias = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class CodeDifferences:
+    """One code: its statistics, and what it adds to those of all codes."""
+
+    statistics: DifferenceStatistics
+    moments: Moments | None
+    parts: tuple[Part, ...]
+
+
+def code_differences(candidate: Cells, reference: Cells, intervals: Sequence[Interval]) -> CodeDifferences:
+    """Statistics of candidate − reference over the finite cells of one code.
+
+    Parameters
+    ----------
+    intervals : sequence of (low, high)
+        Of |difference|: what falls into them is handed on.
+    """
+    cells = candidate.size
+    if not cells:
+        return CodeDifferences(NOTHING, None, tuple(Part(0, 0, candidate, 0) for _ in intervals))
+    difference = candidate - reference
+    sums = float(difference.sum()), _product(difference, difference)
+    size = np.abs(difference, out=difference)
+    size.sort()
+    totals = float(candidate.sum()), float(reference.sum())
+    x, y = candidate - totals[0] / cells, reference - totals[1] / cells
+    moments = Moments(cells, *sums, float(size[-1]), *totals, _product(x, x), _product(y, y), _product(x, y))
+    ranks = {percent: _rank(cells, percent) for percent in PERCENTILES}
+    percentiles = {
+        p: between(size[low], size[min(low + 1, cells - 1)], part) for p, (low, part) in ranks.items()
+    }
+    return CodeDifferences(
+        _statistics(moments, percentiles), moments, tuple(_part(size, *interval) for interval in intervals)
+    )
+
+
+def pooled(codes: Iterable[CodeDifferences], intervals: Sequence[Interval]) -> DifferenceStatistics | None:
+    """Statistics over all cells of all codes; `None` where a percentile lies in none of the intervals."""
+    codes = [code for code in codes if code.moments is not None]
+    if not codes:
+        return NOTHING
+    table = np.array([code.moments for code in codes], np.float64).T
+    total = Moments(int(table[0].sum()), *table[1:].sum(axis=1).tolist())
+    size, means, squares = table[0], table[4:6] / table[0], table[6:]
+    x, y = means[0] - total.candidate / total.cells, means[1] - total.reference / total.cells
+    about = squares + size * np.stack([x * x, y * y, x * y])  # about the means of all cells
+    moments = total._replace(
+        max_abs=float(table[3].max()),
+        **dict(zip(Moments._fields[6:], about.sum(axis=1).tolist(), strict=True)),
+    )
+    cells = moments.cells
+    joined = [_joined([code.parts[i] for code in codes]) for i in range(len(intervals))]
+    percentiles: dict[int, float | None] = {}
+    for percent in PERCENTILES:
+        rank, part = _rank(cells, percent)
+        low, high = (_at(min(rank + step, cells - 1), joined, intervals) for step in (0, 1))
+        if low is None or high is None:
+            return None
+        percentiles[percent] = between(low, high, part)
+    return _statistics(moments, percentiles)
+
+
+def intervals_about(candidate: np.ndarray, reference: np.ndarray, wider: float = 1.0) -> list[Interval]:
+    """Where the percentiles of |candidate − reference| should lie: by a sample, or anywhere where all sizes can be held."""
+    if candidate.size <= HELD:
+        return [(0.0, np.inf)]
+    step = candidate.size // SAMPLED
+    while math.gcd(step, candidate.shape[1]) > 1:
+        step += 1  # so that all notes and all codes are met
+    with np.errstate(invalid="ignore"):
+        size = np.abs(candidate.ravel()[::step].astype(np.float64) - reference.ravel()[::step])
+    size = np.sort(size[np.isfinite(size)])
+    if not len(size):
+        return [(0.0, np.inf)]
+
+    def at(share: float) -> float:
+        if not 0 < share < 1:
+            return 0.0 if share <= 0 else np.inf  # beyond what the sample tells
+        return float(size[int(share * (len(size) - 1))])
+
+    return [(at(p / 100 - wider * near), at(p / 100 + wider * near)) for p, near in NEAR.items()]
+
+
+def _product(x: Cells, y: Cells) -> float:
+    return float(np.einsum("i,i->", x, y))  # in one pass, and unlike BLAS in one order wherever it runs
+
+
+def _part(size: Cells, low: float, high: float) -> Part:
+    start, first = np.searchsorted(size, low, "left"), np.searchsorted(size, low, "right")
+    last, stop = max(first, np.searchsorted(size, high, "left")), np.searchsorted(size, high, "right")
+    return Part(int(start), int(first - start), size[first:last].copy(), int(stop - last))
+
+
+def _joined(parts: list[Part]) -> Part:
+    inner = np.sort(np.concatenate([part.between for part in parts]))
+    return Part(
+        sum(part.below for part in parts),
+        sum(part.on_low for part in parts),
+        inner,
+        sum(part.on_high for part in parts),
+    )
+
+
+def _at(rank: int, joined: list[Part], intervals: Sequence[Interval]) -> float | None:
+    """The size of this rank, if one of the intervals holds it."""
+    for part, (low, high) in zip(joined, intervals, strict=True):
+        place = rank - part.below
+        if place < 0:
+            continue
+        if place < part.on_low:
+            return low
+        place -= part.on_low
+        if place < len(part.between):
+            return float(part.between[place])
+        if place - len(part.between) < part.on_high:
+            return high
+    return None
+
+
+def _rank(cells: int, percent: int) -> tuple[int, float]:
+    """Between which rank and the next a percentile lies, and which part of the way: as NumPy."""
+    place = (cells - 1) * (percent / 100)
+    return int(place), place - int(place)
+
+
+def between(low: float, high: float, part: float) -> float:
+    """NumPy's interpolation, to the last bit."""
+    apart = high - low
+    return float(high - apart * (1 - part)) if part >= 0.5 else float(low + apart * part)
+
+
+def _statistics(moments: Moments, percentiles: Mapping[int, float | None]) -> DifferenceStatistics:
+    scale = np.sqrt(moments.candidate_square) * np.sqrt(moments.reference_square)
+    return DifferenceStatistics(
+        cells=moments.cells,
+        mean=moments.difference / moments.cells,
+        rms=float(np.sqrt(moments.difference_square / moments.cells)),
+        max_abs=moments.max_abs,
+        abs_percentiles=dict(percentiles),
+        correlation=float(np.clip(moments.product / scale, -1, 1)) if scale > 0 else None,
+    )
