@@ -28,11 +28,13 @@ def unnamed(name: str, scores: np.ndarray) -> Read:
     ShifamindError
         All are exactly 0 or 1: labels or decisions, from which no score can be had.
     """
+    scores, filled = _without_fill(scores)
     low, high = _range(scores[np.isfinite(scores)])
     if low >= -ROUNDING and high <= 1 + ROUNDING:
         logits, said = probabilities(name, scores)
         return logits, [
             "No name says what the scores are; all lie in [0, 1], so they were taken as probabilities.",
+            *filled,
             *said,
             *_of_softmax(scores),
         ]
@@ -49,6 +51,7 @@ def probabilities(name: str, scores: np.ndarray) -> Read:
     ShifamindError
         Some lie outside [0, 1] and they are no percentages either, or all are exactly 0 or 1.
     """
+    scores, filled = _without_fill(scores)
     low, high = _range(scores)
     if low >= 0 and FEWEST_PERCENT < high <= 100:
         return percentages(name, scores)
@@ -67,7 +70,7 @@ def probabilities(name: str, scores: np.ndarray) -> Read:
     logits, said = logits_of(scores.clip(0, 1))
     beyond = int(np.count_nonzero(scores != scores.clip(0, 1)) - np.isnan(scores).sum())
     rounding = f"{beyond:,} were outside [0, 1] by rounding, and were taken as 0 or 1."
-    return logits, [said, *([rounding] if beyond else [])]
+    return logits, [*filled, said, *([rounding] if beyond else [])]
 
 
 def percentages(name: str, scores: np.ndarray) -> Read:
@@ -88,6 +91,17 @@ def percentages(name: str, scores: np.ndarray) -> Read:
         f"The scores go from {low:.4g} to {high:.4g}: they were taken as percentages and divided by 100.",
         *said,
     ]
+
+
+def _without_fill(scores: np.ndarray) -> Read:
+    """Scores with NaN for -1 where every other number is a probability: -1 stands for a score that is missing there."""
+    fill = scores == -1
+    others = scores[~fill & ~np.isnan(scores)]
+    inside = others.size and (others >= -ROUNDING).all() and (others <= 1 + ROUNDING).all()
+    if not fill.any() or not inside or not ((others > 0) & (others < 1)).any():
+        return scores, []
+    told = f"{int(fill.sum()):,} scores are -1 and all others lie in [0, 1]: -1 was taken as missing."
+    return np.where(fill, np.nan, scores), [told]
 
 
 def _range(scores: np.ndarray) -> tuple[float, float]:

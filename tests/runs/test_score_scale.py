@@ -8,6 +8,7 @@ from scipy.special import expit
 
 from shifamind_core.analysis.comparison import compare
 from shifamind_core.analysis.thresholds import evaluate
+from shifamind_core.runs.score_scale import probabilities, unnamed
 from shifamind_core.runs.uploads import read_upload
 from tests.support import foreign
 from tests.support.foreign import CODES, LABELS, LOGITS, PROBABILITIES, csv, npy, npz, table
@@ -97,3 +98,17 @@ def test_what_is_named_logits_and_has_nothing_below_0_is_said_wherever_it_is_sco
 def test_sound_logits_have_nothing_said_of_them():
     run = read_upload("a.npz", npz(logits=LOGITS, labels=LABELS, codes=np.array(CODES)))
     assert evaluate(run).remarks == run.manifest.notes == ()
+
+
+@pytest.mark.parametrize("read", [unnamed, probabilities])
+def test_minus_one_among_probabilities_is_a_missing_score(read):
+    scores = np.array([[0.2, -1.0], [0.9, 0.5], [np.nan, 0.1]])
+    logits, notes = read("a.csv", scores)
+    assert np.isnan(logits).tolist() == [[False, True], [False, False], [True, False]]
+    assert any("1 scores are -1" in note and "missing" in note for note in notes)
+    np.testing.assert_array_equal(logits[1], read("a.csv", np.array([[0.9, 0.5], [0.1, 0.2]]))[0][0])
+
+
+def test_minus_one_among_logits_is_a_logit():
+    scores = np.array([[-1.0, 0.3], [2.0, -0.5]])
+    assert unnamed("a.csv", scores)[0] is scores
