@@ -557,8 +557,9 @@ def _english() -> list[Plan]:
         cls = Plan(
             f"{encoder}-cls", encoder, "cls_fusion", encoder=encoder, max_length=192, notes=800, steps=400, rate=3e-4, seed=seed
         )  # fmt: skip
+        if encoder != "english-tiny":  # whose two layers are too few to be fused
+            made.append(cls)
         made += [
-            cls,
             replace(cls, name=f"{encoder}-bert", architecture="bert", codes=20, notes=1200, seed=seed + 1),
             replace(cls, name=f"{encoder}-concept", architecture="concept_attention", max_length=128, notes=1000, seed=seed + 2),
             replace(cls, name=f"{encoder}-frozen", architecture="bert", codes=30, notes=1000, steps=800, rate=1e-2, frozen=True, seed=seed + 3),

@@ -22,6 +22,8 @@ MAY_BE_ROUNDING = (
 # Log10 of rounding over the spread of the logits. A model whose logits BF16 moves further than notes do tells notes apart in
 # no half precision: training collapsed, and nothing is left for a fault to change.
 COLLAPSED = 0.0
+# The same of the code that rounding on top of another fault moves most, which says it of models that were left unfinished.
+CODE_COLLAPSED = 1.0
 DROWNED = 0.15  # decades: where noise of one's own size is added, the sum is 1.4 times as loud
 UNLINKED = float(
     np.arcsinh(3)
@@ -51,7 +53,9 @@ def collapsed(corpus: pd.DataFrame) -> list[str]:
     half = whole[whole["fault"].isin(["bf16 autocast", "bf16 weights", "fp16 autocast"])]
     bf16 = half[half["level"] == "bf16"].groupby("model")["size"].min()
     fp16 = half[half["level"] == "fp16"].groupby("model")["size"].min()
-    return sorted({*bf16[bf16 >= COLLAPSED].index, *fp16[fp16 >= COLLAPSED].index})
+    on_top = whole[whole["nuisance"].isin(["bf16", "fp16"])].groupby("model")["floor"].max()
+    far = on_top[on_top >= CODE_COLLAPSED]
+    return sorted({*bf16[bf16 >= COLLAPSED].index, *fp16[fp16 >= COLLAPSED].index, *far.index})
 
 
 def judged_rows(corpus: pd.DataFrame) -> pd.DataFrame:

@@ -88,13 +88,18 @@ def test_case_08_line_ends_change_the_ids(command, directory, predicted, tmp_pat
 
 
 def test_case_10_attention_dropout_in_eval(command, directory, other, tmp_path):
-    """In a model this small a tenth of the attention is next to nothing: three tenths are dropped."""
+    """In a model this small a tenth of the attention is next to nothing: three tenths are dropped.
+
+    In an untrained model what that leaves of a note looks much like other input: the two come first, neither confirmed.
+    """
     config = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.3}
     large = tiny_run_directory(tmp_path / "large", notes=240, codes=12, heads=1)
     predicted = tmp_path / "here.safetensors"
     command("predict", large, "--lowercase", "true", "--max-length", 64, "--output", predicted)
     found = command("diagnose", other(large, config, training=True, max_length=64), predicted)
-    assert found["cause"] == "dropout_active"
+    first, second = found["findings"][:2]
+    assert "dropout_active" in (first["cause"], second["cause"])
+    assert {first["status"], second["status"]} <= {"likely", "possible"}
     path = other(directory, config, training=True)
     replayed = command("replay", directory, "--reference", path, "--depth", 1, *ONLY)
     assert set(replayed["best"]["interventions"]) <= {"dropout=on"}

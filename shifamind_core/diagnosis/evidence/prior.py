@@ -24,6 +24,7 @@ TOKEN_FIELDS = (
     "tokenization.special_tokens",
     "tokenization.vocabulary_sha256",
 )
+PRECISION_FIELDS = ("policy.weights", "policy.autocast", "policy.tf32", "policy.emulate")
 PADDING_FIELDS = ("tokenization.padding", "tokenization.max_length")
 
 
@@ -34,15 +35,19 @@ def prior_log_odds(evidence: Evidence) -> dict[str, float]:
         odds["different_documents"] = EXCLUDED  # of the notes that are compared
     differs, equal = evidence.manifests.differs, evidence.manifests.equal
     share = evidence.tokens.changed_share
+    if share is not None:
+        odds["few_documents_changed"] = TRUST if 0 < share < FEW else -TRUST
     if share:
         odds |= dict.fromkeys(OF_THE_INPUT, TRUST)
-        odds["few_documents_changed"] = TRUST if share < FEW else -TRUST
     elif share is None and any(differs(field) for field in TOKEN_FIELDS):
         odds |= dict.fromkeys(OF_THE_INPUT, TRUST)
     if any(differs(field) for field in PADDING_FIELDS):
         odds["padding"] = TRUST
+    if any(differs(field) for field in PRECISION_FIELDS):
+        odds["numerics"] = TRUST
     if "checkpoint.weights_digest" in equal:
-        odds["weights_changed"] = -TRUST  # they may still have been lost on the way into the model
+        # They may still have been lost on the way into the model; rows of a head get lost all together.
+        odds |= dict.fromkeys(("weights_changed", "few_codes_changed"), -TRUST)
     elif differs("checkpoint.weights_digest"):
         odds["weights_changed"] = TRUST
     return odds
