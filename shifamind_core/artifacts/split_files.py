@@ -149,7 +149,12 @@ def read_columns(
         "pickle": _pickled_table,
     }
     table = readers[kind](file, name)
-    columns = plain_columns(table, known_codes, name)
+    try:
+        columns = plain_columns(table, known_codes, name)
+    except AttributeError as error:  # a table that was rebuilt without some of its parts
+        if kind != "pickle":
+            raise
+        raise _not_rebuilt(name, error) from error
     arrays = {"code_values": columns.code_values}
     if columns.labels is not None:
         arrays["labels"] = columns.labels
@@ -166,10 +171,14 @@ def _pickled_table(file: BinaryIO, name: str) -> Any:
     except Exception as error:  # pandas and NumPy raise anything at all on a state that another version wrote
         if type(error).__name__ in NO_MEMORY:
             raise
-        raise ShifamindError(
-            f"{name} cannot be rebuilt under pandas {pd.__version__} ({type(error).__name__}). If another version of pandas wrote it "
-            "(2.2 cannot read what 3.x writes), save it there with DataFrame.to_parquet."
-        ) from error
+        raise _not_rebuilt(name, error) from error
+
+
+def _not_rebuilt(name: str, error: Exception) -> ShifamindError:
+    return ShifamindError(
+        f"{name} cannot be rebuilt under pandas {pd.__version__} ({type(error).__name__}). If another version of pandas wrote it "
+        "(2.2 cannot read what 3.x writes), save it there with DataFrame.to_parquet."
+    )
 
 
 def _parquet_table(file: BinaryIO, name: str) -> pd.DataFrame:
