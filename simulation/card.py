@@ -254,7 +254,7 @@ def _end_to_end(found: Mapping[str, Any] | None, content: Mapping[str, Any]) -> 
         return ["Not measured: run `python -m simulation.evaluate DIR`."]
     lines = [
         "The product's own `diagnose` on "
-        + ("every pair" if found["every"] == 1 else f"every {found['every']}th pair")
+        + ("every pair" if found["every"] == 1 else f"one in {found['every']} pairs")
         + " of held-out models, exact matchers and all; 300 notes and up to 20 codes. "
         "How often a manifest is wrong is assumed, not fitted (once in a hundred): the last rows assume otherwise.",
         "",

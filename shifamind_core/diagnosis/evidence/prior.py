@@ -37,9 +37,7 @@ def prior_log_odds(evidence: Evidence) -> dict[str, float]:
     share = evidence.tokens.changed_share
     if share is not None:
         odds["few_documents_changed"] = TRUST if 0 < share < FEW else -TRUST
-    if share:
-        odds |= dict.fromkeys(OF_THE_INPUT, TRUST)
-    elif share is None and any(differs(field) for field in TOKEN_FIELDS):
+    if share or (share is None and any(differs(field) for field in TOKEN_FIELDS)):
         odds |= dict.fromkeys(OF_THE_INPUT, TRUST)
     if any(differs(field) for field in PADDING_FIELDS):
         odds["padding"] = TRUST
