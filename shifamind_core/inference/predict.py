@@ -2,7 +2,9 @@
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +13,17 @@ from torch import Tensor, nn
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.bitwise_model import BitwiseModel
+from shifamind_core.inference.recorded import Forward, Replayed
 from shifamind_core.inference.tokenization import ModelInput, Progress, check_positions
 from shifamind_core.model.build import positions_of
 from shifamind_core.precision.apply import TORCH_DTYPES, autocast
 from shifamind_core.precision.bitwise.choose import kernels_for
 from shifamind_core.precision.policy import PrecisionPolicy
 
-Forward = Callable[..., Mapping[str, Tensor]]  # of `input_ids` and `attention_mask`
+AHEAD = (
+    2  # batches that are sent to a GPU before the oldest must be done: it never waits, and progress is true
+)
+RECORDED = 16  # full batches from which on a recording pays for itself
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def predict(
     started = time.perf_counter()
     while True:
         try:
-            logits, concepts = _forward_all(forward, notes, policy, device, batch_size, progress)
+            logits, concepts, said = _forward_all(forward, notes, policy, device, batch_size, progress)
             break
         except torch.OutOfMemoryError as error:
             if batch_size == 1:
@@ -89,7 +95,7 @@ def predict(
             torch.cuda.empty_cache()
         if progress:
             progress(remarks[-1], 0, len(notes))
-    return Prediction(logits, concepts, batch_size, time.perf_counter() - started, tuple(remarks))
+    return Prediction(logits, concepts, batch_size, time.perf_counter() - started, (*remarks, *said))
 
 
 def _forward_all(
@@ -99,24 +105,54 @@ def _forward_all(
     device: torch.device,
     batch_size: int,
     progress: Progress | None,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    parts: list[list[Tensor]] = []
-    pending: list[Tensor] = []
-    with torch.inference_mode(), autocast(policy, device):
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    found: dict[str, Tensor] = {}
+    sent: deque[torch.cuda.Event] = deque()
+    cuda = device.type == "cuda"
+    # Emulated policies look into every product from Python, which a recording would leave out; bitwise has its own.
+    many = not notes.longest and len(notes) >= RECORDED * batch_size
+    replayed = Replayed(model) if cuda and many and not policy.emulate and not policy.bitwise else None
+    with torch.inference_mode(), autocast(policy, device), _cast_once(model, policy):
         for start in range(0, len(notes), batch_size):
             ids, mask = batch(notes, start, start + batch_size, device)
-            outputs = model(input_ids=ids, attention_mask=mask)
-            # The batch before is fetched only now, while the device is busy with this one.
-            if pending:
-                parts.append([tensor.cpu() for tensor in pending])
-            pending = [outputs[name] for name in ("logits", "concept_scores") if name in outputs]
+            if replayed is None or len(ids) < batch_size:
+                outputs = model(input_ids=ids, attention_mask=mask)
+            else:
+                padded = bool((notes.lengths[start : start + batch_size] < ids.shape[1]).any())
+                outputs = replayed(ids, mask, padded)
+            for name in ("logits", "concept_scores"):
+                if name in outputs:
+                    if name not in found:
+                        found[name] = outputs[name].new_empty(len(notes), *outputs[name].shape[1:])
+                    found[name][start : start + len(ids)] = outputs[name]
+            if cuda:
+                sent.append(torch.cuda.Event())
+                sent[-1].record()
+                if len(sent) > AHEAD:
+                    sent.popleft().synchronize()
             if progress:
                 progress("Scoring", start, len(notes))
-    parts.append([tensor.cpu() for tensor in pending])
+        logits, concepts = (
+            _to_numpy(found[name].cpu()) if name in found else None for name in ("logits", "concept_scores")
+        )
     if progress:
         progress("Scoring", len(notes), len(notes))
-    logits, *concepts = (_to_numpy(torch.cat(column)) for column in zip(*parts, strict=True))
-    return logits, concepts[0] if concepts else None
+    assert logits is not None
+    return logits, concepts, tuple(replayed.remarks) if replayed else ()
+
+
+@contextmanager
+def _cast_once(model: Forward, policy: PrecisionPolicy) -> Iterator[None]:
+    """Inside, autocast keeps the weights that it cast: it does so of weights that ask for a gradient, though none is taken."""
+    weights = list(model.parameters()) if policy.autocast and isinstance(model, nn.Module) else []
+    asked = [weight.requires_grad for weight in weights]
+    for weight in weights:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight, own in zip(weights, asked, strict=True):
+            weight.requires_grad_(own)
 
 
 def batch(notes: ModelInput, start: int, stop: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -125,7 +161,9 @@ def batch(notes: ModelInput, start: int, stop: int, device: torch.device) -> tup
     width = int(lengths.max()) if notes.longest else notes.ids.shape[1]
     ids = torch.from_numpy(notes.ids[start:stop, :width].astype(np.int64))
     mask = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
-    return ids.to(device), mask.to(device)
+    if device.type != "cuda":
+        return ids.to(device), mask.to(device)
+    return tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in (ids, mask))  # type: ignore[return-value]
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray:
