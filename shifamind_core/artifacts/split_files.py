@@ -7,9 +7,11 @@ Notes pass through a pipe, never through a file.
 """
 
 import importlib
+import io
 import pickle
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -269,11 +271,17 @@ def _decoded(texts: pa.Array) -> list[Any]:
     return entries
 
 
-for _place in {(target or name).rpartition(".")[0] for name, target in ALLOWED.items()}:
-    try:
-        importlib.import_module(_place)
-    except ImportError:  # a place of another version of pandas
-        continue
-pa.array(
-    [1]
-).to_pandas()  # pyarrow imports what it needs for pandas when it first meets it: here, where a file can be opened
+def _rehearse() -> None:
+    """Import what libraries import when first used: here, where a file can be opened, and not in a reader that may open none."""
+    for place in {(target or name).rpartition(".")[0] for name, target in ALLOWED.items()}:
+        with suppress(ImportError):  # a place of another version of pandas
+            importlib.import_module(place)
+    pa.array([1]).to_pandas()
+    table = pd.DataFrame({"text": ["a note", "another"], "labels": [[0, 1], [1, 0]], "I10": [0, 1]})
+    kept = io.BytesIO()
+    table.to_parquet(kept)
+    read_columns(io.BytesIO(kept.getvalue()), "a split", "parquet", ["I10", "E785"])
+    read_columns(io.BytesIO(pickle.dumps(table, protocol=4)), "a split", "pickle", ["I10", "E785"])
+
+
+_rehearse()
