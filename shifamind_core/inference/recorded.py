@@ -15,14 +15,10 @@ WARM_UP = 2  # passes before recording, in which libraries choose kernels and ta
 
 
 class Recording:
-    """One recorded pass; its inputs and outputs stay where they are.
+    """One recorded pass; its inputs and outputs stay where they are."""
 
-    Without padding the mask is left out: then `transformers` gives attention no mask, as it does where it may look at
-    the mask and finds nothing masked, which it may not while a graph is recorded.
-    """
-
-    def __init__(self, forward: Forward, ids: Tensor, mask: Tensor | None) -> None:
-        self.ids, self.mask = ids.clone(), None if mask is None else mask.clone()
+    def __init__(self, forward: Forward, ids: Tensor, mask: Tensor) -> None:
+        self.ids, self.mask = ids.clone(), mask.clone()
         beside = torch.cuda.Stream(ids.device)
         beside.wait_stream(torch.cuda.current_stream(ids.device))
         with torch.cuda.stream(beside):
@@ -36,8 +32,7 @@ class Recording:
     def __call__(self, ids: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
         """Outputs that the next call overwrites."""
         self.ids.copy_(ids)
-        if self.mask is not None:
-            self.mask.copy_(mask)
+        self.mask.copy_(mask)
         self.graph.replay()
         return self.outputs
 
@@ -51,22 +46,23 @@ class Replayed:
         self._recordings: dict[tuple[torch.Size, bool], Recording | None] = {}
 
     def __call__(self, ids: Tensor, mask: Tensor, padded: bool) -> Mapping[str, Tensor]:
-        """Outputs that the next call may overwrite; `padded` says whether the mask masks anything."""
+        """Outputs that the next call may overwrite.
+
+        `padded` says whether the mask masks anything: where it does not, `transformers` takes another way through attention.
+        """
         kind = ids.shape, padded
         if kind not in self._recordings:
             outputs = self.forward(input_ids=ids, attention_mask=mask)
-            self._recordings[kind] = self._recorded(ids, mask, padded, outputs)
+            self._recordings[kind] = self._recorded(ids, mask, outputs)
             return outputs
         recording = self._recordings[kind]
         if recording is None:
             return self.forward(input_ids=ids, attention_mask=mask)
         return recording(ids, mask)
 
-    def _recorded(
-        self, ids: Tensor, mask: Tensor, padded: bool, plain: Mapping[str, Tensor]
-    ) -> Recording | None:
+    def _recorded(self, ids: Tensor, mask: Tensor, plain: Mapping[str, Tensor]) -> Recording | None:
         try:
-            recording = Recording(self.forward, ids, mask if padded else None)
+            recording = Recording(self.forward, ids, mask)
             again = recording(ids, mask)
         except torch.OutOfMemoryError:
             raise
