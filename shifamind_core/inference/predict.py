@@ -3,13 +3,12 @@
 import copy
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.bitwise_model import BitwiseModel
@@ -23,6 +22,7 @@ from shifamind_core.precision.policy import PrecisionPolicy
 AHEAD = (
     2  # batches that are sent to a GPU before the oldest must be done: it never waits, and progress is true
 )
+CAST_ONCE = {"bert", "roberta", "distilbert"}
 RECORDED = 16  # full batches from which on a recording pays for itself
 
 
@@ -42,12 +42,29 @@ class Prediction:
 
 
 def cast(model: nn.Module, policy: PrecisionPolicy, device: torch.device) -> nn.Module:
-    """The model on the device in the policy's dtype; the model passed in keeps its own FP32 weights."""
+    """The model on the device in the policy's dtype; the model passed in keeps its own FP32 weights.
+
+    Autocast casts the weights of every linear layer at every call. Where that is all that a model does with them they are
+    cast here, once, to the same values.
+    """
     dtype = TORCH_DTYPES[policy.weights]
     first = next(model.parameters())
-    if first.dtype == dtype and first.device.type == device.type:
+    half = TORCH_DTYPES[policy.autocast] if policy.autocast and casts_in_linear_layers_alone(model) else None
+    linear = [module for module in model.modules() if half and isinstance(module, nn.Linear)]
+    there = first.dtype == dtype and first.device.type == device.type
+    if there and all(module.weight.dtype == half for module in linear):
         return model
-    return copy.deepcopy(model).to(device=device, dtype=dtype)
+    moved = copy.deepcopy(model).to(device=device, dtype=None if there else dtype)
+    for module in moved.modules():
+        if half and isinstance(module, nn.Linear):
+            module.to(half)
+    return moved
+
+
+def casts_in_linear_layers_alone(model: nn.Module) -> bool:
+    """Whether this model's linear layers only multiply, as tested of these encoders: others look at their weights' dtype."""
+    encoders = {module.config.model_type for module in model.modules() if isinstance(module, PreTrainedModel)}
+    return bool(encoders) and encoders <= CAST_ONCE
 
 
 def predict(
@@ -110,9 +127,13 @@ def _forward_all(
     sent: deque[torch.cuda.Event] = deque()
     cuda = device.type == "cuda"
     # Emulated policies look into every product from Python, which a recording would leave out; bitwise has its own.
+    # FP32 and TF32 keep the GPU busy for longer than launching takes.
     many = not notes.longest and len(notes) >= RECORDED * batch_size
-    replayed = Replayed(model) if cuda and many and not policy.emulate and not policy.bitwise else None
-    with torch.inference_mode(), autocast(policy, device), _cast_once(model, policy):
+    half = policy.autocast is not None or policy.weights in ("float16", "bfloat16")
+    replayed = (
+        Replayed(model) if cuda and many and half and not policy.emulate and not policy.bitwise else None
+    )
+    with torch.inference_mode(), autocast(policy, device):
         for start in range(0, len(notes), batch_size):
             ids, mask = batch(notes, start, start + batch_size, device)
             if replayed is None or len(ids) < batch_size:
@@ -139,20 +160,6 @@ def _forward_all(
         progress("Scoring", len(notes), len(notes))
     assert logits is not None
     return logits, concepts, tuple(replayed.remarks) if replayed else ()
-
-
-@contextmanager
-def _cast_once(model: Forward, policy: PrecisionPolicy) -> Iterator[None]:
-    """Inside, autocast keeps the weights that it cast: it does so of weights that ask for a gradient, though none is taken."""
-    weights = list(model.parameters()) if policy.autocast and isinstance(model, nn.Module) else []
-    asked = [weight.requires_grad for weight in weights]
-    for weight in weights:
-        weight.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for weight, own in zip(weights, asked, strict=True):
-            weight.requires_grad_(own)
 
 
 def batch(notes: ModelInput, start: int, stop: int, device: torch.device) -> tuple[Tensor, Tensor]:
