@@ -10,7 +10,7 @@ from shifamind_core.ui.overview.headline import Headline, headline_of
 from shifamind_core.ui.overview.story import show_story
 from shifamind_core.ui.session import state
 from shifamind_core.ui.session.measured import asked_about, last_ladder, last_replay
-from shifamind_core.ui.session.offers import references_on_offer
+from shifamind_core.ui.session.offers import references_on_offer, what_is_said
 from shifamind_core.ui.site.navigation import PAGES, page_path, present_pages
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets import inspection
@@ -123,7 +123,7 @@ if directory is not None:
         st.header("What is loaded", width="stretch")
         st.button("Look again", icon=":material/refresh:", on_click=look_again)
     stored = [*RunCache(workspace.cache).problems(), *jobs.damaged_jobs(workspace.cache)]
-    for problem in [*references_on_offer(workspace)[1], *stored]:
+    for problem in [*references_on_offer(workspace)[1], *what_is_said(workspace)[1], *stored]:
         show_error(problem)
     if found is not None:
         inspection.show_inspection(found)

@@ -4,6 +4,7 @@ import numpy as np
 
 from shifamind_core import jobs
 from shifamind_core.runs.cache import RunCache
+from shifamind_core.runs.labels import FILE
 from shifamind_core.runs.room import everything_kept, make_room
 from shifamind_core.runs.sealed import write_sealed
 from tests.support.dashboard import Dashboard, errors, small_run
@@ -35,7 +36,7 @@ def test_one_run_is_deleted_and_the_others_stay(filled: Dashboard) -> None:
     app = filled.open("storage")
     doomed = next(entry for entry in RunCache(filled.cache).entries() if entry.manifest.split == "val")
     app = app.multiselect[0].set_value([doomed.id]).run()
-    app = press(app, "Delete")
+    app = press(app, "Delete them now")
     assert not app.exception and errors(app) == []
     assert [entry.manifest.split for entry in RunCache(filled.cache).entries()] == ["test"]
     assert app.multiselect[0].value == [] and len(shown(app)) == 2
@@ -55,7 +56,7 @@ def test_damaged_entries_can_be_deleted(filled: Dashboard) -> None:
     app = filled.open("storage")
     assert "damaged" in shown(app)["Kind"].tolist()
     app = app.multiselect[0].set_value([entry.id]).run()
-    press(app, "Delete")
+    press(app, "Delete them now")
     assert RunCache(filled.cache).problems() == []
 
 
@@ -80,3 +81,41 @@ def test_a_run_that_a_page_shows_is_in_use_and_outlasts_the_limit(filled: Dashbo
     stayed = {row.manifest.configuration_digest for row in RunCache(filled.cache).entries()}
     assert picked == {"test", "val"} and small_run().manifest.configuration_digest in stayed
     del app
+
+
+def label(app, title, **said):
+    """Fill in the form for the run of that title, and save it."""
+    app = app.selectbox(key="storage.run").select(title).run()
+    fields = {one.label.split(",")[0]: one for one in (*app.text_input, *app.text_area, *app.checkbox)}
+    for name, value in said.items():
+        fields[name].set_value(value)
+    return press(app, "Save")
+
+
+def test_a_run_is_named_and_tagged_and_every_picker_says_so_after_a_restart(filled: Dashboard) -> None:
+    app = filled.open("storage")
+    app = label(app, "cased", Name="the A100", Tags="A100, test", Note="from Monday")
+    assert not app.exception and errors(app) == []
+    for page in ("overview", "codes", "diagnosis"):  # each a new session
+        assert "the A100 · A100 · test" in filled.open(page).selectbox(key="reference").options
+    label(filled.open("storage"), "the A100", Name="", Tags="", Note="")
+    assert "cased" in filled.open("codes").selectbox(key="reference").options
+
+
+def test_an_archived_run_is_in_no_picker_and_still_there(filled: Dashboard) -> None:
+    label(filled.open("storage"), "cased", Archived=True)
+    assert "cased" not in filled.open("codes").selectbox(key="reference").options
+    label(filled.open("storage"), "cased", Archived=False)
+    assert "cased" in filled.open("codes").selectbox(key="reference").options
+
+
+def test_a_damaged_file_of_names_is_one_line_and_names_fall_back(filled: Dashboard) -> None:
+    label(filled.open("storage"), "cased", Name="the A100")
+    (filled.cache / FILE).write_text("{")
+    app = filled.open("storage")
+    assert not app.exception
+    (line,) = errors(app)
+    assert "damaged" in line
+    for page in ("overview", "codes", "thresholds", "inference"):
+        app = filled.open(page)
+        assert not app.exception and "the A100" not in str(app.selectbox)

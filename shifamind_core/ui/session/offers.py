@@ -11,6 +11,7 @@ from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import ShifamindError
 from shifamind_core.locks import Lock
 from shifamind_core.runs.cache import RunCache
+from shifamind_core.runs.labels import NOTHING_SAID, RunLabel, label_key, read_labels
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.naming import Shown, short_names
 from shifamind_core.runs.run import Run
@@ -31,6 +32,7 @@ class Offer:
 
     `key` stands for it in links: the first digits of its digest. `source` is where to load it from: an entry
     of the cache, or a file in `references/`. `label` is its name among the runs shown; `own_name` its file's.
+    `said` is what people said of it.
     """
 
     key: str
@@ -43,10 +45,21 @@ class Offer:
     labelled: bool
     source: str | Path
     label: str = "run"
+    said: RunLabel = NOTHING_SAID
 
     @property
     def shown(self) -> Shown:
-        return Shown(self.digest, self.manifest, self.documents, self.own_name)
+        own_name = plain_text(self.said.name, LONGEST) or self.own_name
+        return Shown(self.digest, self.manifest, self.documents, own_name)
+
+    @property
+    def label_key(self) -> str:
+        return label_key(self.digest, self.manifest)
+
+    @property
+    def tagged(self) -> str:
+        """Its name with the tags that people gave it."""
+        return " · ".join((self.label, *map(plain_text, self.said.tags)))
 
     @property
     def split(self) -> str | None:
@@ -76,7 +89,20 @@ def runs_on_offer(workspace: Workspace) -> list[Offer]:
     # A replay copies the reference that it is about into the cache; it is offered once.
     beside = [(offer.digest, offer.manifest) for offer in references]
     uploaded = [offer for offer in uploaded if (offer.digest, offer.manifest) not in beside]
-    return named(_distinct([*computed, *references, *uploaded]))
+    said, _ = what_is_said(workspace)
+    offers = [
+        replace(offer, said=said.get(offer.label_key, NOTHING_SAID))
+        for offer in _distinct([*computed, *references, *uploaded])
+    ]
+    return named(offers)
+
+
+def what_is_said(workspace: Workspace) -> tuple[dict[str, RunLabel], list[str]]:
+    """What people said of runs, and why it cannot be read: names fall back then, and no page fails."""
+    try:
+        return read_labels(workspace.cache), []
+    except ShifamindError as error:
+        return {}, [str(error)]
 
 
 def named(offers: Sequence[Offer]) -> list[Offer]:

@@ -1,7 +1,7 @@
 """What is kept in the cache, as rows that a person can read and delete: each run, and the rest by its kind."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from shifamind_core import jobs
 from shifamind_core.errors import ShifamindError
 from shifamind_core.jobs.store import jobs_folder
 from shifamind_core.runs.entry import CacheEntry, read_entry
+from shifamind_core.runs.labels import NOTHING_SAID, RunLabel, label_key
 from shifamind_core.runs.naming import Shown, short_names
 from shifamind_core.runs.room import Kept, everything_kept, in_use, take_away
 from shifamind_core.settings import cache_limit_bytes
@@ -32,12 +33,14 @@ class Row:
     in_use: bool = False
     parts: tuple[Kept, ...] = ()
     job_ids: tuple[str, ...] = ()
+    label_key: str | None = None
+    said: RunLabel = NOTHING_SAID
 
 
-def rows(cache: Path) -> list[Row]:
-    """Every run, what was used last first; then trials and ended jobs, each as one."""
+def rows(cache: Path, said: Mapping[str, RunLabel]) -> list[Row]:
+    """Every run with what people said of it, what was used last first; then trials and ended jobs, each as one."""
     kept = everything_kept(cache)
-    runs = _runs([one for one in kept if one.kind not in GROUPS])
+    runs = _runs([one for one in kept if one.kind not in GROUPS], said)
     groups = [_group(title, [one for one in kept if one.kind == kind]) for kind, title in GROUPS.items()]
     return [row for row in (*runs, *groups, _jobs(cache)) if row is not None]
 
@@ -61,16 +64,19 @@ def delete(chosen: Sequence[Row], cache: Path) -> None:
 
 
 def table(shown: Sequence[Row]) -> pd.DataFrame:
-    """Columns What, Of, Kind, Size, Last used (UTC), In use."""
+    """Columns What, Tags, Note, Of, Kind, Size, Last used (UTC), In use, Archived."""
     used = pd.to_datetime([row.used for row in shown], unit="s").floor("s")
     return pd.DataFrame(
         {
             "What": [row.title for row in shown],
+            "Tags": [plain_text(", ".join(row.said.tags)) for row in shown],
+            "Note": [plain_text(row.said.note) for row in shown],
             "Of": [row.owner for row in shown],
             "Kind": [row.kind for row in shown],
             "Size": [size_text(row.bytes) for row in shown],
             "Last used (UTC)": used,
             "In use": [row.in_use for row in shown],
+            "Archived": [row.said.archived for row in shown],
         }
     )
 
@@ -101,28 +107,33 @@ def size_text(size: int) -> str:
     return f"{value:.1f} {unit}"
 
 
-def _runs(kept: Sequence[Kept]) -> list[Row]:
+def _runs(kept: Sequence[Kept], said: Mapping[str, RunLabel]) -> list[Row]:
     found: list[tuple[Kept, CacheEntry | None]] = []
     for one in kept:
         try:
             found.append((one, read_entry(one.path)))
         except ShifamindError:
             found.append((one, None))
-    names = iter(
-        short_names(
-            [
-                Shown(
-                    entry.digest,
-                    entry.manifest,
-                    entry.documents,
-                    None if entry.kind == "computed" else entry.name,
-                )
-                for _, entry in found
-                if entry is not None
-            ]
+    labels = {
+        entry.id: said.get(label_key(entry.digest, entry.manifest), NOTHING_SAID)
+        for _, entry in found
+        if entry
+    }
+    shown = [
+        Shown(
+            entry.digest,
+            entry.manifest,
+            entry.documents,
+            labels[entry.id].name or (None if entry.kind == "computed" else entry.name),
         )
-    )
-    return [_damaged(one) if entry is None else _run(one, entry, next(names)) for one, entry in found]
+        for _, entry in found
+        if entry is not None
+    ]
+    names = iter(short_names(shown))
+    return [
+        _damaged(one) if entry is None else _run(one, entry, next(names), labels[entry.id])
+        for one, entry in found
+    ]
 
 
 def _damaged(one: Kept) -> Row:
@@ -130,9 +141,19 @@ def _damaged(one: Kept) -> Row:
     return Row(one.path.name, title, "", "damaged", one.bytes, one.used, False, (one,))
 
 
-def _run(one: Kept, entry: CacheEntry, name: str) -> Row:
-    title, owner = plain_text(name, 80) or "run", plain_text(Path(entry.owner).name, 60)
-    return Row(one.path.name, title, owner, entry.kind, one.bytes, one.used, in_use(one), (one,))
+def _run(one: Kept, entry: CacheEntry, name: str, said: RunLabel) -> Row:
+    return Row(
+        one.path.name,
+        plain_text(name, 80) or "run",
+        plain_text(Path(entry.owner).name, 60),
+        entry.kind,
+        one.bytes,
+        one.used,
+        in_use(one),
+        (one,),
+        label_key=label_key(entry.digest, entry.manifest),
+        said=said,
+    )
 
 
 def _group(title: str, parts: list[Kept]) -> Row | None:

@@ -20,15 +20,17 @@ def show_error(error: ShifamindError | str) -> None:
     st.error(safe_text(error), icon=":material/error:")
 
 
-def runs_on_offer(split: str | None = None, kind: Kind | None = None) -> list[Offer]:
+def runs_on_offer(split: str | None = None, kind: Kind | None = None, archived: bool = False) -> list[Offer]:
     """The runs that can be chosen in this session, named among each other; runs of unknown split stay whatever `split` is
-    asked for."""
+    asked for, archived ones only where they are asked for."""
     found = _offers.runs_on_offer(state.current_workspace())
     return _offers.named(
         [
             offer
             for offer in found
-            if (split is None or offer.split in (split, None)) and (kind is None or offer.kind == kind)
+            if (split is None or offer.split in (split, None))
+            and (kind is None or offer.kind == kind)
+            and (archived or not offer.said.archived)
         ]
     )
 
@@ -75,7 +77,7 @@ def pick_run(
         list(by_key),
         key=key,
         help=help,
-        format_func=lambda one: by_key[one].label,
+        format_func=lambda one: by_key[one].tagged,
         persist_state="session",
     )
     if link:
@@ -108,7 +110,7 @@ def pick_runs(
         list(by_key),
         key=key,
         help=help,
-        format_func=lambda one: by_key[one].label,
+        format_func=lambda one: by_key[one].tagged,
         persist_state="session",
     )
     if chosen:
@@ -151,7 +153,9 @@ def default_pair(options: list[Offer]) -> tuple[Offer | None, Offer | None]:
     precision ladder leaves seven runs behind, often over a few notes, a certificate one that nothing tunes.
     """
     tunable = {
-        offer.manifest.configuration_digest for offer in runs_on_offer() if offer.split in VALIDATION_SPLITS
+        offer.manifest.configuration_digest
+        for offer in runs_on_offer(archived=True)
+        if offer.split in VALIDATION_SPLITS
     }
 
     def usual(offer: Offer) -> tuple[int, bool, bool, bool]:
@@ -186,7 +190,7 @@ def _warn_of_missing(keys: list[str], by_key: dict[str, Offer]) -> None:
     missing = [one for one in keys if one not in by_key]
     if missing:
         st.warning(
-            f"This link names {'runs' if len(missing) > 1 else 'a run'} not on this machine: "
+            f"This link names {'runs' if len(missing) > 1 else 'a run'} not on this machine, or archived: "
             f"{safe_text(', '.join(missing), 80)}. Another was chosen.",
             icon=":material/link_off:",
         )

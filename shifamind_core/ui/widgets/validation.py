@@ -17,7 +17,7 @@ def validation_of(run: Run) -> Run | None:
     """
     offers = [
         offer
-        for offer in runs_on_offer()
+        for offer in runs_on_offer(archived=True)
         if offer.split in VALIDATION_SPLITS and offer.labelled and offer.columns == run.logits.shape[1]
     ]
     return validation_partner(run, (load_run(offer) for offer in offers))
