@@ -89,3 +89,25 @@ def test_fonts_unknown_names_and_unchanged_files_pass_and_nothing_of_them_is_kep
     etag = site.get(path)[1]["etag"]
     assert site.get(path, accept_encoding="gzip", if_none_match=f"W/{etag}")[0] == 304
     assert site.app._kept == {}
+
+
+def test_what_a_browser_that_left_did_not_get_is_not_kept_for_others(site):
+    """Streamlit's handler sends no more to it: an empty script would stand for the file until the server ends."""
+    path = next(f"/static/js/{one.name}" for one in sorted((FILES / "js").glob("serialization*.js")))
+    whole = FILES / path.removeprefix("/static/")
+    complete, app = True, site.app._app
+
+    async def leaving(scope, receive, send) -> None:
+        async def some(message) -> None:
+            if complete or message["type"] == "http.response.start":
+                await send(message)
+
+        await app(scope, receive, some)
+
+    site.app._app = leaving
+    complete = False
+    site.get(path, accept_encoding="gzip")
+    complete = True
+    for times in (2, 2):
+        assert gzip.decompress(site.get(path, accept_encoding="gzip")[2]) == whole.read_bytes()
+        assert site.times == times

@@ -52,7 +52,7 @@ class Compressed:
             answer.append(message)
 
         await self._app(scope, receive, keep)
-        if _is_for_good(answer[0]):
+        if _is_for_good(answer[0]) and _is_whole(answer):
             answer = self._kept[scope["path"]] = await asyncio.to_thread(_compress, answer)
         return answer
 
@@ -72,6 +72,12 @@ def _is_for_good(start: Message) -> bool:
         and headers.get("content-type", "").partition(";")[0] in KINDS
         and int(headers.get("content-length", 0)) >= SMALLEST
     )
+
+
+def _is_whole(answer: list[Message]) -> bool:
+    """Whether all of the file is there: to a browser that went away in the middle no more is sent."""
+    length = sum(len(message.get("body", b"")) for message in answer[1:])
+    return str(length) == Headers(raw=answer[0]["headers"]).get("content-length")
 
 
 def _compress(answer: list[Message]) -> list[Message]:
