@@ -2,11 +2,12 @@
 
 from functools import partial
 
+import pandas as pd
 import streamlit as st
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.report.csv_text import csv_text
-from shifamind_core.report.files import Selection, csv_files, zipped
+from shifamind_core.report.files import BOM, CONTENTS, Selection, csv_files, readme, zipped
 from shifamind_core.ui.layers.profiles import last_layers
 from shifamind_core.ui.portability.certificate import last_certificate
 from shifamind_core.ui.portability.probes import last_probes
@@ -17,18 +18,10 @@ from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error
 from shifamind_core.ui.widgets.validation import validation_of
 
-CONTENTS: dict[str, str] = {
-    "metrics": "Micro and macro F1 at 0.5, at the tuned threshold, and with the k most probable codes.",
-    "codes": "F1, precision and recall of every code.",
-    "comparison": "Logit differences, flips and F1 gaps, for all codes together and for each.",
-    "thresholds": "Micro and macro F1 at every threshold, on test and validation notes.",
-    "findings": "What the difference looks like: causes with status, score, evidence and how to confirm them.",
-    "trials": "What a replay tried, and how much of the difference each change explains.",
-    "ladder": "What every precision policy does to this model's logits, against FP64.",
-    "layers": "Error and statistics of every module under each policy.",
-    "probes": "Small experiments with the checkpoint, each with verdict and number.",
-    "certificate": "How many decisions could differ on another machine under the portable policy.",
-}
+
+def _file(table: pd.DataFrame) -> str:
+    return BOM + csv_text(table)
+
 
 st.title("Report")
 workspace = current_workspace()
@@ -60,8 +53,8 @@ except ShifamindError as error:
 
 stem = f"{candidate.digest[:8]}-{reference.digest[:8]}"
 st.caption(
-    "Every row carries the digests of the runs it speaks of, their precision policy, GPU, versions and casing, or the digest of the "
-    "weights it was measured on, so that a number can be traced. No note and no document id is in any file."
+    "Every row carries the digests of the runs it speaks of, or of the weights it was measured on; *runs* says once what they are. "
+    "No note and no document id is in any file."
 )
 for name, contents in CONTENTS.items():
     if name not in made.tables:
@@ -70,7 +63,7 @@ for name, contents in CONTENTS.items():
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             f"{name}.csv",
-            partial(csv_text, table),
+            partial(_file, table),
             f"shifamind-{name}-{stem}.csv",
             "text/csv",
             on_click="ignore",
@@ -79,8 +72,8 @@ for name, contents in CONTENTS.items():
         )
         st.markdown(f"{contents} {len(table):,} row{'s' if len(table) > 1 else ''}.")
 st.download_button(
-    "All of them in one archive",
-    lambda: zipped(csv_files(made)),
+    "All of them in one archive, with a README",
+    lambda: zipped({"README.txt": readme(made), **csv_files(made)}),
     f"shifamind-report-{stem}.zip",
     "application/zip",
     on_click="ignore",

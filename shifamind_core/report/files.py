@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -25,11 +25,31 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.report.csv_text import csv_text
 from shifamind_core.report.diagnosis import findings_table, trials_table
 from shifamind_core.report.measurements import certificate_table, ladder_table, layers_table, probes_table
-from shifamind_core.report.provenance import with_provenance
+from shifamind_core.report.provenance import runs_table, with_digests
 from shifamind_core.report.tables import codes_table, comparison_table, curve_table, metrics_table
 from shifamind_core.runs.run import Run
 
 T = TypeVar("T")
+CONTENTS: Mapping[str, str] = {
+    "metrics": "Micro and macro F1 at 0.5, at the tuned threshold, and with the k most probable codes.",
+    "codes": "F1, precision and recall of every code.",
+    "comparison": "Logit differences, flips and F1 gaps, for all codes together and for each.",
+    "thresholds": "Micro and macro F1 at every threshold, on test and validation notes.",
+    "findings": "What the difference looks like: causes with status, score, evidence and how to confirm them.",
+    "trials": "What a replay tried, and how much of the difference each change explains.",
+    "ladder": "What every precision policy does to this model's logits, against FP64.",
+    "layers": "Error and statistics of every module under each policy.",
+    "probes": "Small experiments with the checkpoint, each with verdict and number.",
+    "certificate": "How many decisions could differ on another machine under the portable policy.",
+    "runs": "The runs that the other files speak of, by digest: precision policy, GPU, versions, casing, weights.",
+}
+UNITS = """\
+Scores (F1, precision, recall), thresholds, shares and correlations go from 0 to 1. Logits, their differences and errors (difference, residual,
+mean, std, absmax, epsilon, rms, p50 to p99) are in logits: natural logarithms of odds, before the sigmoid. Differences and gaps are the candidate's value less
+the reference's. support, documents, notes, flipped, gained, lost and decisions are counts; a decision is one code of one note.
+An empty cell is not known. Tables are UTF-8 with a byte order mark, separated by commas; numbers have a point and read back to the last bit. An
+apostrophe before =, +, - or @ keeps a spreadsheet from executing a text. No note and no document id is in any file."""
+BOM = "\ufeff"  # by which spreadsheets know UTF-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +93,7 @@ class _Part:
 
 
 def report(selection: Selection) -> Report:
-    """All tables of the selection, each row with the provenance of the runs, or of the checkpoint, it speaks of.
+    """All tables of the selection, each row with the digests of the runs, or of the checkpoint, it speaks of.
 
     What cannot be made (no labels, logits that are not finite, runs with nothing in common) is left out, and
     the remarks say why.
@@ -106,6 +126,7 @@ def report(selection: Selection) -> Report:
         "layers": None if selection.layers is None else layers_table(selection.layers),
         "probes": None if selection.probes is None else probes_table(selection.probes),
         "certificate": None if selection.certificate is None else certificate_table(selection.certificate),
+        "runs": runs_table(dict(_runs(selection))),
     }
     remarks = [*(() if comparison is None else comparison.remarks), *refusals]
     for part, evaluation in zip(parts, scored, strict=True):
@@ -118,7 +139,23 @@ def report(selection: Selection) -> Report:
 
 def csv_files(made: Report) -> dict[str, str]:
     """File name → CSV, for the tables that there are."""
-    return {f"{name}.csv": csv_text(table) for name, table in made.tables.items()}
+    return {f"{name}.csv": BOM + csv_text(table) for name, table in made.tables.items()}
+
+
+def readme(made: Report) -> str:
+    """What each file of the report holds, in which units, and what could not be made or was assumed."""
+    files = [
+        f"{name}.csv ({len(table):,} rows)\n    {CONTENTS[name]}\n    Columns: {', '.join(map(str, table.columns))}."
+        for name, table in made.tables.items()
+    ]
+    remarks = ["What could not be made, or was assumed:", *(f"- {one}" for one in made.remarks)]
+    parts = [
+        "ShifaMind diagnostics: two runs of one checkpoint compared",
+        *files,
+        UNITS,
+        *(["\n".join(remarks)] if made.remarks else []),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def zipped(files: Mapping[str, str]) -> bytes:
@@ -128,6 +165,13 @@ def zipped(files: Mapping[str, str]) -> bytes:
         for name, text in files.items():
             target.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
     return archive.getvalue()
+
+
+def _runs(selection: Selection) -> Iterator[tuple[str, Run | None]]:
+    yield "candidate", selection.candidate
+    yield "reference", selection.reference
+    yield "candidate's validation run", selection.candidate_validation
+    yield "reference's validation run", selection.reference_validation
 
 
 def _parts(selection: Selection, comparison: RunComparison | None) -> list[_Part]:
@@ -179,23 +223,23 @@ def _curve(run: Run, grid: GridName) -> pd.DataFrame:
 def _codes(selection: Selection, comparison: RunComparison | None) -> pd.DataFrame:
     if comparison is None or selection.reference is None:
         table = codes_table(selection.candidate, None, selection.threshold)
-        return with_provenance(table.assign(threshold=selection.threshold), candidate=selection.candidate)
+        return with_digests(table.assign(threshold=selection.threshold), candidate=selection.candidate)
     aligned = comparison.aligned
     table = codes_table(aligned.candidate, aligned.reference, selection.threshold)
     return _of_both(selection, table.assign(threshold=selection.threshold))
 
 
 def _of_both(selection: Selection, table: pd.DataFrame) -> pd.DataFrame:
-    """The table with the provenance of candidate and reference."""
+    """The table with the digests of candidate and reference."""
     assert selection.reference is not None
-    return with_provenance(table, candidate=selection.candidate, reference=selection.reference)
+    return with_digests(table, candidate=selection.candidate, reference=selection.reference)
 
 
 def _with_part(part: _Part, run: Run, table: pd.DataFrame, grid: GridName) -> pd.DataFrame:
     table.insert(0, "role", part.role)
     table["grid"] = grid
     table["validation_digest"] = None if part.validation is None else part.validation.digest
-    return with_provenance(table, run=run)
+    return with_digests(table, run=run)
 
 
 def _stacked(tables: list[pd.DataFrame | None]) -> pd.DataFrame | None:

@@ -1,4 +1,6 @@
-"""Which run a number comes from, in every row of every file."""
+"""Which run a number comes from: its digest in every row, and all that is known of it once."""
+
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -34,16 +36,20 @@ def provenance(run: Run) -> dict[str, object]:
     }
 
 
-def with_provenance(table: pd.DataFrame, **runs: Run) -> pd.DataFrame:
-    """The table with each run's provenance in every row, after its own columns.
+def runs_table(runs: Mapping[str, Run | None]) -> pd.DataFrame:
+    """One row a run there is: `role`, its provenance, and the version of this program."""
+    rows = [
+        {"role": role, **provenance(run), "shifamind_core": shifamind_core.__version__}
+        for role, run in runs.items()
+        if run is not None
+    ]
+    return pd.DataFrame(rows, dtype=object)
 
-    The keyword is the prefix of the run's columns, e.g. `candidate_policy`; the keyword `run` has none.
-    The last column is the version of this program.
+
+def with_digests(table: pd.DataFrame, **runs: Run) -> pd.DataFrame:
+    """The table with each run's digest in every row, after its own columns: `runs_table` says whose it is.
+
+    The keyword is the prefix of the run's column, e.g. `candidate_run_digest`; the keyword `run` has none.
     """
-    extra: dict[str, object] = {}
-    for role, run in runs.items():
-        prefix = "" if role == "run" else f"{role}_"
-        extra.update({prefix + name: value for name, value in provenance(run).items()})
-    extra["shifamind_core"] = shifamind_core.__version__
-    columns = {name: pd.Series([value] * len(table), dtype=object) for name, value in extra.items()}
-    return pd.concat([table.reset_index(drop=True), pd.DataFrame(columns)], axis=1)
+    digests = {("" if role == "run" else f"{role}_") + "run_digest": run.digest for role, run in runs.items()}
+    return table.reset_index(drop=True).assign(**digests)

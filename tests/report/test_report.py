@@ -21,8 +21,8 @@ from shifamind_core.demo.labels import COUNTS
 from shifamind_core.errors import ShifamindError
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.report.csv_text import csv_text
-from shifamind_core.report.files import Report, Selection, csv_files, report, zipped
-from shifamind_core.report.provenance import provenance, with_provenance
+from shifamind_core.report.files import CONTENTS, Report, Selection, csv_files, readme, report, zipped
+from shifamind_core.report.provenance import provenance, runs_table, with_digests
 from shifamind_core.report.tables import (
     codes_table,
     comparison_table,
@@ -145,11 +145,13 @@ def test_what_a_manifest_does_not_know_is_empty_not_guessed() -> None:
     assert {name for name, value in provenance(bare).items() if value is not None} == {"run", "run_digest"}
 
 
-def test_provenance_stands_in_every_row() -> None:
-    table = with_provenance(pd.DataFrame({"x": [1, 2]}), candidate=run("mine"), reference=run("theirs"))
-    assert list(table["candidate_run"]) == ["mine"] * 2
-    assert list(table["reference_gpu"]) == ["L4"] * 2
-    assert list(table["shifamind_core"]) == [shifamind_core.__version__] * 2
+def test_rows_carry_digests_and_one_table_says_whose_they_are() -> None:
+    mine, theirs = run("mine", 1), run("theirs", 2)
+    table = with_digests(pd.DataFrame({"x": [1, 2]}), candidate=mine, reference=theirs)
+    assert list(table["candidate_run_digest"]) == [mine.digest] * 2
+    told = runs_table({"candidate": mine, "reference": theirs, "nobody": None}).set_index("run_digest")
+    assert told.loc[table["reference_run_digest"][0], ["role", "gpu"]].tolist() == ["reference", "L4"]
+    assert list(told["shifamind_core"]) == [shifamind_core.__version__] * 2
 
 
 # Tables
@@ -265,18 +267,29 @@ def test_the_report_reads_back_with_full_precision(whole: Report) -> None:
                 )
 
 
-def test_every_row_of_every_file_names_its_runs_and_the_version(whole: Report) -> None:
-    assert list(whole.tables) == ["metrics", "codes", "comparison", "thresholds"]
+def test_every_row_of_every_file_names_its_runs(whole: Report) -> None:
+    assert list(whole.tables) == ["metrics", "codes", "comparison", "thresholds", "runs"]
+    known = set(whole.tables["runs"]["run_digest"])
+    assert len(known) == 4  # with those that they were tuned on
     for table in whole.tables.values():
         digests = [column for column in table if str(column).endswith("run_digest")]
         assert digests
-        assert table[digests].notna().all(axis=None)
-        assert set(table["shifamind_core"]) == {shifamind_core.__version__}
+        assert set(table[digests].to_numpy().ravel()) <= known
+
+
+def test_the_readme_describes_every_file_and_column(whole: Report) -> None:
+    told = readme(whole)
+    for name, table in whole.tables.items():
+        assert f"{name}.csv" in told and CONTENTS[name] in told
+        assert all(str(column) in told for column in table)
+    assert all(remark in told for remark in whole.remarks)
 
 
 def test_metrics_and_curves_speak_of_both_runs_and_of_their_tuning(whole: Report) -> None:
     assert list(whole.tables["metrics"]["role"]) == ["candidate"] * 3 + ["reference"] * 3
     curves = whole.tables["thresholds"]
+    names = whole.tables["runs"].set_index("run_digest")["run"]
+    curves = curves.assign(run=curves["run_digest"].map(names))
     assert curves.groupby(["role", "used_for", "run"], sort=False).size().to_dict() == {
         ("candidate", "scoring", "mine"): 80,
         ("candidate", "tuning", "mine val"): 80,
@@ -310,7 +323,7 @@ def test_a_run_with_nan_keeps_the_comparison_and_says_why_it_is_not_scored() -> 
     logits = broken.logits.copy()
     logits[0, 0] = np.nan
     made = report(Selection(run("mine", 1), Run(logits, "broken", CODES, broken.labels, broken.document_ids)))
-    assert set(made.tables) == {"metrics", "comparison", "thresholds"}
+    assert set(made.tables) == {"runs", "metrics", "comparison", "thresholds"}
     assert set(made.tables["metrics"]["role"]) == {"candidate"}
     assert any("not finite" in remark for remark in made.remarks)
 
@@ -331,7 +344,7 @@ def test_no_document_id_is_in_any_file(whole: Report) -> None:
 def test_foreign_names_cannot_run_in_a_spreadsheet() -> None:
     evil = Run(run("x").logits, EVIL, (EVIL, "+1", "@A1"), run("x").labels, np.arange(40))
     for text in csv_files(report(Selection(evil, evil))).values():
-        for row in csv.reader(io.StringIO(text, newline="")):
+        for row in csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")):
             for cell in row:
                 assert not cell.startswith(("=", "+", "@"))
                 assert not cell.startswith("-") or float(cell) <= 0

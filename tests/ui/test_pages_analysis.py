@@ -317,7 +317,8 @@ def test_every_file_of_the_report_can_be_downloaded(filled: Dashboard) -> None:
         "comparison.csv",
         "thresholds.csv",
         "findings.csv",
-        "All of them in one archive",
+        "runs.csv",
+        "All of them in one archive, with a README",
     ]
     preview = tables(app)[0]
     assert list(preview["role"]) == ["candidate"] * 3 + ["reference"] * 2
@@ -333,7 +334,8 @@ def test_runs_without_labels_still_give_the_comparison(dashboard: Dashboard) -> 
     assert [one.label for one in app.get("download_button")] == [
         "comparison.csv",
         "findings.csv",
-        "All of them in one archive",
+        "runs.csv",
+        "All of them in one archive, with a README",
     ]
     assert "Neither run has labels" in captions(app)
 

@@ -87,7 +87,7 @@ def summary(shown: Sequence[Row], cache: Path) -> str:
     runs = sum(row.kind not in (*GROUPS, "jobs") for row in shown)
     free = shutil.disk_usage(cache).free
     return (
-        f"{runs:,} runs; {size_text(counted)} kept, of {size_text(cache_limit_bytes())} at most. "
+        f"{runs:,} run{'s' * (runs != 1)}; {size_text(counted)} kept, of {size_text(cache_limit_bytes())} at most. "
         f"The disk has {size_text(free)} free."
     )
 
