@@ -162,6 +162,17 @@ def test_markdown_that_slipped_through_could_not_call_another_host(server: Dashb
     assert tab.other_hosts == {"host.example"}, "what pages are tested with sees a call even if it is refused"
 
 
+def test_a_web_socket_to_another_host_is_refused(server: Dashboard, new_tab) -> None:
+    tab = new_tab(server).open()
+    refused = tab.page.evaluate(
+        """() => new Promise(done => {
+            document.addEventListener("securitypolicyviolation", event => done(event.effectiveDirective));
+            try { new WebSocket("ws://host.example/") } catch {}
+        })"""
+    )
+    assert refused == "connect-src"
+
+
 def test_signing_out_darkens_every_tab_of_this_browser_and_no_other(server: Dashboard, new_tab) -> None:
     tab, other = new_tab(server).open(), new_tab(server).open()
     second = tab.page.context.new_page()
