@@ -3,6 +3,7 @@
 import copy
 import time
 from collections import deque
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,14 +127,10 @@ def _forward_all(
     found: dict[str, Tensor] = {}
     sent: deque[torch.cuda.Event] = deque()
     cuda = device.type == "cuda"
-    # Emulated policies look into every product from Python, which a recording would leave out; bitwise has its own.
-    # FP32 and TF32 keep the GPU busy for longer than launching takes.
     many = not notes.longest and len(notes) >= RECORDED * batch_size
-    half = policy.autocast is not None or policy.weights in ("float16", "bfloat16")
-    replayed = (
-        Replayed(model) if cuda and many and half and not policy.emulate and not policy.bitwise else None
-    )
-    with torch.inference_mode(), autocast(policy, device):
+    replayed = Replayed(model) if cuda and many and _recordable(model, policy) else None
+    here = torch.cuda.device(device) if cuda else nullcontext()  # on which events and recordings are made
+    with here, torch.inference_mode(), autocast(policy, device):
         for start in range(0, len(notes), batch_size):
             ids, mask = batch(notes, start, start + batch_size, device)
             if replayed is None or len(ids) < batch_size:
@@ -160,6 +157,18 @@ def _forward_all(
         progress("Scoring", len(notes), len(notes))
     assert logits is not None
     return logits, concepts, tuple(replayed.remarks) if replayed else ()
+
+
+def _recordable(model: Forward, policy: PrecisionPolicy) -> bool:
+    """Whether a recording can replace a pass, and is worth it.
+
+    FP32 and TF32 keep a GPU busy for longer than launching takes. Emulated policies look into every product from Python, bitwise
+    has launches of its own, and what draws at random draws anew at every pass.
+    """
+    half = policy.autocast is not None or policy.weights in ("float16", "bfloat16")
+    if not half or policy.emulate or policy.bitwise or not isinstance(model, nn.Module):
+        return False
+    return not any(module.training for module in model.modules())
 
 
 def batch(notes: ModelInput, start: int, stop: int, device: torch.device) -> tuple[Tensor, Tensor]:

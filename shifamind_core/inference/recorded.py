@@ -63,6 +63,8 @@ class Replayed:
     def _recorded(self, ids: Tensor, mask: Tensor, plain: Mapping[str, Tensor]) -> Recording | None:
         try:
             recording = Recording(self.forward, ids, mask)
+            for output in recording.outputs.values():
+                output.zero_()  # so that what a replay does not write is seen
             again = recording(ids, mask)
         except torch.OutOfMemoryError:
             raise

@@ -51,7 +51,7 @@ def test_a_recording_with_other_bits_is_not_used_and_that_is_said(monkeypatch):
 
     class Recording:
         def __init__(self, forward, ids, mask):
-            self.forward, self.mask = forward, mask
+            self.forward, self.mask, self.outputs = forward, mask, {}
 
         def __call__(self, ids, mask):
             return {"logits": self.forward(ids, self.mask)["logits"] + self.mask.sum()}
@@ -73,6 +73,19 @@ def test_a_recording_with_other_bits_is_not_used_and_that_is_said(monkeypatch):
     again = replayed(ids + 1, torch.zeros_like(ids), True)["logits"]
     assert torch.equal(other, ids.float()) and torch.equal(again, (ids + 1).float())
     assert len(replayed.remarks) == 1
+
+
+def test_what_draws_at_random_or_gains_nothing_is_not_recorded():
+    model = tiny_model().eval()
+    assert passes._recordable(model, POLICIES["bf16"]) and passes._recordable(
+        model, POLICIES["fp16-autocast"]
+    )
+    assert not any(
+        passes._recordable(model, POLICIES[name])
+        for name in ("fp32", "tf32", "fp64", "bitwise", "emulated-bf16")
+    )
+    next(module for module in model.modules() if isinstance(module, nn.Dropout)).train()
+    assert not passes._recordable(model, POLICIES["bf16"])
 
 
 @ON_GPU
