@@ -2,12 +2,10 @@
 
 from functools import partial
 
-import pandas as pd
 import streamlit as st
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.report.csv_text import csv_text
-from shifamind_core.report.files import BOM, CONTENTS, Selection, csv_files, readme, zipped
+from shifamind_core.report.files import CONTENTS, Selection, csv_file, csv_files, readme, zipped
 from shifamind_core.ui.layers.profiles import last_layers
 from shifamind_core.ui.portability.certificate import last_certificate
 from shifamind_core.ui.portability.probes import last_probes
@@ -17,11 +15,6 @@ from shifamind_core.ui.session.state import current_workspace
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error
 from shifamind_core.ui.widgets.validation import validation_of
-
-
-def _file(table: pd.DataFrame) -> str:
-    return BOM + csv_text(table)
-
 
 st.title("Report")
 workspace = current_workspace()
@@ -63,7 +56,7 @@ for name, contents in CONTENTS.items():
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             f"{name}.csv",
-            partial(_file, table),
+            partial(csv_file, table),
             f"shifamind-{name}-{stem}.csv",
             "text/csv",
             on_click="ignore",

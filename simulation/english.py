@@ -185,7 +185,7 @@ def train(encoder: Encoder, folder: Path, device: str, steps: int | None = None)
         optimizer.step()
         schedule.step()
         if step == steps - 1:
-            last = float(loss)
+            last = loss.item()
     state = {name: tensor.half().contiguous().cpu() for name, tensor in model.state_dict().items()}
     save_file(state, folder / f"{encoder.name}.safetensors")
     lowercase = VOCABULARIES[encoder.vocabulary][0]

@@ -139,7 +139,12 @@ def report(selection: Selection) -> Report:
 
 def csv_files(made: Report) -> dict[str, str]:
     """File name → CSV, for the tables that there are."""
-    return {f"{name}.csv": BOM + csv_text(table) for name, table in made.tables.items()}
+    return {f"{name}.csv": csv_file(table) for name, table in made.tables.items()}
+
+
+def csv_file(table: pd.DataFrame) -> str:
+    """One table as a file that spreadsheets know for UTF-8."""
+    return BOM + csv_text(table)
 
 
 def readme(made: Report) -> str:

@@ -60,7 +60,7 @@ def code_by_code(matrix: np.ndarray, columns: slice) -> np.ndarray:
 def in_parallel(function: Callable[[S], T], parts: Iterable[S]) -> list[T]:
     """The function of every part, in order; NumPy leaves the other processors to other threads."""
     parts = list(parts)
-    threads = min(len(parts), MOST_THREADS, len(os.sched_getaffinity(0)))
+    threads = min(len(parts), MOST_THREADS, os.cpu_count() or 1)
     if threads < 2:
         return [function(part) for part in parts]
     with ThreadPoolExecutor(threads) as pool:

@@ -79,8 +79,8 @@ def say(cache: Path, keys: Iterable[str], **changes: object) -> None:
     with held:
         labels = read_labels(cache)
         for key in keys:
-            labels[key] = _checked(replace(labels.get(key, RunLabel()), **changes))  # type: ignore[arg-type]
-        kept: Mapping[str, RunLabel] = {key: one for key, one in labels.items() if one != RunLabel()}
+            labels[key] = _checked(replace(labels.get(key, NOTHING_SAID), **changes))  # type: ignore[arg-type]
+        kept: Mapping[str, RunLabel] = {key: one for key, one in labels.items() if one != NOTHING_SAID}
         content = json.dumps(to_json(LabelFile(dict(kept))), indent=1).encode()
         if len(content) > MOST_BYTES:
             raise ShifamindError(

@@ -96,9 +96,11 @@ def percentages(name: str, scores: np.ndarray) -> Read:
 def _without_fill(scores: np.ndarray) -> Read:
     """Scores with NaN for -1 where every other number is a probability: -1 stands for a score that is missing there."""
     fill = scores == -1
+    if not fill.any():
+        return scores, []
     others = scores[~fill & ~np.isnan(scores)]
     inside = others.size and (others >= -ROUNDING).all() and (others <= 1 + ROUNDING).all()
-    if not fill.any() or not inside or not ((others > 0) & (others < 1)).any():
+    if not inside or not ((others > 0) & (others < 1)).any():
         return scores, []
     told = f"{int(fill.sum()):,} scores are -1 and all others lie in [0, 1]: -1 was taken as missing."
     return np.where(fill, np.nan, scores), [told]

@@ -6,7 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.labels import LONGEST, RunLabel, say, tags_of
+from shifamind_core.runs.labels import LONGEST, NOTHING_SAID, RunLabel, say, tags_of
 from shifamind_core.ui.widgets.pick_runs import show_error
 
 
@@ -15,7 +15,7 @@ def ask_label(titles: Mapping[str, str], said: Mapping[str, RunLabel], cache: Pa
     key = st.selectbox("Run", list(titles), key="storage.run", format_func=titles.__getitem__)
     if key is None:
         return
-    known = said.get(key, RunLabel())
+    known = said.get(key, NOTHING_SAID)
     with st.form(f"storage.label.{key}", border=False):
         left, right = st.columns(2)
         name = left.text_input(
