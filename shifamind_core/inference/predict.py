@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.bitwise_model import BitwiseModel
-from shifamind_core.inference.recorded import Forward, Replayed
+from shifamind_core.inference.recorded import Forward, OtherBits, Replayed
 from shifamind_core.inference.tokenization import ModelInput, Progress, check_positions
 from shifamind_core.model.build import positions_of
 from shifamind_core.precision.apply import TORCH_DTYPES, autocast
@@ -49,17 +49,18 @@ def cast(model: nn.Module, policy: PrecisionPolicy, device: torch.device) -> nn.
     cast here, once, to the same values.
     """
     dtype = TORCH_DTYPES[policy.weights]
-    first = next(model.parameters())
     half = TORCH_DTYPES[policy.autocast] if policy.autocast and casts_in_linear_layers_alone(model) else None
-    linear = [module for module in model.modules() if half and isinstance(module, nn.Linear)]
-    there = first.dtype == dtype and first.device.type == device.type
-    if there and all(module.weight.dtype == half for module in linear):
-        return model
-    moved = copy.deepcopy(model).to(device=device, dtype=None if there else dtype)
-    for module in moved.modules():
-        if half and isinstance(module, nn.Linear):
-            module.to(half)
-    return moved
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)] if half else []
+    halved = {id(weight) for module in linear for weight in module.parameters()}
+    moved: dict[int, Tensor] = {}  # by the tensor's identity, as `deepcopy` remembers what it has copied
+    there = True
+    for tensor in (*model.parameters(), *model.buffers()):
+        wanted = half if id(tensor) in halved else dtype if tensor.is_floating_point() else tensor.dtype
+        found = tensor.detach().to(device, wanted)
+        there = there and (found.dtype, found.device) == (tensor.dtype, tensor.device)
+        weight = isinstance(tensor, nn.Parameter)
+        moved[id(tensor)] = nn.Parameter(found, requires_grad=False) if weight else found
+    return model if there else copy.deepcopy(model, moved)
 
 
 def casts_in_linear_layers_alone(model: nn.Module) -> bool:
@@ -97,10 +98,14 @@ def predict(
     else:
         forward = cast(model, policy, device)
     started = time.perf_counter()
+    record = True
     while True:
         try:
-            logits, concepts, said = _forward_all(forward, notes, policy, device, batch_size, progress)
+            logits, concepts = _forward_all(forward, notes, policy, device, batch_size, progress, record)
             break
+        except OtherBits:
+            record = False
+            remarks.append("Replayed as CUDA graphs, batches had other bits; every batch went the plain way.")
         except torch.OutOfMemoryError as error:
             if batch_size == 1:
                 raise ShifamindError(
@@ -113,7 +118,7 @@ def predict(
             torch.cuda.empty_cache()
         if progress:
             progress(remarks[-1], 0, len(notes))
-    return Prediction(logits, concepts, batch_size, time.perf_counter() - started, (*remarks, *said))
+    return Prediction(logits, concepts, batch_size, time.perf_counter() - started, tuple(remarks))
 
 
 def _forward_all(
@@ -123,12 +128,17 @@ def _forward_all(
     device: torch.device,
     batch_size: int,
     progress: Progress | None,
-) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    record: bool,
+) -> tuple[np.ndarray, np.ndarray | None]:
     found: dict[str, Tensor] = {}
     sent: deque[torch.cuda.Event] = deque()
     cuda = device.type == "cuda"
-    many = not notes.longest and len(notes) >= RECORDED * batch_size
-    replayed = Replayed(model) if cuda and many and _recordable(model, policy) else None
+    many = record and not notes.longest and len(notes) >= RECORDED * batch_size
+    replayed = (
+        Replayed(model)
+        if cuda and many and isinstance(model, nn.Module) and _recordable(model, policy)
+        else None
+    )
     here = torch.cuda.device(device) if cuda else nullcontext()  # on which events and recordings are made
     with here, torch.inference_mode(), autocast(policy, device):
         for start in range(0, len(notes), batch_size):
@@ -156,17 +166,17 @@ def _forward_all(
     if progress:
         progress("Scoring", len(notes), len(notes))
     assert logits is not None
-    return logits, concepts, tuple(replayed.remarks) if replayed else ()
+    return logits, concepts
 
 
-def _recordable(model: Forward, policy: PrecisionPolicy) -> bool:
+def _recordable(model: nn.Module, policy: PrecisionPolicy) -> bool:
     """Whether a recording can replace a pass, and is worth it.
 
     FP32 and TF32 keep a GPU busy for longer than launching takes. Emulated policies look into every product from Python, bitwise
     has launches of its own, and what draws at random draws anew at every pass.
     """
     half = policy.autocast is not None or policy.weights in ("float16", "bfloat16")
-    if not half or policy.emulate or policy.bitwise or not isinstance(model, nn.Module):
+    if not half or policy.emulate:
         return False
     return not any(module.training for module in model.modules())
 

@@ -2,32 +2,45 @@
 
 A pass of BERT-base launches some 400 kernels; in half precision the GPU is done with them sooner than Python has sent them.
 Replayed, the same kernels run on the same memory. That they give the same bits is not assumed: the first batch of every
-kind goes through both, and where a bit differs, or the model cannot be recorded, every batch goes the plain way.
+kind goes through both, and so do the second, fourth, eighth and so on, since other kernels may round one batch alike.
 """
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import masking_utils
 
 Forward = Callable[..., Mapping[str, Tensor]]  # of `input_ids` and `attention_mask`
 WARM_UP = 2  # passes before recording, in which libraries choose kernels and take their workspaces
 
 
-class Recording:
-    """One recorded pass; its inputs and outputs stay where they are."""
+class OtherBits(Exception):
+    """A recording gave other bits than the pass that it recorded: nothing that it gave may be used."""
 
-    def __init__(self, forward: Forward, ids: Tensor, mask: Tensor) -> None:
+
+class Recording:
+    """One recorded pass; its inputs and outputs stay where they are.
+
+    Attention is computed by other kernels with a mask than without, and `transformers` leaves out a mask that masks nothing,
+    except while a graph is recorded, where it may not look. Where nothing is `padded` it is left out here.
+    """
+
+    def __init__(self, forward: nn.Module, ids: Tensor, mask: Tensor, padded: bool) -> None:
         self.ids, self.mask = ids.clone(), mask.clone()
         beside = torch.cuda.Stream(ids.device)
-        beside.wait_stream(torch.cuda.current_stream(ids.device))
-        with torch.cuda.stream(beside):
-            for _ in range(WARM_UP):
-                forward(input_ids=self.ids, attention_mask=self.mask)
-        torch.cuda.current_stream(ids.device).wait_stream(beside)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.outputs = forward(input_ids=self.ids, attention_mask=self.mask)
+        with nullcontext() if padded else _without_mask(forward):
+            beside.wait_stream(torch.cuda.current_stream(ids.device))
+            with torch.cuda.stream(beside):
+                for _ in range(WARM_UP):
+                    forward(input_ids=self.ids, attention_mask=self.mask)
+            torch.cuda.current_stream(ids.device).wait_stream(beside)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.outputs = forward(input_ids=self.ids, attention_mask=self.mask)
 
     def __call__(self, ids: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
         """Outputs that the next call overwrites."""
@@ -38,46 +51,71 @@ class Recording:
 
 
 class Replayed:
-    """A forward pass that is recorded where it can be; `remarks` say where a recording gave other bits."""
+    """A forward pass that is recorded where it can be."""
 
-    def __init__(self, forward: Forward) -> None:
+    def __init__(self, forward: nn.Module) -> None:
         self.forward = forward
-        self.remarks: list[str] = []
+        self._seen: Counter[tuple[torch.Size, bool]] = Counter()
         self._recordings: dict[tuple[torch.Size, bool], Recording | None] = {}
 
     def __call__(self, ids: Tensor, mask: Tensor, padded: bool) -> Mapping[str, Tensor]:
-        """Outputs that the next call may overwrite.
+        """Outputs that the next call may overwrite; `padded` says whether the mask masks anything.
 
-        `padded` says whether the mask masks anything: where it does not, `transformers` takes another way through attention.
+        Raises
+        ------
+        OtherBits
+            A recording gave other bits than a plain pass did; those before may be wrong too.
         """
         kind = ids.shape, padded
-        if kind not in self._recordings:
-            outputs = self.forward(input_ids=ids, attention_mask=mask)
-            self._recordings[kind] = self._recorded(ids, mask, outputs)
-            return outputs
+        self._seen[kind] += 1
+        seen = self._seen[kind]
+        checked = seen & (seen - 1) == 0
+        plain = self.forward(input_ids=ids, attention_mask=mask) if checked else {}
+        if seen == 1:
+            self._recordings[kind] = self._recorded(ids, mask, padded)
         recording = self._recordings[kind]
         if recording is None:
-            return self.forward(input_ids=ids, attention_mask=mask)
-        return recording(ids, mask)
+            return plain or self.forward(input_ids=ids, attention_mask=mask)
+        if not checked:
+            return recording(ids, mask)
+        for output in _tensors(recording.outputs).values():
+            output.zero_()  # so that what a replay does not write is seen
+        again = _tensors(recording(ids, mask))
+        if not all(
+            torch.equal(value.nan_to_num(), again[name].nan_to_num())
+            for name, value in _tensors(plain).items()
+        ):
+            raise OtherBits
+        return plain
 
-    def _recorded(self, ids: Tensor, mask: Tensor, plain: Mapping[str, Tensor]) -> Recording | None:
+    def _recorded(self, ids: Tensor, mask: Tensor, padded: bool) -> Recording | None:
         try:
-            recording = Recording(self.forward, ids, mask)
-            for output in _tensors(recording.outputs).values():
-                output.zero_()  # so that what a replay does not write is seen
-            again = recording(ids, mask)
+            return Recording(self.forward, ids, mask, padded)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError):  # it does what cannot be recorded: asks for a number, say
             torch.cuda.synchronize(ids.device)
             return None
-        wanted = _tensors(plain)
-        if all(torch.equal(value.nan_to_num(), again[name].nan_to_num()) for name, value in wanted.items()):
-            return recording
-        self.remarks.append(
-            "Replayed as a CUDA graph the first batch had other bits; every batch went the plain way."
-        )
-        return None
+
+
+@contextmanager
+def _without_mask(model: nn.Module) -> Iterator[None]:
+    """The encoder, which every architecture has under this name, gets no mask, and is given none; poolings beside it keep theirs."""
+
+    def leave_out(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return args, kwargs | {"attention_mask": None}
+
+    masks: Any = masking_utils
+    hook = getattr(model, "base_model", model).register_forward_pre_hook(leave_out, with_kwargs=True)
+    looks = getattr(masks, "is_tracing", None)  # up to 5.17 it makes a mask of ones while it records
+    if looks is not None:
+        masks.is_tracing = lambda *_: False
+    try:
+        yield
+    finally:
+        hook.remove()
+        if looks is not None:
+            masks.is_tracing = looks
 
 
 def _tensors(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

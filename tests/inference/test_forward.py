@@ -7,9 +7,11 @@ from torch import Tensor, nn
 
 from shifamind_core.inference import predict as passes
 from shifamind_core.inference.predict import cast
-from shifamind_core.inference.recorded import Replayed
+from shifamind_core.inference.recorded import OtherBits, Replayed
+from shifamind_core.inference.tokenization import ModelInput
 from shifamind_core.precision.apply import TORCH_DTYPES, autocast
 from shifamind_core.precision.policy import POLICIES
+from shifamind_core.runs.manifest import TokenizationRecord
 from simulation.builders import tiny_model
 from simulation.classifiers import tiny_classifier
 
@@ -19,6 +21,17 @@ MODELS = {
     **{kind: lambda kind=kind: tiny_model(kind) for kind in ("cls_fusion", "concept_attention")},
     **{kind: lambda kind=kind: tiny_classifier(kind) for kind in ("bert", "roberta", "distilbert")},
 }
+
+
+def some_notes(count: int = 80, width: int = 32) -> ModelInput:
+    """Notes of random ids, the first 32 without padding."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(4, width + 1, count).astype(np.int32)
+    lengths[:32] = width
+    ids = rng.integers(6, 40, (count, width)).astype(np.int32)
+    ids[np.arange(width) >= lengths[:, None]] = 0
+    row = np.arange(count)
+    return ModelInput(ids, lengths, lengths, row, row, TokenizationRecord(), longest=False)
 
 
 def outputs(model: nn.Module, policy: str) -> Tensor:
@@ -46,33 +59,48 @@ def test_a_model_whose_layers_may_look_at_their_weights_keeps_them():
     assert cast(model, POLICIES["bf16-autocast"], CPU) is model
 
 
-def test_a_recording_with_other_bits_is_not_used_and_that_is_said(monkeypatch):
-    """Where there is no GPU a stand-in for the recording shows what is done with it."""
+class OtherAttention(nn.Module):
+    """Stands for a pass that, recorded, rounds some batches otherwise."""
 
-    class Recording:
-        def __init__(self, forward, ids, mask):
-            self.forward, self.mask, self.outputs = forward, mask, {}
+    def forward(self, input_ids, attention_mask):
+        return {"logits": input_ids[:, :1].float()}
 
-        def __call__(self, ids, mask):
-            return {"logits": self.forward(ids, self.mask)["logits"] + self.mask.sum()}
 
-    monkeypatch.setattr("shifamind_core.inference.recorded.Recording", Recording)
+class StandIn:
+    """Stands for a recording where there is no GPU: from the third batch on it is wrong."""
+
+    def __init__(self, forward, ids, mask, padded):
+        self.calls, self.outputs = 0, {}
+
+    def __call__(self, ids, mask):
+        self.calls += 1
+        return {"logits": ids[:, :1].float() + (self.calls > 2)}
+
+
+def test_a_recording_is_held_against_plain_passes_as_it_goes_on(monkeypatch):
+    monkeypatch.setattr("shifamind_core.inference.recorded.Recording", StandIn)
+    replayed = Replayed(OtherAttention())
+    ids, mask = torch.arange(6).reshape(2, 3), torch.ones(2, 3)
+    for padded in (False, True):  # each kind has a recording of its own
+        for _ in range(2):
+            assert torch.equal(replayed(ids, mask, padded)["logits"], ids[:, :1].float())
+    replayed(ids, mask, False)
+    with pytest.raises(OtherBits):
+        replayed(ids, mask, False)
+
+
+def test_after_other_bits_every_batch_goes_the_plain_way_and_that_is_said(monkeypatch):
     asked = []
 
-    def forward(input_ids, attention_mask):
-        asked.append(input_ids)
-        return {"logits": input_ids.float()}
+    def forward_all(model, notes, policy, device, batch_size, progress, record):
+        asked.append(record)
+        if record:
+            raise OtherBits
+        return np.zeros((len(notes), 2), np.float32), None
 
-    replayed = Replayed(forward)
-    ids = torch.arange(6).reshape(2, 3)
-    for _ in range(3):
-        assert torch.equal(replayed(ids, torch.ones_like(ids), False)["logits"], ids.float())
-    assert len(replayed.remarks) == 1 and "other bits" in replayed.remarks[0]
-    other = replayed(ids, torch.zeros_like(ids), True)["logits"]  # another kind, whose recording is sound
-    asked.clear()
-    again = replayed(ids + 1, torch.zeros_like(ids), True)["logits"]
-    assert torch.equal(other, ids.float()) and torch.equal(again, (ids + 1).float())
-    assert len(replayed.remarks) == 1
+    monkeypatch.setattr(passes, "_forward_all", forward_all)
+    found = passes.predict(tiny_model().eval(), some_notes(), POLICIES["bf16"], CPU)
+    assert asked == [True, False] and len(found.remarks) == 1 and "other bits" in found.remarks[0]
 
 
 def test_what_draws_at_random_or_gains_nothing_is_not_recorded():
@@ -92,18 +120,7 @@ def test_what_draws_at_random_or_gains_nothing_is_not_recorded():
 @pytest.mark.parametrize("policy", ["bf16-autocast", "bf16", "fp16"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_recorded_passes_give_the_bits_of_plain_ones(kind, policy, monkeypatch):
-    from shifamind_core.inference.tokenization import ModelInput
-    from shifamind_core.runs.manifest import TokenizationRecord
-
-    rng = np.random.default_rng(0)
-    count, width = 80, 32
-    lengths = rng.integers(4, width + 1, count).astype(np.int32)
-    lengths[:16] = width
-    ids = np.where(np.arange(width) < lengths[:, None], rng.integers(6, 40, (count, width)), 0).astype(
-        np.int32
-    )
-    row = np.arange(count)
-    notes = ModelInput(ids, lengths, lengths, row, row, TokenizationRecord(), longest=False)
+    notes = some_notes()
     model, device = MODELS[kind]().eval(), torch.device("cuda")
     monkeypatch.setattr(passes, "RECORDED", 2)
     fast = passes.predict(model, notes, POLICIES[policy], device, 8)
