@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from shifamind_core.artifacts.limited import while_reading
-from shifamind_core.commands import COMMANDS, Command, Host
+from shifamind_core.commands import COMMANDS, Command, Host, prepare
 from shifamind_core.errors import ShifamindError
 from shifamind_core.options import add_options, chosen
 from shifamind_core.runs.run import Run
@@ -39,8 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         afterwards: list[Callable[[], None]] = []
         host = Host(cache_folder(), partial(_read, notes), _progress, say=_say, afterwards=afterwards.append)
         try:
+            spec = chosen(command.spec, given)
             with while_reading(_progress), _libraries_on_standard_error():
-                result = command.document(command.run(chosen(command.spec, given), host))
+                prepare(command)
+                result = command.document(command.run(spec, host))
         finally:
             _progress.end()
         said = " ".join(result.get("remarks", []))

@@ -87,6 +87,14 @@ def _serve(spec: specs.ServeSpec, host: Host) -> Result:
     return {"link": link}
 
 
+def prepare(command: Command) -> None:
+    """Begin, beside all else, what the command will wait for: the process that reads its split."""
+    if issubclass(command.spec, specs.ModelSpec):
+        from shifamind_core.artifacts.splits import prepare_reader
+
+        prepare_reader()
+
+
 def _inspect(spec: specs.ModelSpec, host: Host) -> Result:
     from shifamind_core.inference.inspection import inspect
     from shifamind_core.tasks import open_pipeline

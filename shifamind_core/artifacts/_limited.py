@@ -79,7 +79,10 @@ def main() -> None:
             message, handles = _receive(control)
         except EOFError:
             break
-        if "end" in message:
+        if "import" in message:
+            with suppress(Exception):  # told by the first child that needs it
+                importlib.import_module(message["import"])
+        elif "end" in message:
             for child, (number, _) in children.items():
                 if number == message["end"]:
                     os.kill(child, signal.SIGKILL)  # not waited for yet, so the id is still its own

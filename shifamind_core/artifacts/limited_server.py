@@ -56,6 +56,13 @@ class Server:
                 self._say(request, handles)
             return self._number
 
+    def prepare(self, module: str) -> None:
+        """Have the process import a reader that will be asked for; what goes wrong is told to whoever asks for it."""
+        with self._lock, suppress(OSError):
+            if self._control is None:
+                self._begin()
+            self._say({"import": module}, [])
+
     def end(self, number: int) -> None:
         """End that child, if it still runs."""
         with self._lock, suppress(OSError):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from shifamind_core.artifacts._limited import printable
 from shifamind_core.artifacts.code_order import Check, compare_codes
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.artifacts.limited import BY_SIZE, Limits, read_limited
+from shifamind_core.artifacts.limited_server import SERVER
 from shifamind_core.artifacts.split_table import SplitColumns, columns_of
 from shifamind_core.errors import ShifamindError
 
@@ -182,3 +184,8 @@ def _name_positions(
         f"{rows[0] + 1} at code {printable(names[columns[0]])!r}; the lists are used, as the protocol's evaluation does."
     )
     return names, Check(title, "error", message)
+
+
+def prepare_reader() -> None:
+    """Have the process that reads splits load what it needs, while this one loads torch."""
+    Thread(target=SERVER.prepare, args=(READER.partition(":")[0],), daemon=True).start()

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import IO, Any
 
 from shifamind_core.artifacts.limited import while_reading
-from shifamind_core.commands import COMMANDS, Host
+from shifamind_core.commands import COMMANDS, Host, prepare
 from shifamind_core.errors import ShifamindError, stack_of
 from shifamind_core.jobs.spare import wait_for_job
 from shifamind_core.jobs.state import JobState, Status, read_state, write_state
@@ -162,6 +162,7 @@ def main(folder: Path) -> None:
         cache = folder.parent.parent
         host = Host(cache, RunCache(cache).load, reporter.progress, reporter.partial)
         reporter.write(status="running", started_at_utc=_now(), message="Loading libraries")
+        prepare(command)
         with _counting_seconds(reporter):
             load()
         before_computing = import_module("shifamind_core.precision.apply").before_computing

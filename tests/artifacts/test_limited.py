@@ -177,6 +177,16 @@ def test_it_starts_again_where_it_was_killed() -> None:
     assert read("whole", b"again").arrays["bytes"].tobytes() == b"again"
 
 
+def test_a_reader_can_be_loaded_before_it_is_needed_and_what_goes_wrong_waits_for_who_needs_it() -> None:
+    limited.SERVER.close()
+    limited.SERVER.prepare("tests.support.limited_readers")
+    server = limited.SERVER._process
+    limited.SERVER.prepare("tests.support.no_such_module")
+    assert server is not None and limited.SERVER._process is server and server.poll() is None
+    assert read("whole", b"ready").arrays["bytes"].tobytes() == b"ready"
+    assert limited.SERVER._process is server
+
+
 def test_nothing_outlives_the_process_that_wanted_to_read(tmp_path: Path) -> None:
     """Killed while a file is read, it takes the server and the child with it."""
     script = (
