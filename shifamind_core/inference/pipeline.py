@@ -1,5 +1,7 @@
 """From a run directory to a run: checkpoint, notes, policy, cache. Everything that decides the logits is named here."""
 
+import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -179,20 +181,21 @@ class Pipeline:
     def split(self, name: str) -> Split:
         """The split of that name, read once, its labels in the order of the checkpoint's codes."""
         if name not in self._splits:
-            split = self.directory.read_split(name)
-            codes = self.checkpoint.codes or split.codes
-            split = split.with_codes(codes) if codes else split
-            if split.labels.shape[1] != self.checkpoint.code_count:
-                raise ShifamindError(
-                    f"The {name} split has labels for {split.labels.shape[1]} codes, the checkpoint scores "
-                    f"{self.checkpoint.code_count}. Use files of one and the same run."
-                )
-            if (
-                reason := architecture_of_checkpoint(self.checkpoint).unfit(self.base_model, split.labels)
-            ) is not None:
-                raise ShifamindError(reason)
-            self._splits[name] = split
+            self._splits[name] = self._fitting(self.directory.read_split(name))
         return self._splits[name]
+
+    def _fitting(self, split: Split) -> Split:
+        codes = self.checkpoint.codes or split.codes
+        split = split.with_codes(codes) if codes else split
+        if split.labels.shape[1] != self.checkpoint.code_count:
+            raise ShifamindError(
+                f"The {split.name} split has labels for {split.labels.shape[1]} codes, the checkpoint scores "
+                f"{self.checkpoint.code_count}. Use files of one and the same run."
+            )
+        reason = architecture_of_checkpoint(self.checkpoint).unfit(self.base_model, split.labels)
+        if reason is not None:
+            raise ShifamindError(reason)
+        return split
 
     def check_length(self, tokenization: Tokenization) -> None:
         """Refuse a length beyond the model's positions before any note is read.
@@ -204,7 +207,9 @@ class Pipeline:
 
     def tokenizer(self, lowercase: bool | None = None) -> NoteTokenizer:
         """The base model's tokenizer under this casing, whose every token the model has a row for."""
-        tokenizer = load_tokenizer(self.base_model, lowercase)
+        return self._fitting_tokenizer(load_tokenizer(self.base_model, lowercase))
+
+    def _fitting_tokenizer(self, tokenizer: NoteTokenizer) -> NoteTokenizer:
         if (rows := words_of(self.outline)) is not None:
             check_vocabulary(tokenizer, rows, self.base_model, self.checkpoint.path.name)
         return tokenizer
@@ -226,10 +231,11 @@ class Pipeline:
         """
         device = resolve_device(setting.device)
         check_honoured(setting.policy, device)
+        model = self._read_all(split_name, setting, limit, progress)
         setting = replace(setting, attention=attention_of(self.outline, setting.attention))
         self.check_length(setting.tokenization)
         whole = self.split(split_name)
-        split = whole.head(limit) if limit is not None else whole
+        split = _first(whole, limit)
         tokens = self.tokens(split, setting.tokenization.lowercase, progress)
         notes = tokens.prepare(setting.tokenization)
         environment = observe_environment(device)
@@ -244,7 +250,7 @@ class Pipeline:
             )
             computed = Computed.of(found) if found is not None else None
             if computed is None:
-                model = self.model(setting.attention)
+                model = model or self.model(setting.attention)
                 if progress:
                     progress("Scoring", 0, len(notes))
                 prediction = predict(model, notes, setting.policy, device, setting.batch_size, progress)
@@ -264,6 +270,42 @@ class Pipeline:
         if cache is not None:
             cache.store(run, digest_of(fields), fields, self.directory.path)
         return Outcome(run, found is not None, remarks)
+
+    def _read_all(
+        self, split_name: str, setting: Setting, limit: int | None, progress: Progress | None
+    ) -> nn.Module | None:
+        """Read the checkpoint and build its model while the split is read, in another process, and tokenized, without Python's lock.
+
+        Where a split was read before, there is nothing to gain. Either's refusal ends the other.
+        """
+        if split_name in self._splits:
+            return None
+        lowercase, over = setting.tokenization.lowercase, threading.Event()
+
+        def told(message: str, done: int, total: int) -> None:
+            if over.is_set():
+                raise CancelledError
+            if progress:
+                progress(message, done, total)
+
+        def read_notes() -> tuple[Split, NoteTokens]:
+            split = self.directory.read_split(split_name)
+            tokenizer = load_tokenizer(self.base_model, lowercase)
+            return split, tokenize(_first(split, limit).texts, tokenizer, told)
+
+        with ThreadPoolExecutor(1) as beside:
+            reading = beside.submit(read_notes)
+            try:
+                self.check_length(setting.tokenization)
+                model = self.model(attention_of(self.outline, setting.attention))
+            except BaseException:
+                over.set()
+                raise
+            split, tokens = reading.result()
+        self._splits[split_name] = self._fitting(split)
+        self._fitting_tokenizer(tokens.tokenizer)
+        self._tokens[_first(split, limit).texts, lowercase] = tokens
+        return model
 
     def _key_fields(
         self,
@@ -335,6 +377,10 @@ class Pipeline:
             configuration_digest=digest_of(configuration),
             notes=(*computed.notes, *about_texts(scored.texts)),
         )
+
+
+def _first(split: Split, limit: int | None) -> Split:
+    return split if limit is None else split.head(limit)
 
 
 def _casing(notes: ModelInput) -> str:

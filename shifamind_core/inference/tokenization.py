@@ -169,12 +169,10 @@ def _encode(
     texts: Sequence[str], backend: Tokenizer, progress: Progress | None
 ) -> tuple[Int32[np.ndarray, " tokens"], Int64[np.ndarray, " documents_plus_one"]]:
     parts: list[np.ndarray] = []
-    lengths: list[int] = []
     for start in range(0, len(texts), CHUNK):
         chunk = backend.encode_batch_fast(list(texts[start : start + CHUNK]), add_special_tokens=False)
         parts.extend(np.array(encoding.ids, np.int32) for encoding in chunk)
-        lengths.extend(len(encoding.ids) for encoding in chunk)
         if progress:
             progress("Tokenizing", min(start + CHUNK, len(texts)), len(texts))
-    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
-    return frozen(np.concatenate(parts).astype(np.int32, copy=False)), frozen(offsets)
+    offsets = np.concatenate(([0], np.cumsum([len(part) for part in parts], dtype=np.int64)))
+    return frozen(np.concatenate(parts)), frozen(offsets)

@@ -130,10 +130,16 @@ def read_checkpoint(path: Path | str, weights: str | None = None) -> Checkpoint:
     non_finite = _non_finite(state_dict, remarks)
     remarks += _precision_remarks(state_dict)
     embeddings = content.get("concept_embeddings") if chosen.name else None
+    with ThreadPoolExecutor(2) as beside:  # hashing releases the interpreter lock
+        of_file, of_weights = (
+            beside.submit(file_sha256, path),
+            beside.submit(weights_digest, state_dict),
+        )
+        rounded = rounded_digests(state_dict)
     record = CheckpointRecord(
-        file_sha256=file_sha256(path),
-        weights_digest=weights_digest(state_dict),
-        **rounded_digests(state_dict),
+        file_sha256=of_file.result(),
+        weights_digest=of_weights.result(),
+        **rounded,
         architecture=kind.name,
         state_dict=chosen.name if others else None,
         parameters=sum(tensor.numel() for tensor in state_dict.values()),
@@ -211,7 +217,7 @@ def rounded_digests(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
             content.update(tensor.flatten().view(torch.uint8).numpy().data)
         return content.hexdigest()
 
-    with ThreadPoolExecutor(len(ROUNDED)) as both:  # hashing releases the interpreter lock
+    with ThreadPoolExecutor(len(ROUNDED)) as both:
         return dict(zip(ROUNDED, both.map(digest, ROUNDED.values()), strict=True))
 
 

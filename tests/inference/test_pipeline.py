@@ -1,6 +1,7 @@
 """From a run directory to a run, the cache between, and what decides its key."""
 
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -208,6 +209,29 @@ def test_a_split_is_tokenized_once_for_all_that_is_done_with_it(uncached, monkey
     for policy in ("fp32", "fp64"):
         fresh.score("test", replace(SHORT, policy=POLICIES[policy]))
     assert len(calls) == 1
+
+
+def test_reading_all_at_once_changes_nothing_and_a_refusal_does_not_wait_for_the_notes(
+    pipeline, uncached, monkeypatch
+):
+    assert (
+        uncached.score("test", SHORT).run.logits.tobytes()
+        == pipeline.score("test", SHORT).run.logits.tobytes()
+    )
+    told = []
+
+    def slow(texts, tokenizer, progress):
+        for done in range(400):
+            time.sleep(0.01)
+            told.append(done)
+            progress("Tokenizing", done, 400)
+
+    monkeypatch.setattr(pipeline_module, "tokenize", slow)
+    with pytest.raises(ShifamindError, match="positions"):
+        Pipeline(uncached.directory).score(
+            "test", replace(SHORT, tokenization=Tokenization(max_length=10_000))
+        )
+    assert len(told) < 200
 
 
 def test_validation_and_test_share_a_configuration_but_no_key(pipeline):
