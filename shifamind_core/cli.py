@@ -17,10 +17,12 @@ from typing import Any, NoReturn
 
 from shifamind_core.artifacts.limited import while_reading
 from shifamind_core.commands import COMMANDS, Command, Host, prepare
-from shifamind_core.errors import ShifamindError
+from shifamind_core.errors import DoneElsewhere, ShifamindError
 from shifamind_core.options import add_options, chosen
 from shifamind_core.runs.run import Run
-from shifamind_core.settings import cache_folder
+from shifamind_core.settings import cache_folder, rank_and_size
+
+SHARED = ("predict",)  # what several processes do together
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,12 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = parser().parse_args(arguments)
         command: Command = given.command
+        rank, size = rank_and_size()
+        if size > 1 and command.name not in SHARED:
+            raise ShifamindError(
+                f"torchrun starts {size} processes, and {command.name} shares its work with no other. Start it without torchrun."
+            )
+        progress = _progress if rank == 0 else _untold
         notes: list[tuple[str, str]] = []
         afterwards: list[Callable[[], None]] = []
-        host = Host(cache_folder(), partial(_read, notes), _progress, say=_say, afterwards=afterwards.append)
+        host = Host(cache_folder(), partial(_read, notes), progress, say=_say, afterwards=afterwards.append)
         try:
             spec = chosen(command.spec, given)
-            with while_reading(_progress), _libraries_on_standard_error():
+            with while_reading(progress), _libraries_on_standard_error():
                 prepare(command)
                 result = command.document(command.run(spec, host))
         finally:
@@ -59,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ShifamindError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except DoneElsewhere:
+        return 0
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
@@ -127,6 +137,10 @@ class _ProgressLine:
 
 
 _progress = _ProgressLine()
+
+
+def _untold(message: str, done: int, total: int) -> None:
+    """The first of several processes tells how far they are."""
 
 
 def _say(line: str) -> None:

@@ -14,6 +14,10 @@ class PolicyRefused(ShifamindError):
     """A precision policy that this device cannot honour; the text says why."""
 
 
+class DoneElsewhere(Exception):
+    """This process has done its part of what several do together; the first of them has the whole."""
+
+
 def stack_of(error: BaseException) -> str:
     """Where an unforeseen error arose: types and places of it and of its causes, innermost last.
 

@@ -45,3 +45,10 @@ def cache_limit_bytes() -> int:
             f"SHIFAMIND_CACHE_LIMIT is {text[:40]!r}; expected a number of bytes, or one with a unit, like 500 MB or 10 GB."
         )
     return int(float(found[1]) * UNITS[found[2]])
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Which of how many processes this is, as `torchrun` says; (0, 1) for one that it did not start."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

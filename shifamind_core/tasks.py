@@ -8,6 +8,7 @@ from typing import Any
 from shifamind_core.analysis.fingerprint import fingerprint
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import PolicyRefused, ShifamindError
+from shifamind_core.inference.group import joined
 from shifamind_core.inference.pipeline import Outcome, Pipeline, Setting
 from shifamind_core.inference.tokenization import Progress, Tokenization
 from shifamind_core.precision.policy import POLICIES, PrecisionPolicy, policy_named
@@ -45,12 +46,13 @@ def open_pipeline(spec: ModelSpec, cache: Path | None) -> Pipeline:
 
 
 def run_predict(spec: PredictSpec, cache: Path | None, progress: Progress | None = None) -> Outcome:
-    """Score a split as `spec` asks, or answer from the cache."""
+    """Score a split as `spec` asks, or answer from the cache; together with the others that `torchrun` started."""
     policy = policy_named(spec.policy)
     switches = {"deterministic": spec.deterministic, "cudnn_benchmark": spec.cudnn_benchmark}
     policy = replace(policy, **{name: value for name, value in switches.items() if value is not None})
     pipeline = open_pipeline(spec, cache)
-    return pipeline.score(spec.split, setting_of(spec, policy), spec.limit, progress)
+    with joined() as group:
+        return pipeline.score(spec.split, setting_of(spec, policy), spec.limit, progress, group)
 
 
 def predict_summary(outcome: Outcome) -> dict[str, Any]:

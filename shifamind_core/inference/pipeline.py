@@ -15,7 +15,8 @@ from shifamind_core import __version__
 from shifamind_core.artifacts.odd_texts import about_texts
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import Split
-from shifamind_core.errors import ShifamindError
+from shifamind_core.errors import DoneElsewhere, ShifamindError
+from shifamind_core.inference.group import ALONE, Group
 from shifamind_core.inference.predict import Prediction, predict
 from shifamind_core.inference.tokenization import (
     ModelInput,
@@ -222,39 +223,57 @@ class Pipeline:
         return self._tokens[key]
 
     def score(
-        self, split_name: str, setting: Setting, limit: int | None = None, progress: Progress | None = None
+        self,
+        split_name: str,
+        setting: Setting,
+        limit: int | None = None,
+        progress: Progress | None = None,
+        group: Group = ALONE,
     ) -> Outcome:
         """Score the first `limit` notes of a split (all where `None`).
 
         The cache answers with logits, and with how they were computed; whatever else a run says is that of this run
         directory, this split and this request.
+
+        Raises
+        ------
+        DoneElsewhere
+            In a process that is not the first of its `group`.
         """
-        device = resolve_device(setting.device)
+        device = resolve_device(group.device(setting.device))
         check_honoured(setting.policy, device)
-        model = self._read_all(split_name, setting, limit, progress)
+        model = self._read_all(split_name, setting, limit, progress, group)
         setting = replace(setting, attention=attention_of(self.outline, setting.attention))
         self.check_length(setting.tokenization)
         whole = self.split(split_name)
         split = _first(whole, limit)
-        tokens = self.tokens(split, setting.tokenization.lowercase, progress)
-        notes = tokens.prepare(setting.tokenization)
+        many, size = len(split), setting.batch_size
+        tokens = self.tokens(split.part(group.rows(many, size)), setting.tokenization.lowercase, progress)
+        own = tokens.prepare(setting.tokenization)
+        notes = group.whole(own, many, size, tokens.tokenizer.pad_id)
         environment = observe_environment(device)
-        cache = RunCache(self.cache) if self.cache is not None else None
+        cache = RunCache(self.cache) if self.cache is not None and group.is_first else None
         with applied(setting.policy, device, setting.attention) as flags:
 
             def key_fields(batch_size: int) -> dict[str, Any]:
                 return self._key_fields(setting, flags, environment, notes, batch_size)
 
-            found, remarks = (
-                cache.find(digest_of(key_fields(setting.batch_size))) if cache is not None else (None, ())
+            differing = group.require_same(
+                self._configuration(setting, flags, environment, notes, size), setting.policy.bitwise
             )
+            found, remarks = cache.find(digest_of(key_fields(size))) if cache is not None else (None, ())
             computed = Computed.of(found) if found is not None else None
-            if computed is None:
+            if group.first_says(computed is None):
                 model = model or self.model(setting.attention)
                 if progress:
-                    progress("Scoring", 0, len(notes))
-                prediction = predict(model, notes, setting.policy, device, setting.batch_size, progress)
+                    progress("Scoring", 0, len(own))
+                alone = group.size == 1
+                prediction = predict(model, own, setting.policy, device, size, progress, halve=alone)
+                prediction = group.collect(prediction, many, size)
                 computed = Computed.now(prediction, environment)
+            elif not group.is_first:
+                raise DoneElsewhere
+            assert computed is not None
         fields = key_fields(computed.batch_size)
         run = Run(
             logits=computed.logits,
@@ -269,10 +288,10 @@ class Pipeline:
         )
         if cache is not None:
             cache.store(run, digest_of(fields), fields, self.directory.path)
-        return Outcome(run, found is not None, remarks)
+        return Outcome(run, found is not None, (*differing, *remarks))
 
     def _read_all(
-        self, split_name: str, setting: Setting, limit: int | None, progress: Progress | None
+        self, split_name: str, setting: Setting, limit: int | None, progress: Progress | None, group: Group
     ) -> nn.Module | None:
         """Read the checkpoint and build its model while the split is read, in another process, and tokenized, without Python's lock.
 
@@ -288,10 +307,13 @@ class Pipeline:
             if progress:
                 progress(message, done, total)
 
+        def own(split: Split) -> tuple[str, ...]:
+            split = _first(split, limit)
+            return split.texts[group.rows(len(split), setting.batch_size)]
+
         def read_notes() -> tuple[Split, NoteTokens]:
             split = self.directory.read_split(split_name)
-            tokenizer = load_tokenizer(self.base_model, lowercase)
-            return split, tokenize(_first(split, limit).texts, tokenizer, told)
+            return split, tokenize(own(split), load_tokenizer(self.base_model, lowercase), told)
 
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(read_notes)
@@ -304,7 +326,7 @@ class Pipeline:
             split, tokens = reading.result()
         self._splits[split_name] = self._fitting(split)
         self._fitting_tokenizer(tokens.tokenizer)
-        self._tokens[_first(split, limit).texts, lowercase] = tokens
+        self._tokens[own(split), lowercase] = tokens
         return model
 
     def _key_fields(

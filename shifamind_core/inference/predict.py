@@ -76,17 +76,18 @@ def predict(
     device: torch.device,
     batch_size: int = 16,
     progress: Progress | None = None,
+    halve: bool = True,
 ) -> Prediction:
     """One pass over all notes, in their order, in batches of consecutive notes.
 
     Order and batches are those of the seed's loop: sorting by length would be faster, but it changes what a batch
     is padded to, and with it the logits. Where memory runs out, the pass starts again with half the batch, so
-    that one run never mixes batch sizes.
+    that one run never mixes batch sizes; without `halve` it is refused.
 
     Raises
     ------
     ShifamindError
-        Notes longer than the model's positions, or no memory for a single note; under `bitwise` also an operation
+        Notes longer than the model's positions, or no memory for a single note (without `halve`: for a batch); under `bitwise` also an operation
         or a device that it does not cover (`PolicyRefused`).
     """
     _check_length(model, notes)
@@ -111,6 +112,11 @@ def predict(
                 raise ShifamindError(
                     f"Out of memory on {device} with a single note of {notes.ids.shape[1]} tokens. "
                     "Choose a shorter length, a smaller dtype or another device."
+                ) from error
+            if not halve:
+                raise ShifamindError(
+                    f"Out of memory on {device} with {batch_size} notes a batch. Processes that score a split together keep one size: "
+                    f"start them with --batch-size {batch_size // 2}."
                 ) from error
             remarks.append(f"Out of memory with {batch_size} notes a batch; ran with {batch_size // 2}.")
             batch_size //= 2
