@@ -21,6 +21,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("analysis", "inference"),
     ("diagnosis", "experiments", "replay"),
     ("figures", "report", "tasks"),
+    ("html_report",),
     ("demo", "serve"),
     ("commands",),
     ("jobs",),
@@ -64,7 +65,7 @@ TORCH_ROOMS = (
     "demo.train",
 )
 STREAMLIT_ROOMS = ("ui", "pages", "app")
-PLOTLY_ROOMS = ("figures",)
+PLOTLY_ROOMS = ("figures", "html_report.page")
 LIGHT_MODULES = tuple(
     f"shifamind_core.{room}"
     for room in ("analysis", "runs", "diagnosis", "figures", "report", "specs", "commands")

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from shifamind_core.artifacts.json_file import read_json_object
 from shifamind_core.diagnosis.diagnose import Diagnosis
+from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.manifest import flatten
 from shifamind_core.runs.run import Run
 
@@ -32,6 +35,39 @@ def findings_table(diagnosis: Diagnosis) -> pd.DataFrame:
     )
     table = pd.DataFrame(rows, columns=list(columns))
     return table.assign(evidence=[json.dumps(row["evidence"], sort_keys=True) for row in rows])
+
+
+def is_replay(content: Mapping[str, Any]) -> bool:
+    """Whether it can be shown: the keys that `replay` prints, of the kinds that it prints."""
+
+    def is_trial(one: Any) -> bool:
+        numbers = ("explained", "max_abs_residual", "rms_residual", "notes")
+        return (
+            isinstance(one, dict)
+            and isinstance(one.get("interventions"), list)
+            and all(isinstance(one.get(name), int | float) for name in numbers)
+        )
+
+    texts = all(isinstance(content.get(name), str) for name in ("verdict", "sentence", "device"))
+    trials = content.get("trials")
+    best = is_trial(content.get("best")) and is_trial(content.get("base"))
+    return texts and best and isinstance(trials, list) and all(map(is_trial, trials))
+
+
+def read_replay(path: Path) -> dict[str, Any]:
+    """The replay in a JSON file, as `replay --json` prints it.
+
+    Raises
+    ------
+    ShifamindError
+        No such file, or another content.
+    """
+    content = read_json_object(path)
+    if not is_replay(content):
+        raise ShifamindError(
+            f"{path.name} holds no replay of a run; write what `replay --json` prints into it."
+        )
+    return content
 
 
 def trials_table(replay: Mapping[str, Any]) -> pd.DataFrame:

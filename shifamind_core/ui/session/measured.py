@@ -13,8 +13,10 @@ from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.artifacts.regular_file import read_regular
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import ShifamindError
+from shifamind_core.html_report.story import RECORDED
 from shifamind_core.jobs import JobState
 from shifamind_core.records import from_json
+from shifamind_core.report.diagnosis import is_replay
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.runs.run import Run
 from shifamind_core.ui.session.offers import Offer, load_run
@@ -22,7 +24,6 @@ from shifamind_core.ui.session.state import Workspace
 
 NOTHING: Mapping[str, float] = MappingProxyType({})
 MOST_BYTES = 4_000_000  # of a recorded result; a replay's trials take some 100 kB
-RECORDED = "recorded"  # set in a replay's JSON where it was not run here
 
 
 def latest_job(workspace: Workspace, kind: str, status: str | None = None) -> JobState | None:
@@ -68,7 +69,7 @@ def last_replay(
         "reported": asked.get("reported"),
     }
     for content in _recorded(workspace, "replay"):
-        if content.get("about") == about and _is_replay(content):
+        if content.get("about") == about and is_replay(content):
             return content | {RECORDED: True}
     return None
 
@@ -117,23 +118,6 @@ def _recorded(workspace: Workspace, kind: Literal["ladder", "replay"]) -> list[d
         except (OSError, ShifamindError):
             continue
     return [content for content in found if isinstance(content, dict)]
-
-
-def _is_replay(content: Mapping[str, Any]) -> bool:
-    """Whether a page can show it: the keys that `replay` prints, of the kinds that it prints."""
-
-    def is_trial(one: Any) -> bool:
-        numbers = ("explained", "max_abs_residual", "rms_residual", "notes")
-        return (
-            isinstance(one, dict)
-            and isinstance(one.get("interventions"), list)
-            and all(isinstance(one.get(name), int | float) for name in numbers)
-        )
-
-    texts = all(isinstance(content.get(name), str) for name in ("verdict", "sentence", "device"))
-    trials = content.get("trials")
-    best = is_trial(content.get("best")) and is_trial(content.get("base"))
-    return texts and best and isinstance(trials, list) and all(map(is_trial, trials))
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

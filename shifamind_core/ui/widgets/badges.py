@@ -6,34 +6,30 @@ from typing import Any
 from shifamind_core.diagnosis.answer import Shown
 from shifamind_core.diagnosis.findings import Status
 from shifamind_core.diagnosis.hypotheses import Verdict
+from shifamind_core.html_report.story import SHOWN_WORDS, STATUS_WORDS, VERDICT_WORDS
 from shifamind_core.ui.text import safe_text
 
-# Word, icon, colour of the badge: never the colour alone.
-STATUS: dict[Status | Verdict, tuple[str, str, str]] = {
-    "confirmed": ("Confirmed", ":material/verified:", "green"),
-    "likely": ("Likely", ":material/trending_up:", "blue"),
-    "possible": ("Possible", ":material/help:", "orange"),
-    "unlikely": ("Unlikely", ":material/trending_down:", "gray"),
-    "ruled_out": ("Ruled out", ":material/block:", "gray"),
+# Icon and colour of the badge beside the word: never the colour alone.
+_STATUS: Mapping[Status | Verdict, tuple[str, str]] = {
+    "confirmed": (":material/verified:", "green"),
+    "likely": (":material/trending_up:", "blue"),
+    "possible": (":material/help:", "orange"),
+    "unlikely": (":material/trending_down:", "gray"),
+    "ruled_out": (":material/block:", "gray"),
 }
-
-
-VERDICTS = {
-    "identical": ("green", ":material/drag_handle:", "Identical"),
-    "numerics": ("green", ":material/calculate:", "Numerics"),
-    "confirmed": ("green", ":material/verified:", "Reproduced"),
-    "likely": ("blue", ":material/trending_up:", "Likely"),
-    "unexplained": ("orange", ":material/help:", "Unexplained"),
-    "ranked": ("blue", ":material/format_list_numbered:", "Nearest to the reported scores"),
+_VERDICTS: Mapping[str, tuple[str, str]] = {
+    "identical": (":material/drag_handle:", "green"),
+    "numerics": (":material/calculate:", "green"),
+    "confirmed": (":material/verified:", "green"),
+    "likely": (":material/trending_up:", "blue"),
+    "unexplained": (":material/help:", "orange"),
+    "ranked": (":material/format_list_numbered:", "blue"),
 }
-
-
-# Word, icon, colour of the badge beside the sentence.
-BADGES: Mapping[Shown, tuple[str, str, str]] = {
-    "confirmed": ("Shown", ":material/verified:", "green"),
-    "likely": ("Likely", ":material/trending_up:", "blue"),
-    "possible": ("Possible", ":material/help:", "orange"),
-    "open": ("Open", ":material/help:", "gray"),
+_SHOWN: Mapping[Shown, tuple[str, str]] = {
+    "confirmed": (":material/verified:", "green"),
+    "likely": (":material/trending_up:", "blue"),
+    "possible": (":material/help:", "orange"),
+    "open": (":material/help:", "gray"),
 }
 
 
@@ -43,16 +39,15 @@ def status_badge(status: Status | Verdict) -> str:
     >>> status_badge("ruled_out")
     ':gray-badge[:material/block: Ruled out]'
     """
-    word, icon, colour = STATUS[status]
-    return f":{colour}-badge[{icon} {word}]"
+    icon, colour = _STATUS[status]
+    return f":{colour}-badge[{icon} {STATUS_WORDS[status]}]"
 
 
 def verdict_badge(result: dict[str, Any]) -> str:
     """The replay's verdict as Markdown: icon, word, colour."""
-    colour, icon, word = VERDICTS.get(
-        str(result.get("verdict")), ("gray", ":material/help:", safe_text(result.get("verdict")))
-    )
-    return f":{colour}-badge[{icon} {word}]"
+    verdict = str(result.get("verdict"))
+    icon, colour = _VERDICTS.get(verdict, (":material/help:", "gray"))
+    return f":{colour}-badge[{icon} {VERDICT_WORDS.get(verdict, safe_text(verdict))}]"
 
 
 def shown_badge(shown: Shown) -> str:
@@ -61,5 +56,5 @@ def shown_badge(shown: Shown) -> str:
     >>> shown_badge("likely")
     ':blue-badge[:material/trending_up: Likely]'
     """
-    word, icon, colour = BADGES[shown]
-    return f":{colour}-badge[{icon} {word}]"
+    icon, colour = _SHOWN[shown]
+    return f":{colour}-badge[{icon} {SHOWN_WORDS[shown]}]"
