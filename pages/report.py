@@ -1,16 +1,17 @@
-"""Everything as CSV."""
+"""Everything in one page, and as CSV."""
 
 from functools import partial
 
 import streamlit as st
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.report.files import CONTENTS, Selection, csv_file, csv_files, readme, zipped
+from shifamind_core.html_report.report import html_report
+from shifamind_core.report.files import CONTENTS, Selection, archive, csv_file
 from shifamind_core.ui.layers.profiles import last_layers
 from shifamind_core.ui.portability.certificate import last_certificate
 from shifamind_core.ui.portability.probes import last_probes
 from shifamind_core.ui.session import cached
-from shifamind_core.ui.session.measured import asked_about, last_ladder, last_replay
+from shifamind_core.ui.session.measured import asked_about, ladder_is_recorded, last_ladder, last_replay
 from shifamind_core.ui.session.state import current_workspace
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error
@@ -24,27 +25,40 @@ if pair is None:
 try:
     candidate, reference = load_run(pair[0]), load_run(pair[1])
     ladder = last_ladder(workspace)
-    made = cached.whole_report(
-        Selection(
-            candidate,
-            reference,
-            validation_of(candidate),
-            validation_of(reference),
-            diagnosis=cached.diagnosis(candidate, reference, ladder),
-            replay=last_replay(
-                workspace, asked_about(workspace, candidate.manifest.split, pair[1]), reference
-            ),
-            ladder=ladder,
-            layers=last_layers(workspace),
-            probes=last_probes(workspace),
-            certificate=last_certificate(workspace),
-        )
+    selection = Selection(
+        candidate,
+        reference,
+        validation_of(candidate),
+        validation_of(reference),
+        diagnosis=cached.diagnosis(candidate, reference, ladder),
+        replay=last_replay(workspace, asked_about(workspace, candidate.manifest.split, pair[1]), reference),
+        ladder=ladder,
+        layers=last_layers(workspace),
+        probes=last_probes(workspace),
+        certificate=last_certificate(workspace),
     )
+    made = cached.whole_report(selection)
 except ShifamindError as error:
     show_error(error)
     st.stop()
 
 stem = f"{candidate.digest[:8]}-{reference.digest[:8]}"
+with st.container(border=True):
+    st.markdown(
+        "**One page to send or to keep**: the verdict and its four steps, scores, figures that can be saved as SVG or PNG, findings, "
+        "settings, machines, and what was not tested. It opens without a network."
+    )
+    st.download_button(
+        "The report as one page",
+        partial(html_report, selection, ladder is not None and ladder_is_recorded(workspace)),
+        f"shifamind-report-{stem}.html",
+        "text/html",
+        on_click="ignore",
+        key="download.page",
+        type="primary",
+        icon=":material/download:",
+    )
+st.subheader("Tables")
 st.caption(
     "Every row carries the digests of the runs it speaks of, or of the weights it was measured on; *runs* says once what they are. "
     "No note and no document id is in any file."
@@ -66,7 +80,7 @@ for name, contents in CONTENTS.items():
         st.markdown(f"{contents} {len(table):,} row{'s' if len(table) > 1 else ''}.")
 st.download_button(
     "All of them in one archive, with a README",
-    lambda: zipped({"README.txt": readme(made), **csv_files(made)}),
+    partial(archive, made),
     f"shifamind-report-{stem}.zip",
     "application/zip",
     on_click="ignore",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shifamind_core import specs
+from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 
 Result = dict[str, Any]
@@ -164,6 +165,35 @@ def _diagnose(spec: specs.DiagnoseSpec, host: Host) -> Result:
     return diagnose(host.read(spec.candidate), host.read(spec.reference), ladder, reported).to_json()
 
 
+def _report(spec: specs.ReportSpec, host: Host) -> Result:
+    from shifamind_core.analysis.rungs import read_ladder
+    from shifamind_core.diagnosis.diagnose import diagnose
+    from shifamind_core.html_report.report import html_report
+    from shifamind_core.report.diagnosis import read_replay
+    from shifamind_core.report.files import Selection, archive, report
+    from shifamind_core.runs.atomic import write_atomically
+
+    if spec.output.suffix not in (".html", ".zip"):
+        raise ShifamindError(
+            f"The report cannot be written as {spec.output.name}. Name a file that ends in .html or .zip."
+        )
+    candidate, reference = host.read(spec.candidate), host.read(spec.reference)
+    ladder = read_ladder(Path(spec.ladder)) if spec.ladder else None
+    selection = Selection(
+        candidate,
+        reference,
+        host.read(spec.candidate_validation) if spec.candidate_validation else None,
+        host.read(spec.reference_validation) if spec.reference_validation else None,
+        diagnosis=diagnose(candidate, reference, ladder),
+        replay=read_replay(Path(spec.replay)) if spec.replay else None,
+        ladder=ladder,
+    )
+    is_page = spec.output.suffix == ".html"
+    content = html_report(selection).encode() if is_page else archive(report(selection))
+    write_atomically(spec.output, content)
+    return {"report": str(spec.output), "bytes": len(content)}
+
+
 def _ladder(spec: specs.LadderSpec, host: Host) -> Result:
     from shifamind_core.runs.atomic import write_atomically
     from shifamind_core.tasks import run_ladder
@@ -258,6 +288,7 @@ _ALL = (
         _bound,
     ),
     Command("diagnose", "Why two runs differ: findings, most likely first.", specs.DiagnoseSpec, _diagnose),
+    Command("report", "Two runs compared in one file: a page, or all tables.", specs.ReportSpec, _report),
     Command(
         "ladder",
         "How far every policy moves this model's logits from FP64, measured here.",

@@ -84,6 +84,21 @@ class DiagnoseSpec(CompareSpec):
 
 
 @dataclass(frozen=True)
+class ReportSpec(CompareSpec):
+    """Which two runs, what else is known of them, and where the report goes."""
+
+    candidate_validation: str | None = option(
+        None, "the run on which the candidate's threshold is tuned", metavar="RUN"
+    )
+    reference_validation: str | None = option(None, "the same for the reference", metavar="RUN")
+    ladder: str | None = option(None, "what `ladder` wrote: rounding measured on this model", metavar="FILE")
+    replay: str | None = option(None, "what `replay --json` printed on these two runs", metavar="FILE")
+    output: Path = option(
+        Path("report.html"), "a page (.html), or all tables in an archive (.zip)", metavar="FILE"
+    )
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Which run directory."""
 

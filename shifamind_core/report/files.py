@@ -163,6 +163,11 @@ def readme(made: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def archive(made: Report) -> bytes:
+    """The report's tables in one archive, with a README."""
+    return zipped({"README.txt": readme(made), **csv_files(made)})
+
+
 def zipped(files: Mapping[str, str]) -> bytes:
     """The files in one archive; the same files give the same bytes (no clock in it)."""
     archive = io.BytesIO()

@@ -312,6 +312,7 @@ def test_every_file_of_the_report_can_be_downloaded(filled: Dashboard) -> None:
     assert not app.exception
     labels = [one.label for one in app.get("download_button")]
     assert labels == [
+        "The report as one page",
         "metrics.csv",
         "codes.csv",
         "comparison.csv",
@@ -332,6 +333,7 @@ def test_runs_without_labels_still_give_the_comparison(dashboard: Dashboard) -> 
     app = dashboard.open("report")
     assert not app.exception
     assert [one.label for one in app.get("download_button")] == [
+        "The report as one page",
         "comparison.csv",
         "findings.csv",
         "runs.csv",

@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from shifamind_core.figures.style import chart_config
+from shifamind_core.html_report.page import Figure, figure_page
 
 _HAS_ALT = "alt" in inspect.signature(st.plotly_chart).parameters
 
@@ -14,7 +16,9 @@ _HAS_ALT = "alt" in inspect.signature(st.plotly_chart).parameters
 def show_figure(
     figure: Any, name: str, description: str, on_select: Callable[[], None] | None = None
 ) -> None:
-    """Draw a Plotly figure; the camera button saves `name`.svg, a screen reader reads `description`.
+    """Draw a Plotly figure; a screen reader reads `description`.
+
+    The camera button saves `name`.svg; the button below saves a page that opens anywhere and gives SVG and PNG.
 
     `description` is the page's own text: no file's name and no code's title belongs in it. `on_select` is called when a
     point is clicked, before the page runs again; what was clicked is in the session under ``chart.name``.
@@ -24,4 +28,15 @@ def show_figure(
         more |= {"on_select": on_select, "selection_mode": "points"}
     st.plotly_chart(
         figure, width="stretch", theme="streamlit", config=chart_config(name), key=f"chart.{name}", **more
+    )
+    st.download_button(
+        "Save the figure",
+        partial(figure_page, Figure(figure, name, description)),
+        f"shifamind-{name}.html",
+        "text/html",
+        help="A page that opens without a network: the figure to explore, and to save as SVG or PNG.",
+        on_click="ignore",
+        key=f"chart.{name}.save",
+        type="tertiary",
+        icon=":material/download:",
     )
