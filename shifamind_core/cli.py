@@ -34,10 +34,10 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    rank, size = rank_and_size()
     try:
         given = parser().parse_args(arguments)
         command: Command = given.command
-        rank, size = rank_and_size()
         if size > 1 and command.name not in SHARED:
             raise ShifamindError(
                 f"torchrun starts {size} processes, and {command.name} shares its work with no other. Start it without torchrun."
@@ -65,10 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for rest in afterwards:
             rest()
     except ShifamindError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        if rank == 0:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except DoneElsewhere:
-        return 0
+    except DoneElsewhere as done:
+        if done.line:  # below the first one's line of progress
+            print(f"\nerror: {' '.join(done.line.split())}", file=sys.stderr)
+        return done.status
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:

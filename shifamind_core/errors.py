@@ -15,7 +15,11 @@ class PolicyRefused(ShifamindError):
 
 
 class DoneElsewhere(Exception):
-    """This process has done its part of what several do together; the first of them has the whole."""
+    """This process has done its part of what several do together, or ends because of another one. `line` is what is left to say."""
+
+    def __init__(self, line: str = "", status: int = 0) -> None:
+        super().__init__(line)
+        self.line, self.status = line, status
 
 
 def stack_of(error: BaseException) -> str:

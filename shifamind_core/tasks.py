@@ -47,11 +47,11 @@ def open_pipeline(spec: ModelSpec, cache: Path | None) -> Pipeline:
 
 def run_predict(spec: PredictSpec, cache: Path | None, progress: Progress | None = None) -> Outcome:
     """Score a split as `spec` asks, or answer from the cache; together with the others that `torchrun` started."""
-    policy = policy_named(spec.policy)
-    switches = {"deterministic": spec.deterministic, "cudnn_benchmark": spec.cudnn_benchmark}
-    policy = replace(policy, **{name: value for name, value in switches.items() if value is not None})
-    pipeline = open_pipeline(spec, cache)
     with joined() as group:
+        policy = policy_named(spec.policy)
+        switches = {"deterministic": spec.deterministic, "cudnn_benchmark": spec.cudnn_benchmark}
+        policy = replace(policy, **{name: value for name, value in switches.items() if value is not None})
+        pipeline = open_pipeline(spec, cache)
         return pipeline.score(spec.split, setting_of(spec, policy), spec.limit, progress, group)
 
 

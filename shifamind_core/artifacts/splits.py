@@ -87,11 +87,7 @@ class Split:
             raise ShifamindError(
                 f"The first {count} notes of {self.name} were asked for; it must be at least 1."
             )
-        return self.part(slice(count))
-
-    def part(self, rows: slice) -> "Split":
-        """Some of the notes."""
-        return replace(self, texts=self.texts[rows], labels=self.labels[rows])
+        return replace(self, texts=self.texts[:count], labels=self.labels[:count])
 
     def with_codes(self, codes: Sequence[str]) -> "Split":
         """The split with its label columns in the order of `codes` (the checkpoint's, usually), by name.

@@ -1,174 +1,134 @@
 """Processes that score one split together, as `torchrun` starts them: each takes some of the batches, the first has the whole.
 
-A batch is never split and never mixed anew, so its logits are those of one process. What the processes say to each other goes
-through gloo in the host's memory, whatever they compute on: notes' token ids once, logits once.
+Batches are put together as for one process and then dealt out in turn, so every note has the company and the padding that it
+has there, and with them its bits. What the processes found is joined byte for byte, by gloo, in the host's memory.
 """
 
+import hashlib
 import os
+import signal
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from shifamind_core.errors import DoneElsewhere, ShifamindError
-from shifamind_core.inference.predict import Prediction
-from shifamind_core.inference.tokenization import ModelInput
 from shifamind_core.settings import rank_and_size
 
 PATIENCE = timedelta(hours=6)  # for the slowest process; one that has ended is noticed at once
+OVER, SAID = "shifamind/over", "shifamind/said"
+Array = TypeVar("Array", bound=np.ndarray)
 
 
 @dataclass(frozen=True)
 class Group:
-    """One process alone, whose part is the whole."""
+    """This process among those that share the work; one alone has nothing to do here.
+
+    All of them have to call these methods in the same order.
+    """
 
     rank: int = 0
     size: int = 1
+    store: Any = None  # torch's, which outlives each of them
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def rows(self, count: int, batch_size: int) -> slice:
-        """The notes of this process: whole batches, one more for the first ones where they cannot be dealt out evenly.
-
-        Where there are fewer batches than processes, the last batch is scored more than once.
-
-        >>> [Group(rank, 3).rows(50, 16) for rank in range(3)]
-        [slice(0, 32, None), slice(32, 48, None), slice(48, 50, None)]
-        """
-        return self._rows_of(self.rank, count, batch_size)
-
-    def _rows_of(self, rank: int, count: int, batch_size: int) -> slice:
-        batches = -(-count // batch_size)
-        rank, size = min(rank, batches - 1), min(self.size, batches)
-        each, more = divmod(batches, size)
-        start = batch_size * (rank * each + min(rank, more))
-        return slice(start, min(count, start + batch_size * (each + (rank < more))))
-
     def device(self, asked: str) -> str:
         """The device of this process, where a kind of device was asked for."""
-        return asked
+        if self.size == 1 or asked == "cpu" or ":" in asked:
+            return asked
+        import torch
 
-    def require_same(self, configuration: Mapping[str, Any], bitwise: bool) -> tuple[str, ...]:
-        """Refuse processes of other configurations, whose logits would not be those of one; gives what is to be remarked.
+        if not torch.cuda.is_available():
+            return asked
+        local, seen = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= seen:
+            raise ShifamindError(
+                f"More processes were started on this machine than torch sees GPUs ({seen}). "
+                f"Choose --nproc-per-node={seen}, or --device cpu."
+            )
+        torch.cuda.set_device(local)
+        return f"cuda:{local}"
 
-        Raises
-        ------
-        ShifamindError
-            They differ; the line names the first difference. Under `bitwise` machines may differ, and nothing else.
+    def joined(self, array: Array) -> Array:
+        """`array` with what every process put into it; each leaves zeros where others write.
+
+        Bytes are added up as whole numbers: no bit changes, that of a negative zero or of a NaN included.
         """
-        return ()
+        if self.size > 1:
+            import torch
+            from torch import distributed
 
-    def whole(self, own: ModelInput, count: int, batch_size: int, pad: int) -> ModelInput:
-        """All notes, of each process's `own`."""
-        return own
+            content = torch.from_numpy(array.reshape(-1).view(np.uint8))
+            with _told_of_the_lost(self.size):
+                distributed.all_reduce(content)
+        return array
 
-    def first_says(self, answer: bool) -> bool:
-        """What the first process answers."""
-        return answer
+    def most(self, number: int) -> int:
+        """The largest of the small numbers that the processes give, none below zero."""
+        numbers = np.zeros(self.size, np.int64)
+        numbers[self.rank] = number
+        return int(self.joined(numbers).max())
 
-    def collect(self, own: Prediction, count: int, batch_size: int) -> Prediction:
-        """The whole, for the first process.
+    def difference(self, facts: Mapping[str, Any]) -> tuple[int, str] | None:
+        """The first process that differs from process 0, and in which fact; each has the same names of facts."""
+        digests = np.zeros((self.size, len(facts), 32), np.uint8)
+        for column, fact in enumerate(facts.values()):
+            digests[self.rank, column] = np.frombuffer(hashlib.sha256(repr(fact).encode()).digest(), np.uint8)
+        differs = (self.joined(digests) != digests[0]).any(axis=2)
+        if not differs.any():
+            return None
+        rank, column = np.argwhere(differs)[0]
+        return int(rank), list(facts)[column]
+
+    def require_same(self, facts: Mapping[str, Any]) -> None:
+        """Refuse processes whose logits would not be those of one."""
+        if self.size > 1 and (found := self.difference(facts)):
+            raise ShifamindError(
+                f"Process {found[0]} of {self.size} differs from process 0 in {found[1]}. One run never mixes them: use equal "
+                "machines and files, or the policy bitwise for machines that differ."
+            )
+
+    def leave_to_first(self) -> None:
+        """The first goes on alone, once it has what all gave.
 
         Raises
         ------
         DoneElsewhere
             In the others.
         """
-        return own
+        if self.size == 1:
+            return
+        with _told_of_the_lost(self.size):
+            if self.is_first:
+                self.store.set(OVER, "")
+                return
+            while not self.store.check([OVER]):
+                time.sleep(0.05)  # and not `wait`, in which no signal is heard
+        raise DoneElsewhere
+
+    def speaks(self) -> bool:
+        """Whether this process, which has to end, is the first one to say why; the others end because of it."""
+        try:
+            return self.store.add(SAID, 1) == 1
+        except RuntimeError:
+            return True
 
 
 ALONE = Group()
 
 
-class Ranks(Group):
-    """One of several processes."""
-
-    def device(self, asked: str) -> str:
-        import torch
-
-        if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
-            return "cpu"
-        return asked if ":" in asked else f"cuda:{os.environ['LOCAL_RANK']}"
-
-    def require_same(self, configuration: Mapping[str, Any], bitwise: bool) -> tuple[str, ...]:
-        everyone = self._all(dict(configuration))
-        if all(one == everyone[0] for one in everyone):
-            return ()
-        rank, other = next((rank, one) for rank, one in enumerate(everyone) if one != everyone[0])
-        field = next(name for name in other if other[name] != everyone[0][name])
-        if bitwise and all(
-            one | {"environment": None} == everyone[0] | {"environment": None} for one in everyone
-        ):
-            return (
-                f"Scored by {self.size} processes on machines that differ, which decides no bit under bitwise.",
-            )
-        here, there = everyone[0][field], other[field]
-        if isinstance(here, dict):
-            part = next(name for name in here if here[name] != there[name])
-            field, here, there = f"{field} ({part})", here[part], there[part]
-        if not self.is_first:
-            raise DoneElsewhere
-        raise ShifamindError(
-            f"Process {rank} of {self.size} differs from process 0 in {field}: {str(there)[:80]!r}, not {str(here)[:80]!r}. One run "
-            "never mixes them: use equal machines and files, or the policy bitwise for machines that differ."
-        )
-
-    def whole(self, own: ModelInput, count: int, batch_size: int, pad: int) -> ModelInput:
-        parts: list[ModelInput] = self._all(own)
-        ids = np.full((count, max(part.ids.shape[1] for part in parts)), pad, np.int32)
-        rest = {
-            name: np.empty(count, getattr(own, name).dtype)
-            for name in ("lengths", "token_counts", "token_digests", "document_ids")
-        }
-        for rank, part in enumerate(parts):
-            rows = self._rows_of(rank, count, batch_size)
-            ids[rows, : part.ids.shape[1]] = part.ids
-            for name, array in rest.items():
-                array[rows] = getattr(part, name)
-        return replace(own, ids=ids, **rest)
-
-    def first_says(self, answer: bool) -> bool:
-        return self._all(answer)[0]
-
-    def collect(self, own: Prediction, count: int, batch_size: int) -> Prediction:
-        import torch.distributed as processes
-
-        parts: list[Any] | None = [None] * self.size if self.is_first else None
-        with _told_of_the_lost(self.size):
-            processes.gather_object(own, parts)
-        if parts is None:
-            raise DoneElsewhere
-
-        def joined(name: str) -> np.ndarray | None:
-            if getattr(own, name) is None:
-                return None
-            array = np.empty((count, *getattr(own, name).shape[1:]), getattr(own, name).dtype)
-            for rank, part in enumerate(parts):
-                array[self._rows_of(rank, count, batch_size)] = getattr(part, name)
-            return array
-
-        logits = joined("logits")
-        assert logits is not None
-        return Prediction(
-            logits,
-            joined("concept_scores"),
-            own.batch_size,
-            max(part.duration_seconds for part in parts),
-            tuple(dict.fromkeys(remark for part in parts for remark in part.remarks)),
-        )
-
-    def _all(self, own: Any) -> list[Any]:
-        import torch.distributed as processes
-
-        found: list[Any] = [None] * self.size
-        with _told_of_the_lost(self.size):
-            processes.all_gather_object(found, own)
-        return found
+def _lost(size: int) -> ShifamindError:
+    return ShifamindError(
+        f"Another of the {size} processes has ended, or all were told to. No run file was written; start all of them again."
+    )
 
 
 @contextmanager
@@ -176,29 +136,46 @@ def _told_of_the_lost(size: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo's own names the addresses of both ends
-        raise ShifamindError(
-            f"Another of the {size} processes has ended, and why is in its own output. Nothing was written; start all of them again."
-        ) from error
+        raise _lost(size) from error
 
 
 @contextmanager
 def joined() -> Iterator[Group]:
-    """The group that `torchrun` says this process belongs to; alone without it.
+    """The group that `torchrun` says this process belongs to; alone without it. Of all errors in it, one is told.
 
     Raises
     ------
     ShifamindError
-        The others cannot be reached.
+        The others cannot be reached, or one of them was lost.
+    DoneElsewhere
+        This process has to end because of another one, or it is not the first: with the line that it has to say, if any.
     """
     rank, size = rank_and_size()
     if size == 1:
         yield ALONE
         return
-    import torch.distributed as processes
+    from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
 
+    def ended(*_: object) -> None:  # torchrun's word to the rest when one is lost
+        raise _lost(size)
+
+    before = signal.signal(signal.SIGTERM, ended)
     with _told_of_the_lost(size):
-        processes.init_process_group("gloo", timeout=PATIENCE)
+        group = Group(rank, size, next(iter(rendezvous("env://")))[0])
+        distributed.init_process_group(
+            "gloo", store=group.store, rank=rank, world_size=size, timeout=PATIENCE
+        )
     try:
-        yield Ranks(rank, size)
+        yield group
+    except ShifamindError as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends anyway, and says why
+        if not group.speaks():
+            raise DoneElsewhere(status=2) from error
+        if rank > 0:
+            raise DoneElsewhere(f"process {rank} on {socket.gethostname()}: {error}", status=2) from error
+        raise
+    else:
+        signal.signal(signal.SIGTERM, before)
     finally:
-        processes.destroy_process_group()
+        distributed.destroy_process_group()

@@ -15,7 +15,7 @@ from shifamind_core import __version__
 from shifamind_core.artifacts.odd_texts import about_texts
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import Split
-from shifamind_core.errors import DoneElsewhere, ShifamindError
+from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.group import ALONE, Group
 from shifamind_core.inference.predict import Prediction, predict
 from shifamind_core.inference.tokenization import (
@@ -215,11 +215,17 @@ class Pipeline:
             check_vocabulary(tokenizer, rows, self.base_model, self.checkpoint.path.name)
         return tokenizer
 
-    def tokens(self, split: Split, lowercase: bool | None, progress: Progress | None = None) -> NoteTokens:
+    def tokens(
+        self,
+        split: Split,
+        lowercase: bool | None,
+        progress: Progress | None = None,
+        group: Group = ALONE,
+    ) -> NoteTokens:
         """The split's notes, tokenized whole under this casing, once for all that is done with them."""
         key = split.texts, lowercase
         if key not in self._tokens:
-            self._tokens[key] = tokenize(split.texts, self.tokenizer(lowercase), progress)
+            self._tokens[key] = tokenize(split.texts, self.tokenizer(lowercase), progress, group)
         return self._tokens[key]
 
     def score(
@@ -247,10 +253,8 @@ class Pipeline:
         self.check_length(setting.tokenization)
         whole = self.split(split_name)
         split = _first(whole, limit)
-        many, size = len(split), setting.batch_size
-        tokens = self.tokens(split.part(group.rows(many, size)), setting.tokenization.lowercase, progress)
-        own = tokens.prepare(setting.tokenization)
-        notes = group.whole(own, many, size, tokens.tokenizer.pad_id)
+        tokens = self.tokens(split, setting.tokenization.lowercase, progress, group)
+        notes = tokens.prepare(setting.tokenization)
         environment = observe_environment(device)
         cache = RunCache(self.cache) if self.cache is not None and group.is_first else None
         with applied(setting.policy, device, setting.attention) as flags:
@@ -258,22 +262,21 @@ class Pipeline:
             def key_fields(batch_size: int) -> dict[str, Any]:
                 return self._key_fields(setting, flags, environment, notes, batch_size)
 
-            differing = group.require_same(
-                self._configuration(setting, flags, environment, notes, size), setting.policy.bitwise
-            )
-            found, remarks = cache.find(digest_of(key_fields(size))) if cache is not None else (None, ())
+            fields = key_fields(setting.batch_size)
+            group.require_same(_must_agree(fields))
+            found, remarks = cache.find(digest_of(fields)) if cache is not None else (None, ())
+            if group.most(found is not None):
+                group.leave_to_first()
             computed = Computed.of(found) if found is not None else None
-            if group.first_says(computed is None):
+            if computed is None:
                 model = model or self.model(setting.attention)
                 if progress:
-                    progress("Scoring", 0, len(own))
-                alone = group.size == 1
-                prediction = predict(model, own, setting.policy, device, size, progress, halve=alone)
-                prediction = group.collect(prediction, many, size)
+                    progress("Scoring", 0, len(notes))
+                prediction = predict(
+                    model, notes, setting.policy, device, setting.batch_size, progress, group
+                )
+                group.leave_to_first()
                 computed = Computed.now(prediction, environment)
-            elif not group.is_first:
-                raise DoneElsewhere
-            assert computed is not None
         fields = key_fields(computed.batch_size)
         run = Run(
             logits=computed.logits,
@@ -288,7 +291,7 @@ class Pipeline:
         )
         if cache is not None:
             cache.store(run, digest_of(fields), fields, self.directory.path)
-        return Outcome(run, found is not None, (*differing, *remarks))
+        return Outcome(run, found is not None, remarks)
 
     def _read_all(
         self, split_name: str, setting: Setting, limit: int | None, progress: Progress | None, group: Group
@@ -307,13 +310,10 @@ class Pipeline:
             if progress:
                 progress(message, done, total)
 
-        def own(split: Split) -> tuple[str, ...]:
-            split = _first(split, limit)
-            return split.texts[group.rows(len(split), setting.batch_size)]
-
         def read_notes() -> tuple[Split, NoteTokens]:
             split = self.directory.read_split(split_name)
-            return split, tokenize(own(split), load_tokenizer(self.base_model, lowercase), told)
+            tokenizer = load_tokenizer(self.base_model, lowercase)
+            return split, tokenize(_first(split, limit).texts, tokenizer, told, group)
 
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(read_notes)
@@ -326,7 +326,7 @@ class Pipeline:
             split, tokens = reading.result()
         self._splits[split_name] = self._fitting(split)
         self._fitting_tokenizer(tokens.tokenizer)
-        self._tokens[own(split), lowercase] = tokens
+        self._tokens[_first(split, limit).texts, lowercase] = tokens
         return model
 
     def _key_fields(
@@ -403,6 +403,13 @@ class Pipeline:
 
 def _first(split: Split, limit: int | None) -> Split:
     return split if limit is None else split.head(limit)
+
+
+def _must_agree(fields: dict[str, Any]) -> dict[str, Any]:
+    """What has to be the same in processes that score a split together, each under a name for the person."""
+    machine = {f"environment ({name})": value for name, value in fields["environment"].items()}
+    named = {name: value for name, value in fields.items() if name not in ("environment", "flags")}
+    return named if fields["policy"]["bitwise"] else named | machine | {"flags": fields["flags"]}
 
 
 def _casing(notes: ModelInput) -> str:

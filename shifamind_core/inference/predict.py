@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.bitwise_model import BitwiseModel
+from shifamind_core.inference.group import ALONE, Group
 from shifamind_core.inference.recorded import Forward, OtherBits, Replayed
 from shifamind_core.inference.tokenization import ModelInput, Progress, check_positions
 from shifamind_core.model.build import positions_of
@@ -24,6 +25,7 @@ AHEAD = (
     2  # batches that are sent to a GPU before the oldest must be done: it never waits, and progress is true
 )
 CAST_ONCE = {"bert", "roberta", "distilbert"}
+FAILURES = (None, OtherBits, torch.OutOfMemoryError)  # of a pass; the last one goes before
 RECORDED = 16  # full batches from which on a recording pays for itself
 
 
@@ -76,18 +78,18 @@ def predict(
     device: torch.device,
     batch_size: int = 16,
     progress: Progress | None = None,
-    halve: bool = True,
+    group: Group = ALONE,
 ) -> Prediction:
-    """One pass over all notes, in their order, in batches of consecutive notes.
+    """One pass over all notes, in their order, in batches of consecutive notes, dealt out in turn among `group`.
 
     Order and batches are those of the seed's loop: sorting by length would be faster, but it changes what a batch
-    is padded to, and with it the logits. Where memory runs out, the pass starts again with half the batch, so
-    that one run never mixes batch sizes; without `halve` it is refused.
+    is padded to, and with it the logits. Where memory runs out, in one process or in several, the pass starts again
+    with half the batch in all of them, so that one run never mixes batch sizes.
 
     Raises
     ------
     ShifamindError
-        Notes longer than the model's positions, or no memory for a single note (without `halve`: for a batch); under `bitwise` also an operation
+        Notes longer than the model's positions, or no memory for a single note; under `bitwise` also an operation
         or a device that it does not cover (`PolicyRefused`).
     """
     _check_length(model, notes)
@@ -101,29 +103,33 @@ def predict(
     started = time.perf_counter()
     record = True
     while True:
+        found, failure = {}, None
         try:
-            logits, concepts = _forward_all(forward, notes, policy, device, batch_size, progress, record)
+            found = _forward_all(forward, notes, policy, device, batch_size, progress, record, group)
+        except (OtherBits, torch.OutOfMemoryError) as error:
+            failure = type(error)
+        failed = group.most(FAILURES.index(failure))
+        if FAILURES[failed] is None:
             break
-        except OtherBits:
+        if FAILURES[failed] is OtherBits:
             record = False
             remarks.append("Replayed as CUDA graphs, batches had other bits; every batch went the plain way.")
-        except torch.OutOfMemoryError as error:
+        else:
             if batch_size == 1:
                 raise ShifamindError(
                     f"Out of memory on {device} with a single note of {notes.ids.shape[1]} tokens. "
                     "Choose a shorter length, a smaller dtype or another device."
-                ) from error
-            if not halve:
-                raise ShifamindError(
-                    f"Out of memory on {device} with {batch_size} notes a batch. Processes that score a split together keep one size: "
-                    f"start them with --batch-size {batch_size // 2}."
-                ) from error
+                )
             remarks.append(f"Out of memory with {batch_size} notes a batch; ran with {batch_size // 2}.")
             batch_size //= 2
         if device.type == "cuda":  # outside the handler: the exception holds the tensors of the failed pass
             torch.cuda.empty_cache()
         if progress:
             progress(remarks[-1], 0, len(notes))
+    logits, concepts = (
+        group.joined(found[name]) if name in found else None for name in ("logits", "concept_scores")
+    )
+    assert logits is not None
     return Prediction(logits, concepts, batch_size, time.perf_counter() - started, tuple(remarks))
 
 
@@ -135,11 +141,13 @@ def _forward_all(
     batch_size: int,
     progress: Progress | None,
     record: bool,
-) -> tuple[np.ndarray, np.ndarray | None]:
+    group: Group,
+) -> dict[str, np.ndarray]:
+    """Logits and concept scores of all notes, zero where another process has them."""
     found: dict[str, Tensor] = {}
     sent: deque[torch.cuda.Event] = deque()
     cuda = device.type == "cuda"
-    many = record and not notes.longest and len(notes) >= RECORDED * batch_size
+    many = record and not notes.longest and len(notes) >= RECORDED * batch_size * group.size
     replayed = (
         Replayed(model)
         if cuda and many and isinstance(model, nn.Module) and _recordable(model, policy)
@@ -147,7 +155,8 @@ def _forward_all(
     )
     here = torch.cuda.device(device) if cuda else nullcontext()  # on which events and recordings are made
     with here, torch.inference_mode(), autocast(policy, device):
-        for start in range(0, len(notes), batch_size):
+        own = range(group.rank * batch_size, len(notes), group.size * batch_size)
+        for start in own or range(1):  # without a batch of its own, for the shapes of the outputs alone
             ids, mask = batch(notes, start, start + batch_size, device)
             if replayed is None or len(ids) < batch_size:
                 outputs = model(input_ids=ids, attention_mask=mask)
@@ -157,8 +166,9 @@ def _forward_all(
             for name in ("logits", "concept_scores"):
                 if name in outputs:
                     if name not in found:
-                        found[name] = outputs[name].new_empty(len(notes), *outputs[name].shape[1:])
-                    found[name][start : start + len(ids)] = outputs[name]
+                        found[name] = outputs[name].new_zeros(len(notes), *outputs[name].shape[1:])
+                    if own:
+                        found[name][start : start + len(ids)] = outputs[name]
             if cuda:
                 sent.append(torch.cuda.Event())
                 sent[-1].record()
@@ -166,13 +176,10 @@ def _forward_all(
                     sent.popleft().synchronize()
             if progress:
                 progress("Scoring", start, len(notes))
-        logits, concepts = (
-            _to_numpy(found[name].cpu()) if name in found else None for name in ("logits", "concept_scores")
-        )
+        whole = {name: _to_numpy(value.cpu()) for name, value in found.items()}
     if progress:
         progress("Scoring", len(notes), len(notes))
-    assert logits is not None
-    return logits, concepts
+    return whole
 
 
 def _recordable(model: nn.Module, policy: PrecisionPolicy) -> bool:

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from shifamind_core.arrays import frozen
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
+from shifamind_core.inference.group import ALONE, Group
 from shifamind_core.inference.tokenizer import NoteTokenizer
 from shifamind_core.runs.manifest import Padding, TokenizationRecord
 
@@ -154,10 +155,21 @@ class ModelInput:
         return content.hexdigest()
 
 
-def tokenize(texts: Sequence[str], tokenizer: NoteTokenizer, progress: Progress | None = None) -> NoteTokens:
-    """All notes tokenized whole, in bulk."""
+def tokenize(
+    texts: Sequence[str], tokenizer: NoteTokenizer, progress: Progress | None = None, group: Group = ALONE
+) -> NoteTokens:
+    """All notes tokenized whole, in bulk, each process of `group` a part of them."""
     document_ids = frozen(np.array([text_digest(text.encode()) for text in texts], np.int64))
-    return NoteTokens(*_encode(texts, tokenizer.backend, progress), document_ids, tokenizer)
+    group.require_same({"the split's notes": document_ids.tobytes()})
+    first, last = (len(texts) * rank // group.size for rank in (group.rank, group.rank + 1))
+    parts = _encode(texts[first:last], tokenizer.backend, progress)
+    lengths = np.zeros(len(texts), np.int64)
+    lengths[first:last] = [len(part) for part in parts]
+    offsets = np.concatenate(([0], np.cumsum(group.joined(lengths))))
+    flat = np.zeros(offsets[-1], np.int32)
+    if parts:
+        np.concatenate(parts, out=flat[offsets[first] : offsets[last]])
+    return NoteTokens(frozen(group.joined(flat)), frozen(offsets), document_ids, tokenizer)
 
 
 def forget_tokens(cache: Path) -> None:
@@ -165,14 +177,11 @@ def forget_tokens(cache: Path) -> None:
     shutil.rmtree(cache / "tokens", ignore_errors=True)
 
 
-def _encode(
-    texts: Sequence[str], backend: Tokenizer, progress: Progress | None
-) -> tuple[Int32[np.ndarray, " tokens"], Int64[np.ndarray, " documents_plus_one"]]:
+def _encode(texts: Sequence[str], backend: Tokenizer, progress: Progress | None) -> list[np.ndarray]:
     parts: list[np.ndarray] = []
     for start in range(0, len(texts), CHUNK):
         chunk = backend.encode_batch_fast(list(texts[start : start + CHUNK]), add_special_tokens=False)
         parts.extend(np.array(encoding.ids, np.int32) for encoding in chunk)
         if progress:
             progress("Tokenizing", min(start + CHUNK, len(texts)), len(texts))
-    offsets = np.concatenate(([0], np.cumsum([len(part) for part in parts], dtype=np.int64)))
-    return frozen(np.concatenate(parts)), frozen(offsets)
+    return parts

@@ -92,11 +92,11 @@ def test_a_recording_is_held_against_plain_passes_as_it_goes_on(monkeypatch):
 def test_after_other_bits_every_batch_goes_the_plain_way_and_that_is_said(monkeypatch):
     asked = []
 
-    def forward_all(model, notes, policy, device, batch_size, progress, record):
+    def forward_all(model, notes, policy, device, batch_size, progress, record, group):
         asked.append(record)
         if record:
             raise OtherBits
-        return np.zeros((len(notes), 2), np.float32), None
+        return {"logits": np.zeros((len(notes), 2), np.float32)}
 
     monkeypatch.setattr(passes, "_forward_all", forward_all)
     found = passes.predict(tiny_model().eval(), some_notes(), POLICIES["bf16"], CPU)
