@@ -11,7 +11,9 @@ from shifamind_core.figures.differences import (
     linear_histogram,
     linear_note,
 )
+from shifamind_core.ui.differences.brush import show_decisions
 from shifamind_core.ui.session import cached
+from shifamind_core.ui.session.state import current_workspace
 from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.charts import show_figure
 from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error
@@ -61,10 +63,14 @@ scale = st.segmented_control(
 left, right = st.columns(2)
 with left:
     if scale == "Linear":
+        histogram = linear_histogram(binned.linear)
+        histogram.update_layout(dragmode="select", selectdirection="h")
         show_figure(
-            linear_histogram(binned.linear),
+            histogram,
             "differences",
             "Histogram of logit differences, candidate minus reference.",
+            on_select="rerun",
+            select="box",
         )
     else:
         show_figure(
@@ -86,6 +92,14 @@ with right:
     st.caption(
         "Equal logits lie on the dashed diagonal. The dotted lines are the threshold: what lies in the upper left or "
         "the lower right quarter is a flipped decision."
+    )
+if scale == "Linear":
+    show_decisions(
+        current_workspace(),
+        comparison.aligned.candidate,
+        comparison.aligned.reference,
+        "differences",
+        threshold,
     )
 st.subheader("By code")
 table = comparison.per_code

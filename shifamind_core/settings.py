@@ -47,6 +47,11 @@ def cache_limit_bytes() -> int:
     return int(float(found[1]) * UNITS[found[2]])
 
 
+def notes_may_be_shown() -> bool:
+    """Whether a page may show a note's text to who asks for it: `SHIFAMIND_SHOW_NOTES` says 1; otherwise none does."""
+    return os.environ.get("SHIFAMIND_SHOW_NOTES") == "1"
+
+
 def rank_and_size() -> tuple[int, int]:
     """Which of how many processes this is, as `torchrun` says; (0, 1) for one that it did not start."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:

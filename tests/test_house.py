@@ -38,6 +38,7 @@ UI_FLOORS: list[tuple[str, ...]] = [
         "ui.overview",
         "ui.case",
         "ui.codes",
+        "ui.differences",
         "ui.diagnosis",
         "ui.inference",
         "ui.layers",

@@ -104,31 +104,74 @@ def codes_table(
 def flipped_decisions(candidate: Run, reference: Run, code: int, threshold: float) -> pd.DataFrame:
     """The notes on which two aligned runs decide otherwise about one code (its column), the largest change first.
 
-    Columns: `note` (its id as 16 hexadecimal digits, else its row), `label` (0 or 1, missing without labels),
-    `candidate_probability`, `reference_probability`, `difference` (of the logits, candidate − reference) and `decision`
-    (``gained`` or ``lost``, by the candidate). Logits that are not finite are left out.
+    Columns: those of `decisions_within`, without `code`.
     """
-    ours, theirs = (run.logits[:, code].astype(np.float32) for run in (candidate, reference))
-    with np.errstate(invalid="ignore"):
-        scores = [probabilities(one[:, None])[:, 0] for one in (ours, theirs)]
-    decided = [one > threshold for one in scores]
-    rows = np.flatnonzero((decided[0] != decided[1]) & np.isfinite(ours) & np.isfinite(theirs))
-    change = ours[rows].astype(np.float64) - theirs[rows]
-    rows, change = rows[order := np.argsort(-np.abs(change), kind="stable")], change[order]
-    ids = candidate.document_ids
+    ours, theirs = (
+        probabilities(_finite(run.logits[:, [code]])) > threshold for run in (candidate, reference)
+    )
+    rows = np.flatnonzero((ours != theirs)[:, 0] & _both_finite(candidate, reference, code))
+    return _decisions(candidate, reference, rows, np.full(len(rows), code), threshold).drop(columns="code")
+
+
+def decisions_within(
+    candidate: Run, reference: Run, low: float, high: float, threshold: float, most: int
+) -> tuple[pd.DataFrame, int]:
+    """The decisions of two aligned runs whose logits differ by `low` to `high`, candidate − reference; and how many there are.
+
+    Columns: `note` (its id as 16 hexadecimal digits, else its row), `code`, `label` (0 or 1, missing without labels),
+    `candidate_probability`, `reference_probability`, `difference` (of the logits) and `decision` (``gained`` or ``lost``, by the
+    candidate; ``same``). The `most` that moved furthest, those first. Logits that are not finite are left out.
+    """
+    kept_rows, kept_codes, total = [], [], 0
+    for code in range(candidate.logits.shape[1]):
+        change = candidate.logits[:, code].astype(np.float64) - reference.logits[:, code]
+        with np.errstate(invalid="ignore"):
+            rows = np.flatnonzero(
+                (change >= low) & (change <= high) & _both_finite(candidate, reference, code)
+            )
+        total += len(rows)
+        if len(rows) > most:
+            rows = rows[np.argpartition(-np.abs(change[rows]), most)[:most]]
+        kept_rows.append(rows)
+        kept_codes.append(np.full(len(rows), code))
+    found = _decisions(candidate, reference, np.concatenate(kept_rows), np.concatenate(kept_codes), threshold)
+    return found.head(most), total
+
+
+def _both_finite(candidate: Run, reference: Run, code: int) -> np.ndarray:
+    return np.isfinite(candidate.logits[:, code]) & np.isfinite(reference.logits[:, code])
+
+
+def _finite(logits: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(logits.astype(np.float32))
+
+
+def _decisions(
+    candidate: Run, reference: Run, rows: np.ndarray, codes: np.ndarray, threshold: float
+) -> pd.DataFrame:
+    """Single decisions, by row and column of finite logits, the largest change first."""
+    change = candidate.logits[rows, codes].astype(np.float64) - reference.logits[rows, codes]
+    order = np.argsort(-np.abs(change), kind="stable")
+    rows, codes, change = rows[order], codes[order], change[order]
+    ours, theirs = (
+        probabilities(run.logits[rows, codes].astype(np.float32)[:, None])[:, 0]
+        for run in (candidate, reference)
+    )
+    gained, lost = (ours > threshold) & (theirs <= threshold), (theirs > threshold) & (ours <= threshold)
+    ids, labels = candidate.document_ids, candidate.labels
     return pd.DataFrame(
         {
             "note": [str(row) for row in rows]
             if ids is None
             else [f"{int(ids[row]) & (2**64 - 1):016x}" for row in rows],
+            "code": np.array(code_names(candidate), dtype=object)[codes],
             "label": pd.array(
-                [pd.NA] * len(rows) if candidate.labels is None else candidate.labels[rows, code].astype(int),
-                dtype="Int64",
+                [pd.NA] * len(rows) if labels is None else labels[rows, codes].astype(int), dtype="Int64"
             ),
-            "candidate_probability": scores[0][rows],
-            "reference_probability": scores[1][rows],
+            "candidate_probability": ours,
+            "reference_probability": theirs,
             "difference": change,
-            "decision": np.where(decided[0][rows], "gained", "lost"),
+            "decision": np.select([gained, lost], ["gained", "lost"], "same"),
         }
     )
 

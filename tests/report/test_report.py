@@ -27,6 +27,7 @@ from shifamind_core.report.tables import (
     codes_table,
     comparison_table,
     curve_table,
+    decisions_within,
     flipped_decisions,
     metrics_table,
 )
@@ -184,6 +185,23 @@ def test_flipped_decisions_are_named_by_note_and_direction() -> None:
         assert (np.diff(np.abs(table["difference"])) <= 0).all()
         assert ((table["candidate_probability"] > 0.5) == (table["decision"] == "gained")).all()
     assert table["note"].str.fullmatch("[0-9a-f]{16}").all() or mine.document_ids is None
+
+
+@pytest.mark.parametrize("most", [3, 1000])
+def test_decisions_within_a_part_of_the_differences_are_those_that_moved_furthest(most: int) -> None:
+    mine, theirs = run("mine", 1), run("theirs", 2)
+    change = mine.logits.astype(np.float64) - theirs.logits
+    change[0, 0] = np.nan
+    mine = replace(mine, logits=np.where(np.isnan(change), np.nan, mine.logits).astype(np.float32))
+    inside = (change >= 0.25) & (change <= 1.5)
+    table, total = decisions_within(mine, theirs, 0.25, 1.5, 0.5, most)
+    assert total == inside.sum() and len(table) == min(most, total)
+    np.testing.assert_array_equal(table["difference"], np.sort(change[inside])[::-1][:most])
+    if most > total:
+        flipped = ((mine.logits > 0) != (theirs.logits > 0)) & inside
+        assert (table["decision"] != "same").sum() == flipped.sum()
+        assert table.groupby("code").size().to_dict() == dict(zip(CODES, inside.sum(axis=0), strict=True))
+    assert decisions_within(mine, theirs, 98, 99, 0.5, most)[0].empty
 
 
 def test_a_decision_on_a_score_that_is_no_number_is_not_flipped() -> None:

@@ -12,12 +12,14 @@ from streamlit.testing.v1 import AppTest
 
 from shifamind_core.analysis.comparison import compare
 from shifamind_core.analysis.thresholds import CLEAN_GRID, SEED_GRID, evaluate, threshold_curve
+from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import write_run_file
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.site.launch import ROUTER
 from shifamind_core.ui.site.navigation import page_path
 from shifamind_core.ui.text import safe_text
+from simulation.builders import tiny_run_directory
 from tests.support.dashboard import CODES, NOTES, Dashboard, small_run
 
 PAGES = ("thresholds", "codes", "differences", "report")
@@ -266,6 +268,27 @@ def test_differences_show_histogram_density_and_a_row_for_every_code(filled: Das
     assert set(table["code"]) == set(CODES)
     assert (np.diff(table["max_abs_difference"]) <= 0).all()
     assert table["decisions_flipped"].sum() == comparison.decisions_flipped
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_note_is_read_for_a_page_only_where_that_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    def page(folder, note):  # a script of its own, with none of the names above
+        from shifamind_core.ui.differences.brush import show_note
+        from shifamind_core.ui.session.state import Workspace
+
+        show_note(Workspace(folder, None, folder), "test", note)
+
+    split = RunDirectory(tiny_run_directory(tmp_path)).read_split("test")
+    monkeypatch.setenv("SHIFAMIND_SHOW_NOTES", "1" if allowed else "")
+    if not allowed:
+        monkeypatch.setattr(RunDirectory, "read_split", lambda *_: pytest.fail("it was read"))
+    note = f"{int(split.document_ids[3]) & (2**64 - 1):016x}"
+    app = AppTest.from_function(page, args=(tmp_path, note), default_timeout=30).run()
+    assert not app.exception
+    assert [one.value for one in app.text] == ([split.texts[3]] if allowed else [])
+    assert [one.value.startswith("Notes are not shown") for one in app.info] == [True] * (not allowed)
 
 
 def test_an_upload_becomes_the_reference(filled: Dashboard, tmp_path: Path) -> None:

@@ -52,6 +52,28 @@ def test_a_newcomer_reads_the_cause_and_what_to_change_and_one_click_shows_what_
     assert page.title() == "Diagnosis · ShifaMind diagnostics"
 
 
+def test_a_part_of_the_histogram_lists_its_decisions_and_no_note_is_shown_unless_that_is_allowed(
+    demo: Dashboard, new_tab
+) -> None:
+    tab = new_tab(demo, height=2200).open("differences")
+    page = tab.page
+    page.get_by_text("Drag across the histogram").wait_for()
+    plot = page.locator(".js-plotly-plot .nsewdrag").first
+    box = plot.bounding_box()
+    assert box is not None
+    right, middle = box["x"] + box["width"], box["y"] + box["height"] / 2
+    page.mouse.move(right - 110, middle)
+    page.mouse.down()
+    page.mouse.move(right - 15, middle, steps=8)
+    page.mouse.up()
+    page.get_by_role("heading", name="Decisions that moved by").wait_for()
+    tab.settle()
+    table = page.locator("[data-testid=stDataFrame]:visible").first.bounding_box()
+    assert table is not None
+    page.mouse.click(table["x"] + 15, table["y"] + 52)  # the box before the first row
+    page.get_by_text("Notes are not shown here.").wait_for()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axes_and_the_choice_that_is_taken_are_readable_as_the_browser_draws_them(
     demo: Dashboard, new_tab, theme: str

@@ -16,9 +16,14 @@ def show_table(table: pd.DataFrame, columns: Sequence[str], height: int | None =
         hide_index=True,
         placeholder="",
         column_order=columns,
-        column_config={name: _column(name, table) for name in columns},
+        column_config=column_config(table, columns),
         **more,
     )
+
+
+def column_config(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, Any]:
+    """Title, number format and help of these columns."""
+    return {name: _column(name, table) for name in columns}
 
 
 def _column(name: str, table: pd.DataFrame) -> Any:
@@ -75,13 +80,17 @@ COLUMNS: dict[str, tuple[str, str | None, str | None]] = {
     "decisions_flipped": ("Flipped", None, "Decisions that differ."),
     "decisions_gained": ("Gained", None, "Only the candidate assigns the code."),
     "decisions_lost": ("Lost", None, "Only the reference assigns the code."),
-    "correlation": ("r", "%.6f", "Correlation of the code's logits between the runs."),
+    "correlation": ("r", F1, "Correlation of the code's logits between the runs."),
     "note": ("Note", None, "The note's id, a digest of its text; its row where there is none."),
     "label": ("Label", None, "1: the note carries the code."),
     "candidate_probability": ("Probability, candidate", F1, None),
     "reference_probability": ("Probability, reference", F1, None),
     "difference": ("Difference", SMALL, "Candidate − reference, in logits."),
-    "decision": ("Decision", None, "gained: only the candidate assigns the code; lost: only the reference."),
+    "decision": (
+        "Decision",
+        None,
+        "gained: only the candidate assigns the code; lost: only the reference; same: both or neither.",
+    ),
     "policy": ("Policy", None, None),
     "max_abs": ("Largest", SMALL, "Largest |difference| from FP64, in logits."),
     "p99_abs": ("p99", SMALL, "99 % of |difference| are below."),
