@@ -30,8 +30,12 @@ CPU = {"fp32": 32}
 def command(run: Path, base: Path, policy: str, notes: int, processes: int, out: Path) -> tuple[float, Run]:
     """Seconds from the shell to the end, and the run that was written."""
     starter = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    threads = max(1, len(os.sched_getaffinity(0)) // torch_processes())
-    environment = {"OMP_NUM_THREADS": str(threads), "SHIFAMIND_CACHE": str(out.with_suffix(".cache"))}
+    threads = max(1, len(os.sched_getaffinity(0)) // processes_here())
+    environment = {
+        "OMP_NUM_THREADS": str(threads),
+        "SHIFAMIND_CACHE": str(out.with_suffix(".cache")),
+        "GLOO_SOCKET_IFNAME": "lo",  # all on this machine, whatever its name resolves to
+    }
     started = time.perf_counter()
     subprocess.run(
         [
@@ -46,7 +50,7 @@ def command(run: Path, base: Path, policy: str, notes: int, processes: int, out:
     return time.perf_counter() - started, read_run_file(out)
 
 
-def torch_processes() -> int:
+def processes_here() -> int:
     """One a GPU, two on a CPU."""
     return torch.cuda.device_count() or 2
 
@@ -57,7 +61,7 @@ def main() -> None:
     folder = os.environ.get("OUT")
     parser.add_argument("--json", type=Path, default=Path(folder) / "scaling.json" if folder else None)
     options = parser.parse_args()
-    cuda, processes = torch.cuda.is_available(), torch_processes()
+    cuda, processes = torch.cuda.is_available(), processes_here()
     if processes == 1:
         print("One GPU: nothing to share out.")
         return
@@ -69,9 +73,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         run, base = make(Path(name), small=not cuda)
-        command(
-            run, base, "fp32", BATCH, 1, Path(name) / "warm.safetensors"
-        )  # files and bytecode are at hand
+        # From here on files and bytecode are at hand, and Triton's kernels compiled.
+        command(run, base, "bitwise" if cuda else "fp32", BATCH, 1, Path(name) / "warm.safetensors")
         for policy, notes in (GPU if cuda else CPU).items():
             taken, scored = zip(
                 *(
