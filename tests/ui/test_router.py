@@ -298,7 +298,6 @@ def test_start_asks_for_the_seeds_settings_under_fp32(filled: Dashboard) -> None
 def test_every_choice_reaches_the_worker_and_survives_a_change_of_page(filled: Dashboard) -> None:
     app = filled.open("inference")
     chosen = {
-        "policy": "bf16-autocast",
         "casing": "false",
         "length": 384,
         "padding": "longest",
@@ -308,6 +307,7 @@ def test_every_choice_reaches_the_worker_and_survives_a_change_of_page(filled: D
     }
     for name, value in chosen.items():
         app.radio(key=f"inference.{name}").set_value(value)
+    app.selectbox(key="inference.policy").set_value("bf16-autocast")
     app.number_input(key="inference.batch_size").set_value(64)
     app.number_input(key="inference.limit").set_value(100)
     app.toggle(key="inference.deterministic").set_value(True)
@@ -330,6 +330,38 @@ def test_every_choice_reaches_the_worker_and_survives_a_change_of_page(filled: D
     }
 
 
+def test_presets_throw_the_switches_and_a_switch_that_is_moved_chooses_the_preset(filled: Dashboard) -> None:
+    app = filled.open("inference")
+
+    def shown() -> tuple[object, ...]:
+        (autocast, weights) = (
+            app.segmented_control(key=f"inference.{name}").value for name in ("autocast", "weights_dtype")
+        )
+        return (
+            app.selectbox(key="inference.policy").value,
+            app.toggle(key="inference.tf32").value,
+            autocast,
+            weights,
+        )
+
+    assert shown() == ("fp32", False, None, "float32")
+    app.toggle(key="inference.tf32").set_value(True).run()
+    assert shown() == ("tf32", True, None, "float32")
+    app.segmented_control(key="inference.autocast").set_value("float16").run()
+    assert shown() == ("fp16-autocast", False, "float16", "float32")
+    app.segmented_control(key="inference.weights_dtype").set_value("bfloat16").run()
+    assert shown() == ("bf16", False, None, "bfloat16")
+    app.selectbox(key="inference.policy").set_value("portable").run()
+    assert shown() == ("portable", False, None, "float32")
+    decided = app.toggle(key="inference.deterministic.decided")
+    assert decided.value is True and decided.disabled
+    assert app.toggle(key="inference.benchmark.decided").value is False
+    app.segmented_control(key="inference.weights_dtype").set_value("float64").run()
+    start(app)
+    ((_, spec),) = filled.submitted
+    assert (spec["policy"], spec["deterministic"], spec["cudnn_benchmark"]) == ("fp64", None, None)
+
+
 def test_a_policy_that_the_device_cannot_honour_cannot_be_chosen_and_says_why(filled: Dashboard) -> None:
     policies = [
         {"name": "fp32", "description": "Plain.", "refused": None},
@@ -337,7 +369,8 @@ def test_a_policy_that_the_device_cannot_honour_cannot_be_chosen_and_says_why(fi
     ]
     filled.inspect(policies=policies)
     app = filled.open("inference")
-    assert app.radio(key="inference.policy").options == ["fp32"]
+    assert app.selectbox(key="inference.policy").options == ["fp32"]
+    assert app.toggle(key="inference.tf32").disabled
     assert any("tf32" in one.value and "needs a GPU" in one.value for one in app.caption)
 
 

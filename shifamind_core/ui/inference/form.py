@@ -4,16 +4,16 @@ from typing import Any
 
 import streamlit as st
 
-from shifamind_core.precision.policy import POLICIES
+from shifamind_core.ui.inference.precision import ask_precision
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.widgets.choices import CASINGS, KEEP
+from shifamind_core.ui.widgets.choices import CASINGS
+from shifamind_core.ui.widgets.choices import KEEP_IN_ADDRESS as KEEP
 from shifamind_core.ui.widgets.inspection import casing_text
 
 EFFECTIVE = {"true": "lower-cased", "false": "cased"}
 PADDINGS = {"max_length": "To the full length", "longest": "To the longest note"}
 LENGTHS = (512, 384, 256, 128)
 LONGER = (1024, 2048, 4096)  # where a model has the positions
-ATTENTIONS = {"sdpa": "SDPA", "eager": "Eager"}
 DEVICES = {"auto": "Best there is", "cpu": "CPU", "cuda": "GPU"}
 
 
@@ -21,12 +21,12 @@ def ask_settings(found: dict[str, Any] | None, splits: tuple[str, ...]) -> dict[
     """The choices, named as `predict` takes them. `found` is the inspection; without it nothing is refused yet."""
     left, middle, right = st.columns(3, gap="medium")
     with left:
-        policy = _ask_policy(found)
+        precision = ask_precision(found)
     with middle:
         tokenization = _ask_tokenization(found)
     with right:
         rest = _ask_batching(splits, has_gpu=(found or {}).get("environment", {}).get("device") != "cpu")
-    return {"policy": policy, **tokenization, **rest, **_ask_weights((found or {}).get("weights") or [])}
+    return {**precision, **tokenization, **rest, **_ask_weights((found or {}).get("weights") or [])}
 
 
 def lengths_of(found: dict[str, Any] | None) -> list[int]:
@@ -55,26 +55,6 @@ def _ask_weights(names: list[str]) -> dict[str, Any]:
         **KEEP,
     )
     return {"weights": None if chosen == names[0] else chosen}
-
-
-def _ask_policy(found: dict[str, Any] | None) -> str:
-    offered = (found or {}).get("policies") or [
-        {"name": policy.name, "description": policy.description} for policy in POLICIES.values()
-    ]
-    allowed = {one["name"]: one["description"] for one in offered if not one.get("refused")}
-    refused = {one["name"]: one["refused"] for one in offered if one.get("refused")}
-    names = list(allowed)
-    chosen = st.radio(
-        "Precision policy",
-        names,
-        index=names.index("fp32") if "fp32" in names else 0,
-        captions=[safe_text(allowed[name]) for name in names],
-        key="inference.policy",
-        **KEEP,
-    )
-    for name, reason in refused.items():
-        st.caption(f":material/block: **{safe_text(name)}** is refused here: {safe_text(reason)}")
-    return chosen
 
 
 def _ask_tokenization(found: dict[str, Any] | None) -> dict[str, Any]:
@@ -121,14 +101,6 @@ def _ask_batching(splits: tuple[str, ...], has_gpu: bool) -> dict[str, Any]:
         help="Out of memory halves it, and says so.",
         **KEEP,
     )
-    attention = st.radio(
-        "Attention",
-        list(ATTENTIONS),
-        format_func=ATTENTIONS.__getitem__,
-        horizontal=True,
-        key="inference.attention",
-        **KEEP,
-    )
     device = st.radio(
         "Device",
         [name for name in DEVICES if has_gpu or name != "cuda"],
@@ -137,15 +109,4 @@ def _ask_batching(splits: tuple[str, ...], has_gpu: bool) -> dict[str, Any]:
         key="inference.device",
         **KEEP,
     )
-    deterministic = st.toggle("Deterministic algorithms", key="inference.deterministic", **KEEP)
-    benchmark = st.toggle("cuDNN benchmark", key="inference.benchmark", **KEEP)
-    return {
-        "split": split,
-        "limit": int(limit) or None,
-        "batch_size": int(batch_size),
-        "attention": attention,
-        "device": device,
-        # `None` leaves what the policy says.
-        "deterministic": True if deterministic else None,
-        "cudnn_benchmark": True if benchmark else None,
-    }
+    return {"split": split, "limit": int(limit) or None, "batch_size": int(batch_size), "device": device}
