@@ -80,7 +80,7 @@ def test_every_setting_has_the_bits_of_one_process_and_a_lost_process_ends_all(r
     expected = arrays(every_setting(pipeline.model(), notes, ALONE))
     assert expected["out of memory: batch"] == 4 and len(expected["out of memory: remarks"]) == 2
     with np.load(tmp_path / "found.npz") as found:
-        assert "differs from process 0 in number" in found["refusal"][0]
+        assert "differs from process 0 in the split's notes" in found["refusal"][0]
         assert {*found} == {*expected, "refusal"}
         for name, value in expected.items():
             assert found[name].tobytes() == value.tobytes(), name

@@ -13,10 +13,10 @@ from torch import nn
 from shifamind_core.cli import main
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference import pipeline
-from shifamind_core.inference import predict as passes
 from shifamind_core.inference.group import Group
 from shifamind_core.inference.predict import Prediction, predict
-from shifamind_core.inference.tokenization import ModelInput
+from shifamind_core.inference.tokenization import ModelInput, tokenize
+from shifamind_core.inference.tokenizer import load_tokenizer
 from shifamind_core.precision.policy import POLICIES
 
 CPU = torch.device("cpu")
@@ -59,10 +59,11 @@ def arrays(found: dict[str, Prediction]) -> dict[str, np.ndarray]:
 
 def _lose_one(model: nn.Module, notes: ModelInput, *rest: object) -> Prediction:
     group = rest[-1]
-    assert isinstance(group, Group) and group.size > 1 and passes.predict is predict
+    assert isinstance(group, Group) and group.size > 1
     found = arrays(every_setting(model, notes, group))
+    tokenizer = load_tokenizer(Path(sys.argv[2]) / "base_model", None)
     try:
-        group.require_same({"name": 0, "number": group.rank})
+        tokenize(("a note of both", f"a note of process {group.rank}"), tokenizer, group=group)
     except ShifamindError as error:
         found["refusal"] = np.array([str(error)])
     if group.rank == 0:
