@@ -263,7 +263,7 @@ class Pipeline:
                 return self._key_fields(setting, flags, environment, notes, batch_size)
 
             fields = key_fields(setting.batch_size)
-            group.require_same(_must_agree(fields))
+            mixed = _require_same(group, fields)
             found, remarks = cache.find(digest_of(fields)) if cache is not None else (None, ())
             if group.most(found is not None):
                 group.leave_to_first()
@@ -291,7 +291,7 @@ class Pipeline:
         )
         if cache is not None:
             cache.store(run, digest_of(fields), fields, self.directory.path)
-        return Outcome(run, found is not None, remarks)
+        return Outcome(run, found is not None, mixed + remarks)
 
     def _read_all(
         self, split_name: str, setting: Setting, limit: int | None, progress: Progress | None, group: Group
@@ -405,11 +405,18 @@ def _first(split: Split, limit: int | None) -> Split:
     return split if limit is None else split.head(limit)
 
 
-def _must_agree(fields: dict[str, Any]) -> dict[str, Any]:
-    """What has to be the same in processes that score a split together, each under a name for the person."""
+def _require_same(group: Group, fields: dict[str, Any]) -> tuple[str, ...]:
+    """Refuse processes that are not to score a split together; under `bitwise` say where machines differ, which they may."""
     machine = {f"environment ({name})": value for name, value in fields["environment"].items()}
-    named = {name: value for name, value in fields.items() if name not in ("environment", "flags")}
-    return named if fields["policy"]["bitwise"] else named | machine | {"flags": fields["flags"]}
+    machine["precision switches or threads"] = fields["flags"]
+    group.require_same(
+        {name: value for name, value in fields.items() if name not in ("environment", "flags")}
+    )
+    if not fields["policy"]["bitwise"]:
+        group.require_same(machine)
+    if group.difference(machine) is None:
+        return ()
+    return (f"Scored by {group.size} processes on machines that differ, which decides no bit under bitwise.",)
 
 
 def _casing(notes: ModelInput) -> str:
