@@ -422,3 +422,27 @@ def test_two_machines_with_the_same_arrays_keep_their_own_manifests() -> None:
     first = cached.comparison(mine, mine, 0.5).aligned.candidate.manifest.policy
     second = cached.comparison(theirs, theirs, 0.5).aligned.candidate.manifest.policy
     assert first != second
+
+
+# Concepts
+
+
+def test_concepts_are_shown_where_both_runs_have_them(dashboard: Dashboard) -> None:
+    dashboard.make_run_directory()
+    scores = np.random.default_rng(0).random((NOTES, 6)).astype(np.float32)
+    dashboard.compute(small_run(concept_scores=scores))
+    theirs = small_run(lowercase=False, noise=1.5, seed=7, concept_scores=1 - scores)
+    dashboard.add_reference(theirs, "cased.safetensors")
+    app = dashboard.open("concepts")
+    assert not app.exception
+    table = tables(app)[-1]
+    assert len(table) == 6 and table["max_abs_difference"].max() == pytest.approx(
+        np.abs(1 - 2 * scores).max()
+    )
+    assert any("Concept scores differ already" in one.value for one in app.markdown)
+    assert len(charts(app)) == 1
+
+
+def test_runs_without_concepts_are_told_what_has_them(filled: Dashboard) -> None:
+    app = filled.open("concepts")
+    assert not app.exception and "no concept scores" in app.info[0].value

@@ -16,6 +16,7 @@ from shifamind_core.analysis import bootstrap
 from shifamind_core.analysis.bootstrap import ScoreIntervals
 from shifamind_core.analysis.certificate import sorted_margins
 from shifamind_core.analysis.comparison import RunComparison, compare
+from shifamind_core.analysis.concepts import ConceptDifferences, compare_concepts
 from shifamind_core.analysis.flip_bound import SampledRange, flip_bound
 from shifamind_core.analysis.gap_split import GapSplit, split_gap
 from shifamind_core.analysis.rungs import Ladder
@@ -56,6 +57,11 @@ def comparison(candidate: Run, reference: Run, threshold: float) -> RunCompariso
 def differences(candidate: Run, reference: Run, threshold: float) -> BinnedDifferences:
     """`bin_differences` of the two runs, aligned."""
     return _differences(_key(candidate, reference), comparison(candidate, reference, threshold))
+
+
+def concepts(candidate: Run, reference: Run) -> ConceptDifferences:
+    """`compare_concepts` of the two runs, aligned."""
+    return _concepts(_key(candidate, reference), comparison(candidate, reference, FIXED_THRESHOLD))
 
 
 def codes(candidate: Run, reference: Run, threshold: float) -> pd.DataFrame:
@@ -192,6 +198,11 @@ def _gap_split(key: str, thresholds: tuple[float, float], _comparison: RunCompar
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _gap_intervals(key: str, _comparison: RunComparison) -> ScoreIntervals:
     return bootstrap.gap_intervals(_comparison.aligned)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _concepts(key: str, _comparison: RunComparison) -> ConceptDifferences:
+    return compare_concepts(_comparison.aligned.candidate, _comparison.aligned.reference)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -61,6 +61,7 @@ PAGES = (
         "Compare",
         "How do the logits of two runs differ?",
     ),
+    PageEntry("concepts", "Concepts", ":material/category:", "Compare", "Is the gap there before the codes?"),
     PageEntry("layers", "Layers", ":material/layers:", "Explain", "At which layer do two precisions part?"),
     PageEntry(
         "portability",
@@ -70,7 +71,7 @@ PAGES = (
         "Would another machine decide alike?",
     ),
     PageEntry("diagnosis", "Diagnosis", ":material/search_insights:", "Explain", "What caused the gap?"),
-    PageEntry("report", "Report", ":material/download:", "Explain", "Everything as CSV."),
+    PageEntry("report", "Report", ":material/download:", "Explain", "Everything in one page, or as CSV."),
 )
 
 
