@@ -15,7 +15,7 @@ from shifamind_core.ui.widgets.side_by_side import show_settings, show_warnings
 from shifamind_core.ui.widgets.tables import show_table
 
 COLUMNS = (
-    "name",
+    "concept",
     "candidate_mean",
     "reference_mean",
     "mean_difference",
@@ -61,7 +61,7 @@ except ShifamindError as error:
     st.info(safe_text(error), icon=":material/info:")
     st.stop()
 names = names_of(len(found.per_concept))
-table = found.per_concept.assign(name=[names[place] for place in found.per_concept["concept"]])
+table = found.per_concept.assign(concept=[names[place] for place in found.per_concept["concept"]])
 st.markdown(f"**{safe_text(found.sentence)}**")
 moved = int(np.count_nonzero(table["mean_abs_difference"]))
 with st.container(horizontal=True):

@@ -13,11 +13,11 @@ def concepts_figure(table: pd.DataFrame) -> go.Figure:
     Parameters
     ----------
     table : DataFrame
-        Columns `name` and `mean_abs_difference` (see `analysis.concepts`).
+        Columns `concept` (its name) and `mean_abs_difference` (see `analysis.concepts`).
     """
     figure = go.Figure()
     figure.add_bar(
-        y=[plain(name) for name in table["name"]],
+        y=[plain(name) for name in table["concept"]],
         x=table["mean_abs_difference"].to_numpy(np.float32),
         orientation="h",
         marker={"color": CANDIDATE, "line": {"width": 0}},

@@ -81,6 +81,7 @@ COLUMNS: dict[str, tuple[str, str | None, str | None]] = {
     "decisions_gained": ("Gained", None, "Only the candidate assigns the code."),
     "decisions_lost": ("Lost", None, "Only the reference assigns the code."),
     "correlation": ("r", F1, "Correlation of the code's logits between the runs."),
+    "concept": ("Concept", None, None),
     "candidate_mean": ("Mean, candidate", F1, "Mean score over the notes, after the sigmoid."),
     "reference_mean": ("Mean, reference", F1, None),
     "crossed": ("Across 0.5", None, "Notes whose score lies on the other side of 0.5."),

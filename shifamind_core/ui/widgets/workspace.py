@@ -14,11 +14,9 @@ from shifamind_core.ui.widgets.pick_runs import show_error
 def show_workspace() -> RunDirectory | None:
     """The selected run directory with a way to change it; `None`, with one line why, where it cannot be opened."""
     workspace = state.current_workspace()
-    with st.container(horizontal=True, vertical_alignment="center"):
-        name = "the built-in demo" if workspace.is_demo else safe_text(workspace.run_directory, 120)
-        st.markdown(f"Run directory: **{name}**", width="stretch")
-        with st.popover("Change", icon=":material/folder_open:"):
-            _choose(workspace)
+    name = "the built-in demo" if workspace.is_demo else safe_text(workspace.run_directory, 120)
+    with st.expander(f"Run directory: **{name}**. Change it", icon=":material/folder_open:"):
+        _choose(workspace)
     return _opened(workspace)
 
 
