@@ -46,7 +46,7 @@ def find_base_model(run_directory: Path, override: Path | None = None) -> Path:
         return _checked(Path(cached).parent)
     raise ShifamindError(
         f"No base model: {run_directory.name} has no base_model/ and the hub's cache does not hold {REPOSITORY}. Put its config.json "
-        f"and vocab.txt into {inside}, or name a folder that has them: `--base-model` on the command line, BASE_MODEL=… for `make run`."
+        f"and vocab.txt into {inside}, or name a folder that has them: under Run directory on a page, by --base-model on the command line, by BASE_MODEL for make run."
     )
 
 

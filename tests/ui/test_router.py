@@ -153,12 +153,14 @@ def test_what_is_wrong_comes_first_and_what_is_fine_is_folded_away(filled: Dashb
         {"name": "code order", "status": "ok", "message": "fine"},
         {"name": "casing", "status": "warning", "message": HOSTILE},
         {"name": "shapes", "status": "error", "message": "50 codes in the file, 49 in the model."},
+        {"name": "tokenizer", "status": "error", "message": "50 codes in the file, 49 in the model."},
     ]
     filled.inspect(checks=checks)
     app = filled.open()
-    assert "50 codes in the file" in errors(app)[0].replace("\\", "")
+    (line,) = errors(app)
+    assert line.replace("\\", "").startswith("**shapes, tokenizer**: 50 codes in the file")
     assert "![x]" not in app.warning[0].value, "foreign Markdown is escaped"
-    assert "1 of 3 checks passed" in [one.label for one in (*app.expander, *app.status)]
+    assert "1 of 4 checks passed" in [one.label for one in (*app.expander, *app.status)]
 
 
 def test_the_machine_is_shown_in_a_table_that_reads_no_markdown(filled: Dashboard) -> None:

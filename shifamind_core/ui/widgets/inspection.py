@@ -57,10 +57,14 @@ def show_inspection(found: dict[str, Any]) -> None:
 def show_checks(checks: list[dict[str, Any]]) -> None:
     """What needs attention in full, what is fine folded away."""
     fine = [check for check in checks if check.get("status") == "ok"]
+    failed: dict[tuple[str, str], list[str]] = {}  # what fails several checks is said once
     for check in checks:
         if check not in fine:
-            show = st.warning if check.get("status") == "warning" else st.error
-            show(f"**{safe_text(check.get('name', ''))}**: {safe_text(check.get('message', ''), 1000)}")
+            said = str(check.get("status")), str(check.get("message", ""))
+            failed.setdefault(said, []).append(str(check.get("name", "")))
+    for (status, message), names in failed.items():
+        show = st.warning if status == "warning" else st.error
+        show(f"**{safe_text(', '.join(names))}**: {safe_text(message, 1000)}")
     if fine:
         with st.expander(f"{len(fine)} of {len(checks)} checks passed", icon=":material/check_circle:"):
             show_facts({str(check.get("name")): str(check.get("message")) for check in fine})
