@@ -141,6 +141,7 @@ def main(folder: Path, notes: int, codes: int, only: list[str]) -> None:
         "bound --epsilon": ["bound", candidate, "--epsilon", "0.01"],
         "bound --target": ["bound", candidate, "--target-macro-f1", "0.05"],
         "compare": ["compare", candidate, reference],
+        "diagnose": ["diagnose", candidate, reference],
     }
     floor = by_numpy(Path(candidate))
     print(f"{'NumPy, counts at one threshold, streamed':<42}{floor:>8.1f} s", flush=True)

@@ -23,6 +23,7 @@ from shifamind_core.diagnosis.hypotheses import Hypothesis, Observed, judge_hypo
 from shifamind_core.diagnosis.judge import judge_rest
 from shifamind_core.diagnosis.matchers import examine, nothing_in_common
 from shifamind_core.diagnosis.proof import hardest, prove
+from shifamind_core.diagnosis.sample import sample
 from shifamind_core.records import to_json
 from shifamind_core.runs.run import Run
 
@@ -86,19 +87,23 @@ def diagnose(
         The error of each precision policy measured on this very model. Without it rounding is never ruled out.
     reported : mapping, optional
         Scores said to be the reference's, e.g. ``{"macro_f1@0.5": 0.2934}``; compared with what its logits and labels give.
+
+    Of runs that are too large the same part of both is looked at, and the remarks say so (`sample`).
     """
+    manifests = compare_manifests(candidate.manifest, reference.manifest)
+    candidate, reference, part = sample(candidate, reference)
+    said = () if part is None else (part,)
     try:
         evidence = Evidence.of(candidate, reference, ladder, reported)
     except NothingInCommon as problem:
-        manifests = compare_manifests(candidate.manifest, reference.manifest)
-        return Diagnosis((nothing_in_common(problem),), manifests, remarks=(str(problem),))
+        return Diagnosis((nothing_in_common(problem),), manifests, remarks=(*said, str(problem)))
     begun, examination = examine(evidence)
     pair, needed = begun.logits, _needed(evidence)
     observed = Observed(pair.size, pair.largest, float(np.sqrt(np.mean(pair.spread**2))))
     examination = examination.noted(*_on_rounding(examination, observed, needed))
     findings = ranked(judge_rest(examination).findings)
     hypotheses = judge_hypotheses(evidence, observed, findings, examination.explained, needed, load().sizes)
-    return Diagnosis(findings, evidence.manifests, hypotheses, observed, evidence.aligned.remarks)
+    return Diagnosis(findings, manifests, hypotheses, observed, (*said, *evidence.aligned.remarks))
 
 
 def _needed(evidence: Evidence) -> float | None:
