@@ -64,6 +64,7 @@ def test_every_page_opens_on_a_strangers_classifier(classifier: Dashboard) -> No
         said[page.name] = text(app)
         if page.name == "layers":
             assert charts(app)
+    assert "no concept scores" in said.pop("concepts").lower()
     assert "Hugging Face classifier" in " ".join(said.values())
     assert not any("cls_fusion" in words or "concept" in words.lower() for words in said.values())
 
