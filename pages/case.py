@@ -52,7 +52,7 @@ show_experiments(workspace)
 st.header("With the real checkpoint at hand")
 st.markdown(
     """
-1. Open its run directory with **Change** above, or start with `make run RUN_DIR=… BASE_MODEL=…`. `checkpoints/`, `shared_data/` and
+1. Open its folder under **Run directory** above, or start with `make run RUN_DIR=… BASE_MODEL=…`. `checkpoints/`, `shared_data/` and
    the base model's `config.json` and `vocab.txt` are enough.
 2. Press **Casing on, casing off** above. If one of the two gives 0.2934 and the other 0.19 to 0.22, it was the casing: set
    `do_lower_case` explicitly in both notebooks.

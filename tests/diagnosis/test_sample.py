@@ -29,8 +29,8 @@ def run(noise: float = 0.0) -> Run:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "MOST_NOTES", 300)
-    monkeypatch.setattr(sampling, "MOST_CODES", 10)
+    for name, value in {"MOST_CELLS": 10_000, "MOST_CODES": 20, "PART_CELLS": 3000, "PART_CODES": 10}.items():
+        monkeypatch.setattr(sampling, name, value)
 
 
 def test_the_same_notes_and_codes_of_both_are_kept_each_in_its_own_order() -> None:
@@ -53,8 +53,20 @@ def test_ids_that_do_not_meet_leave_the_rows_side_by_side() -> None:
     np.testing.assert_array_equal(one.logits, other.logits)
 
 
+def test_a_part_of_fewer_codes_has_more_notes_and_the_order_of_codes_is_doubted_only_where_codes_are_missing() -> (
+    None
+):
+    first = run().select(columns=np.arange(12))  # 10,800 cells
+    one, _, said = sample(first, first)
+    assert one.logits.shape == (450, 6) and said is not None and "names is not seen" in said
+    few = run().select(columns=np.arange(10))
+    longer = few.select(rows=np.concatenate([np.arange(NOTES), np.arange(NOTES)]))
+    one, _, said = sample(longer, longer)
+    assert one.logits.shape[1] == 10 and said is not None and "names is not seen" not in said
+
+
 def test_runs_that_are_small_enough_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "MOST_NOTES", NOTES)
+    monkeypatch.setattr(sampling, "MOST_CELLS", NOTES * CODES)
     monkeypatch.setattr(sampling, "MOST_CODES", CODES)
     first, second = run(), run(0.1)
     assert sample(first, second) == (first, second, None)
@@ -65,7 +77,7 @@ def test_a_diagnosis_of_a_part_finds_what_the_whole_has_and_says_which_part(
 ) -> None:
     first, doubled = run(), replace(run(), logits=(2 * run().logits).astype(np.float32))
     part = diagnose(first, doubled)
-    monkeypatch.setattr(sampling, "MOST_NOTES", NOTES)
+    monkeypatch.setattr(sampling, "MOST_CELLS", NOTES * CODES)
     monkeypatch.setattr(sampling, "MOST_CODES", CODES)
     whole = diagnose(first, doubled)
     assert part.cause == whole.cause and part.findings[0].status == whole.findings[0].status == "confirmed"
