@@ -68,7 +68,7 @@ def compare_concepts(candidate: Run, reference: Run) -> ConceptDifferences:
         missing = [role for role, scores in (("candidate", ours), ("reference", theirs)) if scores is None]
         raise ShifamindError(
             f"The {' and the '.join(missing)} {'has' if len(missing) == 1 else 'have'} no concept scores. Runs that are computed here have them "
-            "where the model does, and so do those that `capture` writes."
+            "where the model does, and so do those that the capture command's lines save."
         )
     if ours.shape[1] != theirs.shape[1]:
         raise ShifamindError(

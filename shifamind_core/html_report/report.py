@@ -148,7 +148,7 @@ def _figures(
     def rounding() -> Figure:
         if proof is None:
             raise ShifamindError("There is no bound.")
-        caption = f"What rounding can do. The band holds every F1 that is possible when no logit moves by more than ε. {proof.sentence}"
+        caption = f"What rounding can do to macro F1 alone. The band holds every value that is possible when no logit moves by more than ε. {proof.sentences.get('macro_f1', proof.sentence)}"
         description = "Lowest and highest macro F1 that is possible when no logit moves by more than ε."
         return Figure(proof_figure(proof), "rounding", description, caption)
 
