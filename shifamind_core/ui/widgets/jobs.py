@@ -106,7 +106,8 @@ def _panel(cache: Path, known: tuple[str, ...], kinds: tuple[str, ...]) -> None:
 
 def _show(cache: Path, job: JobState) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        share = job.progress_done / job.progress_total if job.progress_total else 0.0
+        begun = job.status != "queued" and job.progress_total  # one that waits may have counted what it loaded
+        share = job.progress_done / job.progress_total if begun else 0.0
         with st.container(width="stretch", gap="xsmall"):
             st.markdown(f"**{safe_text(job_title(job), 120)}**")
             st.progress(min(share, 1.0), text=safe_text(progress_text(job), 160))
