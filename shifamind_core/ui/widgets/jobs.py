@@ -106,7 +106,7 @@ def _panel(cache: Path, known: tuple[str, ...], kinds: tuple[str, ...]) -> None:
 
 def _show(cache: Path, job: JobState) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        begun = job.status != "queued" and job.progress_total  # one that waits may have counted what it loaded
+        begun = job.status != "queued" and job.progress_total  # what waits may have counted what it loaded
         share = job.progress_done / job.progress_total if begun else 0.0
         with st.container(width="stretch", gap="xsmall"):
             st.markdown(f"**{safe_text(job_title(job), 120)}**")
