@@ -13,7 +13,7 @@ from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.analysis.thresholds import FIXED_THRESHOLD, GRIDS, evaluate, threshold_curve
 from shifamind_core.diagnosis.causes import CAUSES
 from shifamind_core.diagnosis.diagnose import Diagnosis, diagnose
-from shifamind_core.diagnosis.proof import Proof, prove
+from shifamind_core.diagnosis.proof import Proof
 from shifamind_core.errors import ShifamindError
 from shifamind_core.figures.codes import codes_figure
 from shifamind_core.figures.differences import bin_differences, linear_histogram, linear_note
@@ -29,7 +29,7 @@ from shifamind_core.html_report.page import (
     steps_part,
     table_part,
 )
-from shifamind_core.html_report.story import SHOWN_WORDS, STATUS_WORDS, tell
+from shifamind_core.html_report.story import SHOWN_WORDS, STATUS_WORDS, bound_of, tell
 from shifamind_core.report.diagnosis import manifests_table, trials_table
 from shifamind_core.report.files import Selection, report
 from shifamind_core.report.provenance import runs_table
@@ -66,7 +66,7 @@ def html_report(selection: Selection, ladder_recorded: bool = False) -> str:
     comparison = compare(candidate, reference, FIXED_THRESHOLD)
     diagnosis = selection.diagnosis or diagnose(candidate, reference, selection.ladder)
     labelled = comparison.macro_f1.gap is not None
-    proof = _proof(comparison, selection)
+    proof = bound_of(comparison, selection.ladder)
     story = tell(
         comparison,
         gap_intervals(comparison.aligned) if labelled else None,
@@ -109,16 +109,6 @@ def html_report(selection: Selection, ladder_recorded: bool = False) -> str:
         f"</main><footer><p>ShifaMind diagnostics {escape(shifamind_core.__version__)}. No note and no document id is in this file, and it asks "
         "nothing of any server.</p></footer>",
     )  # fmt: skip
-
-
-def _proof(comparison: RunComparison, selection: Selection) -> Proof | None:
-    targets = {"macro_f1": comparison.macro_f1.reference, "micro_f1": comparison.micro_f1.reference}
-    known = {name: value for name, value in targets.items() if value is not None}
-    measured = {} if selection.ladder is None else selection.ladder.measured()
-    try:
-        return prove(comparison.aligned.candidate, known, measured) if known else None
-    except ShifamindError:
-        return None  # logits that are not finite, or no labels
 
 
 def _figures(

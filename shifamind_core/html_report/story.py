@@ -1,6 +1,6 @@
 """What two runs, a ladder and a replay say together: one sentence, and the four steps that lead there, each with its number."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from shifamind_core.diagnosis.causes import CAUSES
 from shifamind_core.diagnosis.diagnose import Diagnosis
 from shifamind_core.diagnosis.findings import Status
 from shifamind_core.diagnosis.hypotheses import Verdict
-from shifamind_core.diagnosis.proof import Proof, hardest, with_own
+from shifamind_core.diagnosis.proof import Proof, hardest, prove, with_own
+from shifamind_core.errors import ShifamindError
 
 STATUS_WORDS: Mapping[Status | Verdict, str] = {
     "confirmed": "Confirmed",
@@ -87,6 +88,19 @@ def tell(
         _looks(diagnosis),
         _reproduced(replay),
     )
+
+
+def bound_of(
+    comparison: RunComparison, ladder: Ladder | None, prove: Callable[..., Proof] = prove
+) -> Proof | None:
+    """`prove` (or one that remembers) of the candidate against the reference's scores; `None` where nothing can be scored."""
+    targets = {"macro_f1": comparison.macro_f1.reference, "micro_f1": comparison.micro_f1.reference}
+    known = {name: value for name, value in targets.items() if value is not None}
+    measured = {} if ladder is None else ladder.measured()
+    try:
+        return prove(comparison.aligned.candidate, known, measured) if known else None
+    except ShifamindError:
+        return None  # logits that are not finite, or no labels
 
 
 def _gap(comparison: RunComparison, sampled: ScoreIntervals | None) -> Step:

@@ -6,9 +6,7 @@ import streamlit as st
 
 from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.diagnosis.answer import Answer
-from shifamind_core.diagnosis.proof import Proof
-from shifamind_core.errors import ShifamindError
-from shifamind_core.html_report.story import tell
+from shifamind_core.html_report.story import bound_of, tell
 from shifamind_core.runs.run import Run
 from shifamind_core.ui.overview.headline import Headline
 from shifamind_core.ui.session import cached
@@ -34,7 +32,7 @@ def show_story(
         story = tell(
             comparison,
             cached.gap_intervals(*runs) if labelled else None,
-            _proof(found, ladder),
+            bound_of(comparison, ladder, cached.proof),
             cached.diagnosis(*runs, ladder),
             ladder,
             replay,
@@ -66,14 +64,3 @@ def show_story(
 def _show_answer(said: Answer) -> None:
     st.subheader(f"{safe_text(said.sentence, 200)} {shown_badge(said.shown)}", anchor=False)
     st.markdown(safe_text(said.support, 700))
-
-
-def _proof(found: Headline, ladder: Ladder | None) -> Proof | None:
-    comparison = found.comparison
-    targets = {"macro_f1": comparison.macro_f1.reference, "micro_f1": comparison.micro_f1.reference}
-    known = {name: value for name, value in targets.items() if value is not None}
-    measured = {} if ladder is None else ladder.measured()
-    try:
-        return cached.proof(comparison.aligned.candidate, known, measured) if known else None
-    except ShifamindError:
-        return None  # logits that are not finite, or no labels
