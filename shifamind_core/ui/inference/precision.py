@@ -68,31 +68,29 @@ def _show_formats(policy: PrecisionPolicy, names: list[str], refused: dict[str, 
     st.toggle(
         "TF32",
         key="inference.tf32",
-        on_change=lambda: _take(OF_TF32, "tf32"),
+        on_change=_take,
+        args=(OF_TF32, "tf32"),
         disabled="tf32" not in names,
         help=safe_text(
             refused.get("tf32")
             or "Matrix products of FP32 numbers through tensor cores, which round their inputs."
         ),
     )
-    st.segmented_control(
-        "Autocast",
-        [dtype for dtype, name in OF_AUTOCAST.items() if name in names],
-        format_func=AUTOCAST.__getitem__,
-        key="inference.autocast",
-        on_change=lambda: _take(OF_AUTOCAST, "autocast"),
-        required=True,
-        help="Matrix products in half precision; weights stay in FP32.",
-    )
-    st.segmented_control(
-        "Weights",
-        [dtype for dtype, name in OF_WEIGHTS.items() if name in names],
-        format_func=WEIGHTS.__getitem__,
-        key="inference.weights_dtype",
-        on_change=lambda: _take(OF_WEIGHTS, "weights_dtype"),
-        required=True,
-        help="Weights and everything that is computed with them.",
-    )
+    formats: tuple[tuple[str, str, dict[Any, str], dict[Any, str], str], ...] = (
+        ("Autocast", "autocast", OF_AUTOCAST, AUTOCAST, "Matrix products in half precision; weights stay in FP32."),
+        ("Weights", "weights_dtype", OF_WEIGHTS, WEIGHTS, "Weights and everything that is computed with them."),
+    )  # fmt: skip
+    for label, switch, policies, words, help in formats:
+        st.segmented_control(
+            label,
+            [dtype for dtype, name in policies.items() if name in names],
+            format_func=words.__getitem__,
+            key=f"inference.{switch}",
+            on_change=_take,
+            args=(policies, switch),
+            required=True,
+            help=help,
+        )
     if special:
         st.caption(
             "TF32 is left as this machine has it."
