@@ -138,6 +138,15 @@ def decisions_within(
     return found.head(most), total
 
 
+def note_name(document_id: int) -> str:
+    """A document id as tables show it: 16 hexadecimal digits.
+
+    >>> note_name(-1)
+    'ffffffffffffffff'
+    """
+    return f"{document_id & (2**64 - 1):016x}"
+
+
 def _both_finite(candidate: Run, reference: Run, code: int) -> np.ndarray:
     return np.isfinite(candidate.logits[:, code]) & np.isfinite(reference.logits[:, code])
 
@@ -161,9 +170,7 @@ def _decisions(
     ids, labels = candidate.document_ids, candidate.labels
     return pd.DataFrame(
         {
-            "note": [str(row) for row in rows]
-            if ids is None
-            else [f"{int(ids[row]) & (2**64 - 1):016x}" for row in rows],
+            "note": [str(row) for row in rows] if ids is None else [note_name(int(ids[row])) for row in rows],
             "code": np.array(code_names(candidate), dtype=object)[codes],
             "label": pd.array(
                 [pd.NA] * len(rows) if labels is None else labels[rows, codes].astype(int), dtype="Int64"

@@ -9,7 +9,7 @@ import streamlit as st
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import ShifamindError
 from shifamind_core.report.csv_text import csv_text
-from shifamind_core.report.tables import decisions_within
+from shifamind_core.report.tables import decisions_within, note_name
 from shifamind_core.runs.run import Run
 from shifamind_core.settings import notes_may_be_shown
 from shifamind_core.ui.session.state import Workspace
@@ -101,7 +101,7 @@ def show_note(workspace: Workspace, split: str, note: str) -> None:
         (
             one
             for one, digest in zip(found.texts, found.document_ids, strict=True)
-            if f"{int(digest) & (2**64 - 1):016x}" == note
+            if note_name(int(digest)) == note
         ),
         None,
     )
