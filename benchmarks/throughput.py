@@ -8,6 +8,7 @@ held against plain ones bit by bit; where there is none, a smaller model scores 
 
 import argparse
 import json
+import math
 import tempfile
 import time
 from collections.abc import Iterator
@@ -110,14 +111,17 @@ def protocol(run: Path, base: Path, policy: str, device: torch.device) -> tuple[
     return time.perf_counter() - started, logits
 
 
-def ours(run: Path, base: Path, policy: str, device: torch.device, out: Path) -> tuple[float, Any]:
-    """Seconds, and the run, of this project's pipeline without its cache."""
+def ours(run: Path, base: Path, policy: str, device: torch.device, out: Path) -> tuple[float, float, Any]:
+    """Seconds of this project's pipeline without its cache, of its forward passes once all notes are there, and the run."""
     started = time.perf_counter()
     pipeline = Pipeline(RunDirectory(run), base)
     setting = Setting(POLICIES[policy], Tokenization(max_length=TOKENS), device=str(device), batch_size=BATCH)
     outcome = pipeline.score("test", setting)
     write_run_file(outcome.run, out)
-    return time.perf_counter() - started, outcome.run
+    seconds = time.perf_counter() - started
+    again = pipeline.score("test", setting).run
+    assert again.digest == outcome.run.digest
+    return seconds, again.manifest.duration_seconds or math.nan, outcome.run
 
 
 def operations(notes: int, config: BertConfig) -> float:
@@ -172,8 +176,8 @@ def main() -> None:
         ours(run, base, "fp32", device, Path(name) / "warm.safetensors")  # libraries load and choose kernels
         for policy in NAMES if device.type == "cuda" else ("fp32", "bf16-autocast"):
             theirs, their_logits = protocol(run, base, policy, device)
-            seconds, scored = ours(run, base, policy, device, Path(name) / f"{policy}.safetensors")
-            forward, count = scored.manifest.duration_seconds, scored.documents
+            seconds, forward, scored = ours(run, base, policy, device, Path(name) / f"{policy}.safetensors")
+            count = scored.documents
             row = {
                 "policy": policy,
                 "protocol_seconds": round(theirs, 2),
@@ -187,9 +191,11 @@ def main() -> None:
             }
             if device.type == "cuda":
                 with plain():
-                    slower, unrecorded = ours(run, base, policy, device, Path(name) / "plain.safetensors")
+                    slower, plainly, unrecorded = ours(
+                        run, base, policy, device, Path(name) / "plain.safetensors"
+                    )
                 row["plain_seconds"] = round(slower, 2)
-                row["plain_forward_seconds"] = unrecorded.manifest.duration_seconds
+                row["plain_forward_seconds"] = plainly
                 row["recorded_equals_plain"] = scored.logits.tobytes() == unrecorded.logits.tobytes()
             rows.append(row)
             print(json.dumps(row), flush=True)

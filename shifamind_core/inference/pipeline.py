@@ -1,7 +1,6 @@
 """From a run directory to a run: checkpoint, notes, policy, cache. Everything that decides the logits is named here."""
 
-import threading
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,6 +17,7 @@ from shifamind_core.artifacts.splits import Split
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.group import ALONE, Group
 from shifamind_core.inference.predict import Prediction, predict
+from shifamind_core.inference.reading import Arriving, Beginning, Reading
 from shifamind_core.inference.tokenization import (
     ModelInput,
     NoteTokens,
@@ -25,6 +25,7 @@ from shifamind_core.inference.tokenization import (
     Tokenization,
     check_positions,
     forget_tokens,
+    tokenization_record,
     tokenize,
 )
 from shifamind_core.inference.tokenizer import NoteTokenizer, check_vocabulary, load_tokenizer
@@ -43,7 +44,7 @@ from shifamind_core.precision.observe import observe_environment
 from shifamind_core.precision.policy import POLICIES, Attention, NumericFlags, PrecisionPolicy
 from shifamind_core.records import to_json
 from shifamind_core.runs.cache import RunCache
-from shifamind_core.runs.manifest import Manifest, PolicyRecord, digest_of
+from shifamind_core.runs.manifest import Manifest, PolicyRecord, TokenizationRecord, digest_of
 from shifamind_core.runs.run import Run
 
 # What decides the logits of one note, of the libraries and machine. Times, paths and pandas do not.
@@ -248,35 +249,48 @@ class Pipeline:
         """
         device = resolve_device(group.device(setting.device))
         check_honoured(setting.policy, device)
-        model = self._read_all(split_name, setting, limit, progress, group)
-        setting = replace(setting, attention=attention_of(self.outline, setting.attention))
-        self.check_length(setting.tokenization)
-        whole = self.split(split_name)
-        split = _first(whole, limit)
-        tokens = self.tokens(split, setting.tokenization.lowercase, progress, group)
-        notes = tokens.prepare(setting.tokenization)
         environment = observe_environment(device)
         cache = RunCache(self.cache) if self.cache is not None and group.is_first else None
-        with applied(setting.policy, device, setting.attention) as flags:
+        with self._reading(split_name, setting.tokenization, limit, progress, group) as reading:
+            self.check_length(setting.tokenization)
+            setting = replace(setting, attention=attention_of(self.outline, setting.attention))
+            with applied(setting.policy, device, setting.attention) as flags:
+                model = prediction = None
 
-            def key_fields(batch_size: int) -> dict[str, Any]:
-                return self._key_fields(setting, flags, environment, notes, batch_size)
+                def scored(notes: ModelInput | Arriving) -> Prediction:
+                    if progress:
+                        progress("Scoring", 0, len(notes))
+                    ready = model or self.model(setting.attention)
+                    return predict(ready, notes, setting.policy, device, setting.batch_size, progress, group)
 
-            fields = key_fields(setting.batch_size)
-            mixed = _require_same(group, fields)
-            found, remarks = cache.find(digest_of(fields)) if cache is not None else (None, ())
-            if group.most(found is not None):
-                group.leave_to_first()
-            computed = Computed.of(found) if found is not None else None
-            if computed is None:
-                model = model or self.model(setting.attention)
-                if progress:
-                    progress("Scoring", 0, len(notes))
-                prediction = predict(
-                    model, notes, setting.policy, device, setting.batch_size, progress, group
-                )
-                group.leave_to_first()
-                computed = Computed.now(prediction, environment)
+                if reading is not None:
+                    model = self.model(setting.attention)
+                    beginning = self._take(split_name, reading)
+                    record = tokenization_record(beginning.tokenizer, setting.tokenization)
+                    asked = self._configuration(setting, flags, environment, record, setting.batch_size)
+                    if cache is None or not cache.may_answer(asked):
+                        prediction = reading.while_arriving(scored)
+                    self._tokens[beginning.split.texts, setting.tokenization.lowercase] = reading.tokens()
+                whole = self.split(split_name)
+                split = _first(whole, limit)
+                tokens = self.tokens(split, setting.tokenization.lowercase, progress, group)
+                notes = tokens.prepare(setting.tokenization)
+
+                def key_fields(batch_size: int) -> dict[str, Any]:
+                    """What decides the logits: the configuration, the notes' tokens, and this program's own version."""
+                    found = self._configuration(setting, flags, environment, notes.record, batch_size)
+                    return found | {"tokens": notes.digest, "version": __version__}
+
+                fields = key_fields(setting.batch_size)
+                mixed = _require_same(group, fields)
+                found, remarks = cache.find(digest_of(fields)) if cache is not None else (None, ())
+                if group.most(found is not None):
+                    group.leave_to_first()
+                computed = Computed.of(found) if found is not None else None
+                if computed is None:
+                    prediction = prediction or scored(notes)
+                    group.leave_to_first()
+                    computed = Computed.now(prediction, environment)
         fields = key_fields(computed.batch_size)
         run = Run(
             logits=computed.logits,
@@ -293,64 +307,36 @@ class Pipeline:
             cache.store(run, digest_of(fields), fields, self.directory.path)
         return Outcome(run, found is not None, mixed + remarks)
 
-    def _read_all(
-        self, split_name: str, setting: Setting, limit: int | None, progress: Progress | None, group: Group
-    ) -> nn.Module | None:
-        """Read the checkpoint and build its model while the split is read, in another process, and tokenized, without Python's lock.
-
-        Where a split was read before, there is nothing to gain. Either's refusal ends the other.
-        """
-        if split_name in self._splits:
-            return None
-        lowercase, over = setting.tokenization.lowercase, threading.Event()
-
-        def told(message: str, done: int, total: int) -> None:
-            if over.is_set():
-                raise CancelledError
-            if progress:
-                progress(message, done, total)
-
-        def read_notes() -> tuple[Split, NoteTokens]:
-            split = self.directory.read_split(split_name)
-            tokenizer = load_tokenizer(self.base_model, lowercase)
-            return split, tokenize(_first(split, limit).texts, tokenizer, told, group)
-
-        with ThreadPoolExecutor(1) as beside:
-            reading = beside.submit(read_notes)
-            try:
-                self.check_length(setting.tokenization)
-                model = self.model(attention_of(self.outline, setting.attention))
-            except BaseException:
-                over.set()
-                raise
-            split, tokens = reading.result()
-        self._splits[split_name] = self._fitting(split)
-        self._fitting_tokenizer(tokens.tokenizer)
-        self._tokens[_first(split, limit).texts, lowercase] = tokens
-        return model
-
-    def _key_fields(
+    def _reading(
         self,
-        setting: Setting,
-        flags: NumericFlags,
-        environment: Environment,
-        notes: ModelInput,
-        batch_size: int,
-    ) -> dict[str, Any]:
-        """What decides the logits: the configuration, the notes' tokens, and this program's own version."""
-        configuration = self._configuration(setting, flags, environment, notes, batch_size)
-        return configuration | {"tokens": notes.digest, "version": __version__}
+        split: str,
+        tokenization: Tokenization,
+        limit: int | None,
+        progress: Progress | None,
+        group: Group,
+    ) -> AbstractContextManager[Reading | None]:
+        """The split, read and tokenized while the checkpoint is read and its model built; nothing where it was read before."""
+        if split in self._splits:
+            return nullcontext()
+        return Reading(self.directory, lambda: self.base_model, split, tokenization, limit, progress, group)
+
+    def _take(self, split: str, reading: Reading) -> Beginning:
+        """What was read, once it is there, and fits the checkpoint."""
+        found = reading.beginning()
+        self._splits[split] = self._fitting(found.whole)
+        self._fitting_tokenizer(found.tokenizer)
+        return found
 
     def _configuration(
         self,
         setting: Setting,
         flags: NumericFlags,
         environment: Environment,
-        notes: ModelInput,
+        tokenization: TokenizationRecord,
         batch_size: int,
     ) -> dict[str, Any]:
         """What decides the logits of a given sequence of notes."""
-        record = to_json(notes.record)
+        record = to_json(tokenization)
         # How casing came about does not matter, only what it is.
         record.pop("lowercase_requested", None)
         return {

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.bitwise_model import BitwiseModel
 from shifamind_core.inference.group import ALONE, Group
+from shifamind_core.inference.reading import Arriving
 from shifamind_core.inference.recorded import Forward, OtherBits, Replayed
 from shifamind_core.inference.tokenization import ModelInput, Progress, check_positions
 from shifamind_core.model.build import positions_of
@@ -73,7 +74,7 @@ def casts_in_linear_layers_alone(model: nn.Module) -> bool:
 
 def predict(
     model: nn.Module,
-    notes: ModelInput,
+    notes: ModelInput | Arriving,
     policy: PrecisionPolicy,
     device: torch.device,
     batch_size: int = 16,
@@ -135,7 +136,7 @@ def predict(
 
 def _forward_all(
     model: Forward,
-    notes: ModelInput,
+    notes: ModelInput | Arriving,
     policy: PrecisionPolicy,
     device: torch.device,
     batch_size: int,
@@ -194,8 +195,9 @@ def _recordable(model: nn.Module, policy: PrecisionPolicy) -> bool:
     return not any(module.training for module in model.modules())
 
 
-def batch(notes: ModelInput, start: int, stop: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def batch(notes: ModelInput | Arriving, start: int, stop: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Ids and mask of consecutive notes, each int64 [batch, tokens], on the device."""
+    notes.wait_for(stop)
     lengths = notes.lengths[start:stop]
     width = int(lengths.max()) if notes.longest else notes.ids.shape[1]
     ids = torch.from_numpy(notes.ids[start:stop, :width].astype(np.int64))
@@ -209,7 +211,7 @@ def _to_numpy(tensor: Tensor) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def _check_length(model: nn.Module, notes: ModelInput) -> None:
+def _check_length(model: nn.Module, notes: ModelInput | Arriving) -> None:
     positions = positions_of(model)
     if positions is not None:
         check_positions(notes.ids.shape[1], positions)

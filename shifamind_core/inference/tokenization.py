@@ -7,6 +7,7 @@ another length costs nothing, the token count before truncation is known, and le
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,17 +15,17 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Int32, Int64
-from tokenizers import Tokenizer
 
 from shifamind_core.arrays import frozen
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
+from shifamind_core.inference.encoding import encode
 from shifamind_core.inference.group import ALONE, Group
 from shifamind_core.inference.tokenizer import NoteTokenizer
 from shifamind_core.runs.manifest import Padding, TokenizationRecord
 
-CHUNK = 512  # notes a call: enough to keep every core busy, few enough to keep the encodings small
 Progress = Callable[[str, int, int], None]
+Arrived = Callable[[Sequence[np.ndarray]], None]
 
 
 @dataclass(frozen=True)
@@ -96,24 +97,25 @@ class NoteTokens:
                 np.array([text_digest(note.astype("<i4").tobytes()) for note in notes], np.int64)
             ),
             document_ids=self.document_ids,
-            record=self.record(tokenization),
+            record=tokenization_record(self.tokenizer, tokenization),
             longest=tokenization.padding == "longest",
         )
 
-    def record(self, tokenization: Tokenization) -> TokenizationRecord:
-        """What a manifest says of this tokenization: what was asked for and what was observed."""
-        return TokenizationRecord(
-            lowercase_requested=tokenization.lowercase,
-            lowercase=self.tokenizer.lowercase,
-            normalizer=self.tokenizer.normalizer,
-            source=self.tokenizer.source,
-            tokenizer_class=self.tokenizer.tokenizer_class,
-            vocabulary_sha256=self.tokenizer.vocabulary_sha256,
-            max_length=tokenization.max_length,
-            padding=tokenization.padding,
-            truncation_side=tokenization.truncation_side,
-            special_tokens=tokenization.special_tokens,
-        )
+
+def tokenization_record(tokenizer: NoteTokenizer, tokenization: Tokenization) -> TokenizationRecord:
+    """What a manifest says of this tokenization: what was asked for and what was observed."""
+    return TokenizationRecord(
+        lowercase_requested=tokenization.lowercase,
+        lowercase=tokenizer.lowercase,
+        normalizer=tokenizer.normalizer,
+        source=tokenizer.source,
+        tokenizer_class=tokenizer.tokenizer_class,
+        vocabulary_sha256=tokenizer.vocabulary_sha256,
+        max_length=tokenization.max_length,
+        padding=tokenization.padding,
+        truncation_side=tokenization.truncation_side,
+        special_tokens=tokenization.special_tokens,
+    )
 
 
 def cut(
@@ -146,6 +148,9 @@ class ModelInput:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def wait_for(self, stop: int) -> None:
+        """Nothing to wait for: all notes are there."""
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of ids, lengths and order: with the batch size it also fixes the padding of every batch."""
@@ -156,13 +161,27 @@ class ModelInput:
 
 
 def tokenize(
-    texts: Sequence[str], tokenizer: NoteTokenizer, progress: Progress | None = None, group: Group = ALONE
+    texts: Sequence[str],
+    tokenizer: NoteTokenizer,
+    progress: Progress | None = None,
+    group: Group = ALONE,
+    arrived: Arrived | None = None,
 ) -> NoteTokens:
-    """All notes tokenized whole, in bulk, each process of `group` a part of them."""
+    """All notes tokenized whole, in bulk, each process of `group` a part of them.
+
+    `arrived` is given the tokens of some notes at a time, in order, as soon as they are there.
+    """
     document_ids = frozen(np.array([text_digest(text.encode()) for text in texts], np.int64))
     group.require_same({"the split's notes": document_ids.tobytes()})
     first, last = (len(texts) * rank // group.size for rank in (group.rank, group.rank + 1))
-    parts = _encode(texts[first:last], tokenizer.backend, progress)
+    parts: list[np.ndarray] = []
+    with closing(encode(texts[first:last], tokenizer.backend)) as coming:
+        for some in coming:
+            parts += some
+            if arrived:
+                arrived(some)
+            if progress:
+                progress("Tokenizing", len(parts), last - first)
     lengths = np.zeros(len(texts), np.int64)
     lengths[first:last] = [len(part) for part in parts]
     offsets = np.concatenate(([0], np.cumsum(group.joined(lengths))))
@@ -175,13 +194,3 @@ def tokenize(
 def forget_tokens(cache: Path) -> None:
     """Delete what an earlier version wrote: it kept token ids in the cache."""
     shutil.rmtree(cache / "tokens", ignore_errors=True)
-
-
-def _encode(texts: Sequence[str], backend: Tokenizer, progress: Progress | None) -> list[np.ndarray]:
-    parts: list[np.ndarray] = []
-    for start in range(0, len(texts), CHUNK):
-        chunk = backend.encode_batch_fast(list(texts[start : start + CHUNK]), add_special_tokens=False)
-        parts.extend(np.array(encoding.ids, np.int32) for encoding in chunk)
-        if progress:
-            progress("Tokenizing", min(start + CHUNK, len(texts)), len(texts))
-    return parts

@@ -74,6 +74,15 @@ class RunCache:
                 return found[1], tuple(remarks)
         return None, tuple(remarks)
 
+    def may_answer(self, fields: Mapping[str, Any]) -> bool:
+        """Whether any run was stored under a key that agrees in these of its fields."""
+        asked = to_json(fields).items()
+        for place in self.runs.glob("*"):
+            with suppress(ShifamindError):
+                if asked <= (read_record(place).fields or {}).items():
+                    return True
+        return False
+
     def load(self, id: str) -> Run:
         """The run of that id.
 

@@ -1,6 +1,7 @@
 """From a run directory to a run, the cache between, and what decides its key."""
 
 import shutil
+import threading
 import time
 from dataclasses import replace
 
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 from shifamind_core.artifacts.digests import file_sha256
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.errors import PolicyRefused, ShifamindError
+from shifamind_core.inference import encoding
 from shifamind_core.inference import pipeline as pipeline_module
 from shifamind_core.inference import predict as predict_module
+from shifamind_core.inference import tokenization as tokenization_module
 from shifamind_core.inference.pipeline import Pipeline, Setting
 from shifamind_core.inference.predict import predict
-from shifamind_core.inference.tokenization import Tokenization, tokenize
+from shifamind_core.inference.tokenization import Tokenization
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.manifest import PolicyRecord
 from simulation.builders import tiny_run_directory
@@ -204,34 +207,79 @@ def test_no_token_id_is_written_down_and_what_an_earlier_version_wrote_is_delete
 
 def test_a_split_is_tokenized_once_for_all_that_is_done_with_it(uncached, monkeypatch):
     calls = []
-    monkeypatch.setattr(pipeline_module, "tokenize", lambda *given: calls.append(1) or tokenize(*given))
+    monkeypatch.setattr(
+        tokenization_module, "encode", lambda *given: calls.append(1) or encoding.encode(*given)
+    )
     fresh = Pipeline(uncached.directory)
     for policy in ("fp32", "fp64"):
         fresh.score("test", replace(SHORT, policy=POLICIES[policy]))
     assert len(calls) == 1
 
 
-def test_reading_all_at_once_changes_nothing_and_a_refusal_does_not_wait_for_the_notes(
-    pipeline, uncached, monkeypatch
-):
-    assert (
-        uncached.score("test", SHORT).run.logits.tobytes()
-        == pipeline.score("test", SHORT).run.logits.tobytes()
-    )
+def test_a_refusal_does_not_wait_for_the_notes(uncached, monkeypatch):
     told = []
 
-    def slow(texts, tokenizer, progress):
+    def slow(texts, backend):
         for done in range(400):
             time.sleep(0.01)
             told.append(done)
-            progress("Tokenizing", done, 400)
+            yield []
 
-    monkeypatch.setattr(pipeline_module, "tokenize", slow)
+    monkeypatch.setattr(tokenization_module, "encode", slow)
     with pytest.raises(ShifamindError, match="positions"):
         Pipeline(uncached.directory).score(
             "test", replace(SHORT, tokenization=Tokenization(max_length=10_000))
         )
     assert len(told) < 200
+
+
+@pytest.mark.parametrize("padding", ["max_length", "longest"])
+def test_notes_are_scored_while_others_are_tokenized_which_changes_nothing(
+    pipeline, uncached, monkeypatch, padding
+):
+    """The last notes are held back until a batch was scored, which never comes where all notes decide the padding."""
+    setting = replace(SHORT, tokenization=replace(SHORT.tokenization, padding=padding))
+    uncached.tokens(uncached.split("test"), True)  # all are there before the first is scored
+    expected = uncached.score("test", setting).run
+    scored = threading.Event()
+
+    def held_back(texts, backend):
+        notes = [note for some in encoding.encode(texts, backend) for note in some]
+        yield notes[:12]
+        waited = scored.wait(60 if padding == "max_length" else 0.2)
+        assert waited == (padding == "max_length")
+        yield notes[12:]
+
+    def tell(message, done, total):
+        if message == "Scoring" and done >= 5:
+            scored.set()
+
+    monkeypatch.setattr(tokenization_module, "encode", held_back)
+    run = Pipeline(pipeline.directory).score("test", setting, progress=tell).run
+    assert run.logits.tobytes() == expected.logits.tobytes() and run.digest == expected.digest
+    assert run.manifest.cache_key == expected.manifest.cache_key
+
+
+def test_what_ends_the_tokenizing_is_said_and_nothing_is_scored_that_the_cache_may_know(
+    pipeline, monkeypatch
+):
+    pipeline.score("test", SHORT)
+
+    def broken(texts, backend):
+        yield next(encoding.encode(texts, backend))[:7]
+        raise ShifamindError("The disk is full.")
+
+    def refused(*_):
+        raise AssertionError("scored again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tokenization_module, "encode", broken)
+        with pytest.raises(ShifamindError, match="The disk is full"):
+            Pipeline(pipeline.directory).score("test", SHORT)
+    monkeypatch.setattr(pipeline_module, "predict", refused)
+    assert Pipeline(pipeline.directory, cache=pipeline.cache).score("test", SHORT).cached
+    with pytest.raises(AssertionError, match="scored again"):
+        Pipeline(pipeline.directory, cache=pipeline.cache).score("test", replace(SHORT, batch_size=3))
 
 
 def test_validation_and_test_share_a_configuration_but_no_key(pipeline):

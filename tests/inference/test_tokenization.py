@@ -1,6 +1,7 @@
 """Token ids: the library's own, for every length and side, under a casing that is observed."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from transformers import BertTokenizer
 
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
+from shifamind_core.inference import encoding
 from shifamind_core.inference.tokenization import Tokenization, tokenize
 from shifamind_core.inference.tokenizer import load_tokenizer
 from simulation.builders import tiny_run_directory
@@ -88,3 +90,26 @@ def test_any_text_becomes_ids_within_the_length(base_model, texts, max_length):
     prepared = tokenize(texts, load_tokenizer(base_model, True)).prepare(Tokenization(True, max_length))
     assert prepared.ids.shape == (len(texts), max_length)
     assert ((prepared.lengths >= 2) & (prepared.lengths <= max_length)).all()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_processes_of_their_own_give_the_same_ids_and_losing_one_loses_no_note(base_model, monkeypatch, lost):
+    tokenizer = load_tokenizer(base_model, True)
+    texts = [f"{note} {number} \N{GREEK SMALL LETTER MU}g" for number in range(100) for note in NOTES]
+    expected = list(encoding.encode(texts, tokenizer.backend))
+    started, begin = [], subprocess.Popen
+
+    def one(*given, **named):
+        started.append(begin(*given, **named))
+        if lost and len(started) == 1:
+            started[0].kill()
+        return started[-1]
+
+    monkeypatch.setattr(encoding.subprocess, "Popen", one)
+    monkeypatch.setattr(encoding, "MANY_CHARACTERS", 0)
+    monkeypatch.setattr(encoding.os, "cpu_count", lambda: 2)
+    found = list(encoding.encode(texts, tokenizer.backend))
+    assert len(started) == 2 and all(process.poll() is not None for process in started)
+    assert len(expected) == 1 and len(found) == -(-len(texts) // encoding.SENT)
+    assert [note.tolist() for some in found for note in some] == [note.tolist() for note in expected[0]]
+    assert {note.dtype for some in found for note in some} == {np.dtype(np.int32)}
