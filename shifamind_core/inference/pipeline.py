@@ -176,9 +176,9 @@ class Pipeline:
         }
         return {where: array for where, array in found.items() if array is not None}
 
-    def model(self, attention: Attention = "sdpa") -> nn.Module:
-        """A fresh model in FP32 on the CPU, in eval mode."""
-        return build_model(self.checkpoint, self.base_model, attention)
+    def model(self, attention: Attention = "sdpa", own_weights: bool = True) -> nn.Module:
+        """A fresh model in FP32 on the CPU, in eval mode; with the checkpoint's weights themselves for who leaves them alone."""
+        return build_model(self.checkpoint, self.base_model, attention, own_weights)
 
     def split(self, name: str) -> Split:
         """The split of that name, read once, its labels in the order of the checkpoint's codes."""
@@ -260,14 +260,14 @@ class Pipeline:
                 def scored(notes: ModelInput | Arriving) -> Prediction:
                     if progress:
                         progress("Scoring", 0, len(notes))
-                    ready = model or self.model(setting.attention)
+                    ready = model or self.model(setting.attention, own_weights=False)
                     return predict(ready, notes, setting.policy, device, setting.batch_size, progress, group)
 
                 if reading is not None:
-                    model = self.model(setting.attention)
+                    model = self.model(setting.attention, own_weights=False)
                     beginning = self._take(split_name, reading)
                     record = tokenization_record(beginning.tokenizer, setting.tokenization)
-                    asked = self._configuration(setting, flags, environment, record, setting.batch_size)
+                    asked = self._conditions(setting, flags, environment, record, setting.batch_size)
                     if cache is None or not cache.may_answer(asked):
                         prediction = reading.while_arriving(scored)
                     self._tokens[beginning.split.texts, setting.tokenization.lowercase] = reading.tokens()
@@ -278,8 +278,9 @@ class Pipeline:
 
                 def key_fields(batch_size: int) -> dict[str, Any]:
                     """What decides the logits: the configuration, the notes' tokens, and this program's own version."""
-                    found = self._configuration(setting, flags, environment, notes.record, batch_size)
-                    return found | {"tokens": notes.digest, "version": __version__}
+                    conditions = self._conditions(setting, flags, environment, notes.record, batch_size)
+                    weights = self.checkpoint.record.weights_digest
+                    return conditions | {"weights": weights, "tokens": notes.digest, "version": __version__}
 
                 fields = key_fields(setting.batch_size)
                 mixed = _require_same(group, fields)
@@ -327,7 +328,7 @@ class Pipeline:
         self._fitting_tokenizer(found.tokenizer)
         return found
 
-    def _configuration(
+    def _conditions(
         self,
         setting: Setting,
         flags: NumericFlags,
@@ -335,12 +336,11 @@ class Pipeline:
         tokenization: TokenizationRecord,
         batch_size: int,
     ) -> dict[str, Any]:
-        """What decides the logits of a given sequence of notes."""
+        """What decides the logits of given weights and notes."""
         record = to_json(tokenization)
         # How casing came about does not matter, only what it is.
         record.pop("lowercase_requested", None)
         return {
-            "weights": self.checkpoint.record.weights_digest,
             "architecture": self.checkpoint.architecture,
             "tokenization": record,
             "policy": to_json(setting.policy),

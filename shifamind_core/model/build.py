@@ -14,7 +14,9 @@ from shifamind_core.model.checkpoint import Checkpoint
 Attention = Literal["sdpa", "eager"]
 
 
-def build_model(checkpoint: Checkpoint, base_model: Path, attention: Attention = "sdpa") -> nn.Module:
+def build_model(
+    checkpoint: Checkpoint, base_model: Path, attention: Attention = "sdpa", own_weights: bool = True
+) -> nn.Module:
     """The checkpoint's model: strictly loaded, FP32, on the CPU, in evaluation mode, without gradients.
 
     Parameters
@@ -24,6 +26,8 @@ def build_model(checkpoint: Checkpoint, base_model: Path, attention: Attention =
     attention : str
         Which implementation computes attention. To change it, build again: transformers 4.57 ignores
         `set_attn_implementation` on a BERT that exists.
+    own_weights : bool
+        Whether the model gets a copy. Without, whoever changes its weights changes the checkpoint's.
 
     Raises
     ------
@@ -40,7 +44,9 @@ def build_model(checkpoint: Checkpoint, base_model: Path, attention: Attention =
     with torch.device("meta"):  # no memory, no random numbers: every weight comes from the checkpoint
         model = make()
     _check_keys(checkpoint, model)
-    weights = {key: tensor.to(torch.float32, copy=True) for key, tensor in checkpoint.state_dict.items()}
+    weights = {
+        key: tensor.to(torch.float32, copy=own_weights) for key, tensor in checkpoint.state_dict.items()
+    }
     model.load_state_dict(weights, strict=True, assign=True)
     _fill_buffers(model, make)
     return model.eval().requires_grad_(False)

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,18 @@ class OtherWeights:
     max_difference: float | None
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What looking through every weight says: digests by the name of the record's field, and oddities for people."""
+
+    digests: dict[str, str]
+    non_finite: int
+    remarks: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint's content, checked.
+    """A checkpoint's content, checked. Its weights are looked through beside whatever is done with them meanwhile.
 
     Attributes
     ----------
@@ -65,15 +74,14 @@ class Checkpoint:
         The stored config, plain values.
     concept_embeddings : Tensor [concepts, hidden], optional
         A copy stored beside the state dict.
-    non_finite : int
-        How many weights are NaN or infinite.
-    record : CheckpointRecord
     weights : str
         Under which name the state dict stands in the file; empty where the file is the state dict.
     others : tuple of OtherWeights
         Other state dicts in the file, e.g. an average of the weights.
-    remarks : tuple of str
-        What was assumed or mended on reading, for people.
+    on_reading : tuple of str
+        What was assumed or mended, for people.
+    survey : Future of Survey
+        What only looking through all weights tells.
     """
 
     path: Path
@@ -88,11 +96,33 @@ class Checkpoint:
     scores: dict[str, float]
     config: dict[str, Any]
     concept_embeddings: Tensor | None
-    non_finite: int
-    record: CheckpointRecord
     weights: str
     others: tuple[OtherWeights, ...]
-    remarks: tuple[str, ...]
+    on_reading: tuple[str, ...]
+    survey: Future[Survey]
+
+    @property
+    def non_finite(self) -> int:
+        """How many weights are NaN or infinite."""
+        return self.survey.result().non_finite
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was assumed or mended on reading, and what is odd about the weights, for people."""
+        return self.on_reading + self.survey.result().remarks
+
+    @property
+    def record(self) -> CheckpointRecord:
+        """What a manifest says of it."""
+        return CheckpointRecord(
+            **self.survey.result().digests,
+            architecture=self.architecture,
+            state_dict=self.weights if self.others else None,
+            parameters=sum(tensor.numel() for tensor in self.state_dict.values()),
+            epoch=self.epoch,
+            stored_macro_f1=self.scores.get("macro_f1"),
+            stored_micro_f1=self.scores.get("micro_f1"),
+        )
 
 
 def read_checkpoint(path: Path | str, weights: str | None = None) -> Checkpoint:
@@ -127,26 +157,10 @@ def read_checkpoint(path: Path | str, weights: str | None = None) -> Checkpoint:
     codes = _codes(config, code_count, path.name)
     scores = {key: number for key in SCORES if (number := _number(content.get(key))) is not None}
     epoch = _epoch(content.get("epoch"), remarks)
-    non_finite = _non_finite(state_dict, remarks)
-    remarks += _precision_remarks(state_dict)
     embeddings = content.get("concept_embeddings") if chosen.name else None
-    with ThreadPoolExecutor(2) as beside:  # hashing releases the interpreter lock
-        of_file, of_weights = (
-            beside.submit(file_sha256, path),
-            beside.submit(weights_digest, state_dict),
-        )
-        rounded = rounded_digests(state_dict)
-    record = CheckpointRecord(
-        file_sha256=of_file.result(),
-        weights_digest=of_weights.result(),
-        **rounded,
-        architecture=kind.name,
-        state_dict=chosen.name if others else None,
-        parameters=sum(tensor.numel() for tensor in state_dict.values()),
-        epoch=epoch,
-        stored_macro_f1=scores.get("macro_f1"),
-        stored_micro_f1=scores.get("micro_f1"),
-    )
+    beside = ThreadPoolExecutor(1)
+    survey = beside.submit(_look_through, path, state_dict)
+    beside.shutdown(wait=False)
     return Checkpoint(
         path=path,
         state_dict=state_dict,
@@ -156,16 +170,28 @@ def read_checkpoint(path: Path | str, weights: str | None = None) -> Checkpoint:
         hidden_size=hidden_size,
         fusion_layers=fusion_layers_of(state_dict, path.name),
         codes=codes,
-        epoch=record.epoch,
+        epoch=epoch,
         scores=scores,
         config=config,
         concept_embeddings=embeddings.clone() if isinstance(embeddings, Tensor) else None,
-        non_finite=non_finite,
-        record=record,
         weights=chosen.name,
         others=tuple(_other(one, chosen) for one in others),
-        remarks=tuple(remarks),
+        on_reading=tuple(remarks),
+        survey=survey,
     )
+
+
+def _look_through(path: Path, state_dict: Mapping[str, Tensor]) -> Survey:
+    """Digests of file and weights, side by side: hashing releases Python's lock."""
+    with ThreadPoolExecutor(2) as beside:
+        of_file = beside.submit(file_sha256, path)
+        of_weights = beside.submit(weights_digest, state_dict)
+        remarks: list[str] = []
+        non_finite = _non_finite(state_dict, remarks)
+        remarks += _precision_remarks(state_dict)
+        digests = rounded_digests(state_dict)
+        digests |= {"file_sha256": of_file.result(), "weights_digest": of_weights.result()}
+    return Survey(digests, non_finite, tuple(remarks))
 
 
 def _chosen(found: list[StateDict], name: str | None, file: str) -> StateDict:
@@ -272,7 +298,7 @@ def _epoch(value: Any, remarks: list[str]) -> int | None:
     return None
 
 
-def _non_finite(state_dict: dict[str, Tensor], remarks: list[str]) -> int:
+def _non_finite(state_dict: Mapping[str, Tensor], remarks: list[str]) -> int:
     counts = {key: count for key, tensor in state_dict.items() if (count := _count_non_finite(tensor))}
     total = sum(counts.values())
     if total:
@@ -288,7 +314,7 @@ def _count_non_finite(tensor: Tensor) -> int:
     return int((~torch.isfinite(tensor)).sum())
 
 
-def _precision_remarks(state_dict: dict[str, Tensor]) -> list[str]:
+def _precision_remarks(state_dict: Mapping[str, Tensor]) -> list[str]:
     """Tensors stored in another dtype than FP32, and weights that were widened from one."""
     others = Counter(
         str(t.dtype).removeprefix("torch.") for t in state_dict.values() if t.dtype != torch.float32

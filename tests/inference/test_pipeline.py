@@ -22,6 +22,7 @@ from shifamind_core.inference import tokenization as tokenization_module
 from shifamind_core.inference.pipeline import Pipeline, Setting
 from shifamind_core.inference.predict import predict
 from shifamind_core.inference.tokenization import Tokenization
+from shifamind_core.model.checkpoint import weights_digest
 from shifamind_core.precision.policy import POLICIES
 from shifamind_core.runs.manifest import PolicyRecord
 from simulation.builders import tiny_run_directory
@@ -306,6 +307,8 @@ def test_every_policy_stays_near_the_referee_and_says_its_dtype(uncached, name):
     assert run.logits.dtype == {"fp64": np.float64, "fp16": np.float16}.get(name, np.float32)
     if name.startswith("emulated"):
         assert (run.logits != uncached.score("test", SHORT).run.logits).any()
+    kept = uncached.checkpoint
+    assert weights_digest(kept.state_dict) == kept.record.weights_digest  # passes have no copy of their own
 
 
 def test_a_policy_leaves_the_model_it_was_given_alone(uncached):
@@ -348,7 +351,7 @@ def test_no_memory_for_one_note_is_one_clear_line(uncached, monkeypatch):
 def test_non_finite_logits_are_counted_in_the_manifest(uncached, monkeypatch):
     real = uncached.model
 
-    def broken(attention="sdpa"):
+    def broken(attention, own_weights):
         model = real(attention)
         list(model.children())[-1].bias.data[0] = float("nan")
         return model
