@@ -333,6 +333,7 @@ def match_codes(candidate: Run, reference: Run) -> Matching:
     except ShifamindError as error:
         raise NothingInCommon("codes", f"{candidate.name} and {reference.name}: {error}") from error
     if sizes[0] != sizes[1]:
+        _require_upright(candidate, reference)
         unnamed = candidate if candidate.codes is None else reference
         raise NothingInCommon(
             "codes",
@@ -340,6 +341,19 @@ def match_codes(candidate: Run, reference: Run) -> Matching:
             "has no code names to match them by. Export both with `codes`.",
         )
     return _by_position(sizes[0])
+
+
+def _require_upright(*runs: Run) -> None:
+    """Refuse a run without code names whose rows are as many as the other's codes, and its columns as the other's notes."""
+    for run, other in (runs, runs[::-1]):
+        rows, columns = run.logits.shape
+        crossed = run.codes is None and (columns, rows) == other.logits.shape
+        if crossed and (other.codes is not None or rows < columns):
+            raise NothingInCommon(
+                "codes",
+                f"{run.name} lies on its side: {rows:,} × {columns:,}, where {other.name} has {columns:,} notes × {rows:,} codes. Save the "
+                "transpose (.T): one row a note, one column a code.",
+            )
 
 
 def _by_number(candidate: Codes, reference: Codes, sizes: tuple[int, int]) -> Matching | None:

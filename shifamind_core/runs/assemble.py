@@ -14,6 +14,7 @@ from shifamind_core.runs.run import LOGIT_DTYPES, Run
 ARRAYS = ("logits", "labels", "document_ids", "token_digests", "token_counts", "concept_scores")
 """Names of the arrays of a run, in files as in `Run`."""
 
+BY_NOTE = ("document_ids", "token_digests", "token_counts", "concept_scores")  # whatever the codes
 FILL = -100  # what Hugging Face's Trainer and accelerate pad gathered batches with
 LONGEST_CODE = 200
 LONGEST_NAME = 120
@@ -37,6 +38,7 @@ def assemble(
         What does not fit, where, and what to do.
     """
     logits = floats(name, "logits", arrays["logits"])
+    _require_upright(name, logits.shape, arrays, codes)
     documents = len(logits)
     given = {part: array for part, array in arrays.items() if part != "logits"}
     converted = {part: CONVERSIONS[part](name, part, array) for part, array in given.items()}
@@ -54,9 +56,39 @@ def assemble(
     return Run(
         logits=logits,
         name=name,
-        codes=None if codes is None else tuple(checked_codes(name, codes)),
+        codes=None if codes is None else tuple(code.strip() for code in checked_codes(name, codes)),
         manifest=replace(manifest, notes=(*manifest.notes, *notes)),
         **converted,
+    )
+
+
+def _require_upright(
+    name: str, shape: tuple[int, ...], arrays: Mapping[str, np.ndarray], codes: Sequence[str] | None
+) -> None:
+    """Refuse arrays of codes × notes, where something else in the file says how many of either there are."""
+    rows, columns = shape
+    if rows == columns:
+        return
+    notes = {len(arrays[part]) for part in BY_NOTE if part in arrays and arrays[part].ndim}
+    named = set() if codes is None else {len(codes)}
+    labels = arrays["labels"].shape if "labels" in arrays else None
+    if (notes or named) and notes <= {columns} and named <= {rows}:
+        lying = "logits and labels lie on their side" if labels == shape else "logits lie on their side"
+    elif labels == (columns, rows):
+        lying = "labels lie on their side" if notes or named else "logits or labels lie on their side"
+    else:
+        return
+    sizes = {
+        "logits": shape,
+        "labels": labels,
+        "code names": tuple(named),
+        "rows of other arrays": tuple(notes),
+    }
+    listing = ", ".join(
+        f"{' × '.join(f'{n:,}' for n in size)} {part}" for part, size in sizes.items() if size
+    )
+    raise ShifamindError(
+        f"{name}: {lying} ({listing}). Save one row a note and one column a code: the transpose (.T)."
     )
 
 
@@ -154,8 +186,27 @@ def _labels(name: str, part: str, array: np.ndarray) -> np.ndarray:
     return array.astype(np.uint8)
 
 
+def whole_ids(name: str, values: np.ndarray) -> np.ndarray:
+    """Ids that went through floats, as the integers they were: 1.0 is 1.
+
+    Raises
+    ------
+    ShifamindError
+        Some are none, or so large that floats no longer tell neighbours apart.
+    """
+    most = 2.0 ** np.finfo(values.dtype).nmant
+    if not (np.abs(values) <= most).all() or (values != np.rint(values)).any():
+        raise ShifamindError(
+            f"{name}: document_ids are {values.dtype}, and some are missing, have fractions or lie beyond {most:,.0f}, where such "
+            "numbers no longer tell neighbours apart. Save integers or text."
+        )
+    return values.astype(np.int64)
+
+
 def _ids(name: str, part: str, array: np.ndarray) -> np.ndarray:
     _one_axis(name, part, array)
+    if array.dtype.kind == "f" and part == "document_ids":
+        return whole_ids(name, array)
     if array.dtype.kind not in "iu":
         raise ShifamindError(f"{name}: {part} are {array.dtype}; expected int64, one number a note.")
     return array.astype(np.int64)  # uint64 keeps its 8 bytes: the same id, read unsigned

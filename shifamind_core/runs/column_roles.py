@@ -34,6 +34,8 @@ _WORD = "|".join(sorted(map(re.escape, WORDS), key=len, reverse=True))
 _BEFORE = re.compile(rf"(?P<word>{_WORD})(?:[ _.:/-]+(?P<code>.+)|[(\[](?P<inside>.+)[)\]])", re.IGNORECASE)
 _AFTER = re.compile(rf"(?P<code>.+?)[ _.:/-]+\(?(?P<word>{_WORD})\)?", re.IGNORECASE)
 NUMBERED = "The columns are numbered, not named: the numbers are positions, the code names are not known."
+# No two percentages lie further apart, nor whole logits: FP32's sigmoid has left 0 at -104 and reached 1 at 17.
+WIDEST_PERCENT = 100
 SCORES: tuple[Role | None, ...] = ("logits", "probabilities", "percentages", "scores", None)  # best first
 
 
@@ -57,6 +59,16 @@ class Column:
         start = int(self.values[0] == 1)
         return len(self.values) > 2 and np.array_equal(
             self.values, np.arange(start, start + len(self.values))
+        )
+
+    @property
+    def holds_ids(self) -> bool:
+        """Whole numbers, none twice, that reach further than percentages do: ids of notes or admissions, and no scores."""
+        values = self.values
+        return (
+            bool((values == np.rint(values)).all() and np.isfinite(values).all())
+            and np.ptp(values) > WIDEST_PERCENT
+            and len(np.unique(values)) == len(values)
         )
 
     @property
@@ -95,12 +107,19 @@ def sort_out(name: str, table: Mapping[str, np.ndarray]) -> Sorted:
     Raises
     ------
     ShifamindError
-        No column holds scores, two hold those of one code, or only some codes have labels.
+        No column holds scores, two hold those of one code, a merge left two of a code, one holds ids, or only some codes
+        have labels.
     """
+    _require_one_side(name, table)
     columns, notes = _read_names(table)
     if numbering := [column.name for column in columns if column.numbers_rows]:
         columns = [column for column in columns if not column.numbers_rows]
         notes.append(f"Ignored, since it numbers the rows: {listed(numbering)}.")
+    if ids := [column.name for column in columns if column.holds_ids]:
+        raise ShifamindError(
+            f"{name}: the column {shown(ids[0])} holds whole numbers of which none occurs twice, as ids do and scores do not. Name it "
+            "'document_id' if it says which note a row is; else leave it out."
+        )
     labels = [column for column in columns if column.role == "labels" and column.zero_or_one]
     rest = [column for column in columns if column not in labels]
     if rest and all(column.role == "labels" for column in rest):
@@ -154,6 +173,18 @@ def _read_names(table: Mapping[str, np.ndarray]) -> tuple[list[Column], list[str
         f"Columns were read as the codes in their names: {shown(first.name)} as {shown(first.code)}{more} "
         f"({len(changed):,} columns)."
     ]
+
+
+def _require_one_side(name: str, table: Mapping[str, np.ndarray]) -> None:
+    """Refuse what pandas' merge writes where both tables have a column: which of the two is meant, nobody can tell."""
+    merged = [left[:-2] for left in table if left.endswith("_x") and f"{left[:-2]}_y" in table]
+    if merged:
+        first = merged[0]
+        raise ShifamindError(
+            f"{name} has two columns for {len(merged):,} of its codes, the first {shown(f'{first}_x')} and {shown(f'{first}_y')}: so "
+            "pandas names them where two merged tables both have them. Keep one side, without its ending; name labels "
+            f"{shown(f'label_{first}')}."
+        )
 
 
 def _require_one_a_code(name: str, columns: Sequence[Column]) -> None:

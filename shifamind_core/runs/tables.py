@@ -15,7 +15,7 @@ import pyarrow.parquet as parquet
 
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.assemble import checked_codes, listed, shortened, shown
+from shifamind_core.runs.assemble import checked_codes, listed, shortened, shown, whole_ids
 from shifamind_core.runs.limits import require_size
 
 ID_COLUMNS = ("document_id", "document_ids")
@@ -202,9 +202,9 @@ def _columns(name: str, header: list[str]) -> Columns:
     if len(set(header)) < len(header):
         twice = Counter(header).most_common(1)[0][0]
         raise ShifamindError(f"{name} has two columns named {shown(twice)}. Each code has one column.")
-    ids = [column for column in header if column in ID_COLUMNS]
+    ids = [column for column in header if column.lower() in ID_COLUMNS]
     index = [column for column in header if column in INDEX_COLUMNS]
-    codes = [column for column in header if column not in (*ID_COLUMNS, *INDEX_COLUMNS)]
+    codes = [column for column in header if column not in (*ids, *index)]
     if not codes or len(ids) > 1 or len(index) > 1:
         raise ShifamindError(
             f"{name} has no header row with one column a code, and perhaps 'document_id' (found: "
@@ -236,7 +236,8 @@ def _require_types(name: str, schema: pa.Schema, columns: Columns) -> None:
     if columns.document_id is not None:
         kind = schema.field(columns.document_id).type
         text = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (pa.types.is_integer(kind) or pa.types.is_string(text) or pa.types.is_large_string(text)):
+        numbers = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if not (numbers or pa.types.is_string(text) or pa.types.is_large_string(text)):
             raise ShifamindError(
                 f"{name}: document_id holds {shortened(str(kind), 60)}; expected integers or text."
             )
@@ -281,13 +282,16 @@ def _require_row_numbers(name: str, column: pa.ChunkedArray) -> None:
 
 def _nameless(name: str) -> ShifamindError:
     return ShifamindError(
-        f"{name} has a column without a name. Name it 'document_id', or export without the index (index=False)."
+        f"{name} has a column without a name, which does not number the rows. If it holds the notes' ids, name it 'document_id'; if "
+        "codes, the table lies on its side: write one row a note and one column a code (df.T); else export it with index=False."
     )
 
 
 def _document_ids(name: str, column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     if pa.types.is_integer(column.type) and not column.null_count:
         return column.to_numpy().astype(np.int64), []
+    if pa.types.is_floating(column.type):
+        return whole_ids(name, column.to_numpy()), []
     for chunk in column.chunks if pa.types.is_dictionary(column.type) else []:
         if any(len(text or "") > LONGEST_ID for text in chunk.dictionary.to_pylist()):
             raise ShifamindError(
@@ -307,6 +311,8 @@ def _bad_csv(name: str, content: bytes, header: list[str], columns: Columns) -> 
                     "above the header, decimal commas or unquoted text may be why."
                 )
             for column, cell in zip(header, row, strict=False):
+                if number and column == columns.index and not _is_number(cell):
+                    return _nameless(name)
                 if number and column != columns.document_id and not _is_number(cell):
                     what = f"is {_kind(cell)}"
                     return ShifamindError(

@@ -70,6 +70,15 @@ def test_codes_that_one_run_lacks_are_the_others():
     assert refusal.value.what == "codes"
 
 
+@pytest.mark.parametrize("names", [None, ("A", "B")])
+def test_a_run_without_names_that_lies_on_its_side_is_said_to(names):
+    upright = run([[1, 2], [3, 4], [5, 6]], codes=names)
+    lying = run(upright.logits.T, name="lying")
+    for pair in ((upright, lying), (lying, upright)):
+        with pytest.raises(NothingInCommon, match=r"lying lies on its side: 2 × 3, .* has 3 notes × 2 codes"):
+            align(*pair)
+
+
 def test_labels_that_one_run_lacks_are_the_others_row_by_row():
     labels = np.array([[1], [0]], np.uint8)
     candidate = run([[1], [2]], document_ids=ids(1, 2), labels=labels)

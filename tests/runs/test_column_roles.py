@@ -13,7 +13,7 @@ from shifamind_core.runs.column_roles import WORDS, sort_out, word_and_code
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.uploads import read_upload
 from tests.support import foreign
-from tests.support.foreign import CODES, LABELS, LOGITS, PROBABILITIES, csv, table
+from tests.support.foreign import CODES, LABELS, LOGITS, PROBABILITIES, csv, npz, table, written
 from tests.support.refused import refused
 
 
@@ -216,6 +216,29 @@ def test_of_a_cell_its_kind_is_said(cell, kind):
         read(f'A,B\n"{cell}",2\n'.encode())
 
 
+@pytest.mark.parametrize("merged", [CODES, CODES[:1]])
+@pytest.mark.parametrize("second", [LOGITS - 1, LABELS])
+def test_a_table_that_pandas_merged_is_refused_and_not_read_as_other_codes(merged, second):
+    ids = table()[["document_id"]]
+    left = ids.join(table(ids=False))
+    right = ids.join(table(second, ids=False)[list(merged)])
+    with refused(f"{len(merged):,} of its codes", "'E785_x' and 'E785_y'", "pandas", "Keep one side"):
+        read(csv(left.merge(right, on="document_id")))
+
+
+@pytest.mark.parametrize("column", ["doc_id", "Fallnummer"])
+def test_whole_numbers_that_never_repeat_are_ids_and_no_scores(column):
+    numbers = pd.DataFrame({column: 20_000 + 7 * np.arange(len(LOGITS))})
+    with refused(repr(column), "whole numbers", "Name it 'document_id'"):
+        read(csv(numbers, table(ids=False)))
+
+
+def test_ids_are_known_however_their_name_is_written():
+    plain = read(csv(table()))
+    capitals = read(csv(table().rename(columns={"document_id": "Document_ID"})))
+    assert capitals.codes == CODES and np.array_equal(capitals.document_ids, plain.document_ids)
+
+
 # Spreadsheets (case 30)
 
 
@@ -235,3 +258,7 @@ def test_utf_16_is_named():
 def test_ids_that_went_through_floats_are_the_integers_they_were():
     ids = pd.DataFrame({"document_id": [f"{i}.0" for i in range(len(LOGITS))]})
     assert read(csv(ids, table(ids=False))).document_ids.tolist() == list(range(len(LOGITS)))
+    floats = np.arange(len(LOGITS)) * 1.0
+    parquet = written(lambda file: table(ids=False).assign(document_id=floats).to_parquet(file))
+    for name, content in (("a.npz", npz(logits=LOGITS, document_ids=floats)), ("a.parquet", parquet)):
+        assert read(content, name).document_ids.tolist() == list(range(len(LOGITS)))

@@ -430,6 +430,23 @@ REFUSED = {
         npz(probabilities=LOGITS),
         "probabilities lie outside .0, 1., the first at note",
     ),
+    "npz on its side, by ids": ("a.npz", npz(logits=LOGITS.T, document_ids=IDS), "logits lie on their side"),
+    "npz on its side, by codes": (
+        "a.npz",
+        npz(logits=LOGITS.T, codes=np.array(CODES)),
+        "3 × 8 logits, 3 code names",
+    ),
+    "npz on its side, labels too": (
+        "a.npz",
+        npz(logits=LOGITS.T, labels=LABELS.T, codes=np.array(CODES)),
+        "logits and labels lie on their side",
+    ),
+    "npz labels on their side": (
+        "a.npz",
+        npz(logits=LOGITS, labels=LABELS.T, codes=np.array(CODES)),
+        "a.npz: labels lie on their side",
+    ),
+    "npz one of two on its side": ("a.npz", npz(logits=LOGITS.T, labels=LABELS), "logits or labels lie on"),
     "npz same name": (
         "a.npz",
         zipped([("logits.npy", npy(LOGITS)), ("logits.npy", npy(LOGITS))]),
@@ -459,6 +476,7 @@ REFUSED = {
     "csv no names": ("a.csv", b"0.1234,-2.5\n1,2\n", "numbers for a header"),
     "csv text": ("a.csv", b"text,A\nchest pain,2\n", "column 'text' is no code"),
     "csv admission": ("a.csv", b"hadm_id,A\n200,2\n", "column 'hadm_id' is no code"),
+    "csv codes as rows": ("a.csv", b",n1,n2\nI10,0.5,2\n", "column without a name.*on its side.*df.T"),
     "csv only ids": ("a.csv", b"document_id\n1\n", "no header row with one column a code"),
     "csv no id": ("a.csv", b"document_id,A\n,2\n", "1 of 1 document ids are missing"),
     "csv quote": ("a.csv", b'A,B\n1,"2\n', "no number|no sound CSV"),
@@ -483,7 +501,14 @@ REFUSED = {
         written(lambda file: pa.parquet.write_table(pa.table([[1.5], [2.5]], names=["A", "A"]), file)),
         "two columns named 'A'",
     ),
-    "parquet float ids": ("a.parquet", parquet(document_id=IDS * 0.5), "document_id holds double"),
+    "parquet float ids": ("a.parquet", parquet(document_id=IDS * 0.5), "document_ids are float64, and some"),
+    "parquet text index": (
+        "a.parquet",
+        written(
+            lambda file: pa.parquet.write_table(pa.table({"A": [1.5], "__index_level_0__": ["x"]}), file)
+        ),
+        r"column without a name.*name it 'document_id'.*on its side",
+    ),
     "parquet id bytes": (
         "a.parquet",
         parquet(document_id=["Größe"] * 8).replace("ö".encode(), b"\xff\xff"),
