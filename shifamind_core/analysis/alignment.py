@@ -28,7 +28,7 @@ from shifamind_core.analysis.row_matching import (
     repeats_of,
 )
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.blocks import blocks_of_notes
+from shifamind_core.runs.blocks import over_blocks
 from shifamind_core.runs.run import Run
 
 Indices = Int64[np.ndarray, " matched"]
@@ -413,8 +413,8 @@ def _share_labels(
 def _label_conflicts(candidate: Run, reference: Run) -> int:
     if candidate.labels is None or reference.labels is None or candidate.labels is reference.labels:
         return 0
-    pairs = ((candidate.labels[rows], reference.labels[rows]) for rows in blocks_of_notes(candidate.labels))
-    return sum(int(np.count_nonzero(ours != theirs)) for ours, theirs in pairs)
+    ours, theirs = candidate.labels, reference.labels
+    return sum(over_blocks(lambda rows: int(np.count_nonzero(ours[rows] != theirs[rows])), ours))
 
 
 def _why_longer(candidate: Run, reference: Run) -> str:

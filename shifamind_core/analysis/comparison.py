@@ -1,7 +1,7 @@
 """Two runs side by side: how far the logits differ, which decisions flip, what that does to the scores."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -26,7 +26,7 @@ from shifamind_core.analysis.differences import (
     pooled,
 )
 from shifamind_core.analysis.fingerprint import bitwise_verdict, fingerprint
-from shifamind_core.runs.blocks import code_by_code, groups_of_codes, in_parallel
+from shifamind_core.runs.blocks import MOST_THREADS, code_by_code, in_order
 from shifamind_core.runs.probability import are_any_of, stand_in_values
 from shifamind_core.runs.run import Run
 
@@ -121,8 +121,7 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
     wider, difference = 1.0, None
     while difference is None:  # once, unless a sample misled on where the percentiles are
         intervals = intervals_about(runs[0].logits, runs[1].logits, wider)
-        groups = groups_of_codes(runs[0].logits)
-        codes = [one for group in groups for one in _compared(aligned, threshold, values, intervals, group)]
+        codes = list(_compared(aligned, threshold, values, intervals))
         difference = pooled([code.differences for code in codes], intervals)
         wider *= 4
     counted = _Counted(*np.array([code.counted for code in codes]).T)  # of arrays over codes
@@ -211,51 +210,51 @@ class _Code(NamedTuple):
 
 
 def _compared(
-    aligned: AlignedRuns,
-    threshold: float,
-    values: list[tuple[float, ...]],
-    intervals: list[Interval],
-    columns: slice,
-) -> list[_Code]:
-    """These codes of both runs; `values` stand for a stored 0 or 1."""
+    aligned: AlignedRuns, threshold: float, values: list[tuple[float, ...]], intervals: list[Interval]
+) -> Iterator[_Code]:
+    """Every code of both runs; `values` stand for a stored 0 or 1."""
     runs = aligned.candidate, aligned.reference
-    logits = [code_by_code(run.logits, columns) for run in runs]  # [codes, documents]
-    truths = [
-        [None] * len(logits[0]) if run.labels is None else code_by_code(run.labels, columns).view(bool)
-        for run in (runs if aligned.label_conflicts else runs[:1])
-    ]
-    look = partial(_one_code, threshold, values, intervals)
-    return in_parallel(look, list(zip(*logits, truths[0], truths[-1], strict=True)))
+    truths = [run.labels for run in (runs if aligned.label_conflicts else runs[:1])]
+    matrices = [part for part in (*(run.logits for run in runs), *truths) if part is not None]
+    room = [np.empty((3, aligned.candidate.documents)) for _ in range(MOST_THREADS)]
+
+    def look(code: tuple[np.ndarray, ...]) -> _Code:
+        mine = room.pop()
+        try:
+            true = [labels.view(bool) for labels in code[2:]] or [None]
+            return _one_code(threshold, values, intervals, mine, *code[:2], true[0], true[-1])
+        finally:
+            room.append(mine)
+
+    for group in code_by_code(*matrices):
+        yield from in_order(look, zip(*group, strict=True))
 
 
 def _one_code(
     threshold: float,
     values: list[tuple[float, ...]],
     intervals: list[Interval],
-    code: tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None],
+    room: np.ndarray,
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    *truths: np.ndarray | None,
 ) -> _Code:
     """One code: both runs' logits [documents] and, if there are any, both runs' labels."""
-    ours, theirs, *truths = code
     finite = np.isfinite(ours) & np.isfinite(theirs)
     standing_in = are_any_of(ours, values[0]), are_any_of(theirs, values[1])
     told = finite & ~standing_in[0] & ~standing_in[1]
     assigned = [decisions(side[:, None], threshold)[:, 0] for side in (ours, theirs)]
-    if not told.all():
-        ours, theirs = ours[told], theirs[told]
     tallies = [
         None if true is None else _sizes(taken & true, taken, true)
         for taken, true in zip(assigned, truths, strict=True)
     ]
-    counted = _sizes(
-        assigned[0] & ~assigned[1] & finite,
-        assigned[1] & ~assigned[0] & finite,
-        ~finite,
-        finite & ~told,
-        *standing_in,
-    )
-    return _Code(
-        code_differences(ours.astype(np.float64), theirs.astype(np.float64), intervals), counted, *tallies
-    )
+    gained, lost = assigned[0] > assigned[1], assigned[1] > assigned[0]
+    if told.all():
+        counted = *_sizes(gained, lost), 0, 0, 0, 0
+    else:
+        counted = _sizes(gained & finite, lost & finite, ~finite, finite & ~told, *standing_in)
+        ours, theirs = ours[told], theirs[told]
+    return _Code(code_differences(ours, theirs, intervals, room), counted, *tallies)
 
 
 def _sizes(*cells: np.ndarray) -> Whole:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 
 Cells: TypeAlias = Float64[np.ndarray, " cells"]
 
@@ -78,23 +78,33 @@ class CodeDifferences:
     parts: tuple[Part, ...]
 
 
-def code_differences(candidate: Cells, reference: Cells, intervals: Sequence[Interval]) -> CodeDifferences:
+def code_differences(
+    candidate: Float[np.ndarray, " cells"],
+    reference: Float[np.ndarray, " cells"],
+    intervals: Sequence[Interval],
+    room: Float64[np.ndarray, "3 most"] | None = None,
+) -> CodeDifferences:
     """Statistics of candidate − reference over the finite cells of one code.
 
     Parameters
     ----------
     intervals : sequence of (low, high)
         Of |difference|: what falls into them is handed on.
+    room : float64 [3, most cells], optional
+        Written over. Memory that is asked for anew for every code costs as much time as the sums.
     """
     cells = candidate.size
     if not cells:
-        return CodeDifferences(NOTHING, None, tuple(Part(0, 0, candidate, 0) for _ in intervals))
-    difference = candidate - reference
-    sums = float(difference.sum()), _product(difference, difference)
-    size = np.abs(difference, out=difference)
+        return CodeDifferences(NOTHING, None, tuple(Part(0, 0, np.zeros(0), 0) for _ in intervals))
+    x, y, size = (np.empty((3, cells)) if room is None else room)[:, :cells]
+    x[:], y[:] = candidate, reference
+    np.subtract(x, y, out=size)
+    sums = float(size.sum()), _product(size, size)
+    np.abs(size, out=size)
     size.sort()
-    totals = float(candidate.sum()), float(reference.sum())
-    x, y = candidate - totals[0] / cells, reference - totals[1] / cells
+    totals = float(x.sum()), float(y.sum())
+    x -= totals[0] / cells
+    y -= totals[1] / cells
     moments = Moments(cells, *sums, float(size[-1]), *totals, _product(x, x), _product(y, y), _product(x, y))
     ranks = {percent: _rank(cells, percent) for percent in PERCENTILES}
     percentiles = {
@@ -120,11 +130,15 @@ def pooled(codes: Iterable[CodeDifferences], intervals: Sequence[Interval]) -> D
         **dict(zip(Moments._fields[6:], about.sum(axis=1).tolist(), strict=True)),
     )
     cells = moments.cells
-    joined = [_joined([code.parts[i] for code in codes]) for i in range(len(intervals))]
+    ranks = {percent: _rank(cells, percent) for percent in PERCENTILES}
+    sizes: dict[int, float] = {}
+    for which, ends in enumerate(intervals):
+        joined = _joined([code.parts[which] for code in codes])  # held one at a time
+        for rank, _ in ranks.values():
+            sizes |= _at(rank, joined, ends) | _at(min(rank + 1, cells - 1), joined, ends)
     percentiles: dict[int, float | None] = {}
-    for percent in PERCENTILES:
-        rank, part = _rank(cells, percent)
-        low, high = (_at(min(rank + step, cells - 1), joined, intervals) for step in (0, 1))
+    for percent, (rank, part) in ranks.items():
+        low, high = sizes.get(rank), sizes.get(min(rank + 1, cells - 1))
         if low is None or high is None:
             return None
         percentiles[percent] = between(low, high, part)
@@ -163,7 +177,8 @@ def _part(size: Cells, low: float, high: float) -> Part:
 
 
 def _joined(parts: list[Part]) -> Part:
-    inner = np.sort(np.concatenate([part.between for part in parts]))
+    inner = np.concatenate([part.between for part in parts])
+    inner.sort()
     return Part(
         sum(part.below for part in parts),
         sum(part.on_low for part in parts),
@@ -172,20 +187,16 @@ def _joined(parts: list[Part]) -> Part:
     )
 
 
-def _at(rank: int, joined: list[Part], intervals: Sequence[Interval]) -> float | None:
-    """The size of this rank, if one of the intervals holds it."""
-    for part, (low, high) in zip(joined, intervals, strict=True):
-        place = rank - part.below
-        if place < 0:
-            continue
-        if place < part.on_low:
-            return low
-        place -= part.on_low
-        if place < len(part.between):
-            return float(part.between[place])
-        if place - len(part.between) < part.on_high:
-            return high
-    return None
+def _at(rank: int, part: Part, ends: Interval) -> dict[int, float]:
+    """The size of this rank, if the interval holds it."""
+    place = rank - part.below - part.on_low
+    if -part.on_low <= place < 0:
+        return {rank: ends[0]}
+    if 0 <= place < len(part.between):
+        return {rank: float(part.between[place])}
+    if 0 <= place - len(part.between) < part.on_high:
+        return {rank: ends[1]}
+    return {}
 
 
 def _rank(cells: int, percent: int) -> tuple[int, float]:

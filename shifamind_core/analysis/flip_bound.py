@@ -31,10 +31,11 @@ from shifamind_core.analysis.counts import (
     check_threshold,
     counts_of_decisions,
     decisions,
+    no_counts,
 )
 from shifamind_core.arrays import Labels, Logits
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.blocks import blocks_of_notes
+from shifamind_core.runs.blocks import over_blocks
 from shifamind_core.runs.run import Run
 
 Range = tuple[float, float]
@@ -147,25 +148,26 @@ class FlipBound:
         self.beyond, self.reach = beyond, reach
         self._codes = logits.shape[1]
         self._within = np.zeros((4, self._codes), np.int64) if within is None else within
-        counts: Counts | None = None
-        margins, keys = [], []
-        for rows in blocks_of_notes(logits):
+        above = beyond if within is not None else 0.0
+
+        def look(rows: slice) -> tuple[Counts, np.ndarray, np.ndarray]:
             if not np.isfinite(logits[rows]).all():
                 raise ShifamindError(
                     "A flip bound needs finite logits; compare the run to see which are not."
                 )
             assigned = decisions(logits[rows], threshold)
             counted = counts_of_decisions(assigned, labels[rows])
-            counts = counted if counts is None else counts + counted
-            above = beyond if within is not None else 0.0
-            size, key = near_cells(logits[rows], labels[rows], assigned, threshold, above, reach)
+            return counted, *near_cells(logits[rows], labels[rows], assigned, threshold, above, reach)
+
+        self.counts: Counts = no_counts(self._codes)
+        margins, keys = [], []
+        for counted, size, key in over_blocks(look, logits):
+            self.counts += counted
             if above < beyond:
                 self._within += np.bincount(key[size <= beyond], minlength=4 * self._codes).reshape(4, -1)
                 size, key = size[size > beyond], key[size > beyond]
             margins.append(size)
             keys.append(key)
-        assert counts is not None
-        self.counts: Counts = counts
         size = np.concatenate(margins)
         order = np.argsort(size)
         self.margins: Float64[np.ndarray, " cells"] = size[order]

@@ -8,11 +8,18 @@ from jaxtyping import Float64, Int64
 from scipy.special import logit
 
 from shifamind_core.analysis.checks import refuse_non_finite, required_labels
-from shifamind_core.analysis.counts import Bins, Counts, check_threshold, counts_of_decisions, decisions
+from shifamind_core.analysis.counts import (
+    Bins,
+    Counts,
+    check_threshold,
+    counts_of_decisions,
+    decisions,
+    no_counts,
+)
 from shifamind_core.analysis.flip_bound import F1Range, FlipBound, near_cells, one_target, reaches
 from shifamind_core.arrays import Labels
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.blocks import blocks_of_notes
+from shifamind_core.runs.blocks import over_blocks
 from shifamind_core.runs.run import Run
 
 MOST_CELLS = 1 << 22  # sorted at once, at some 50 bytes each
@@ -100,16 +107,16 @@ def _flippable(
     """The counts, and which kinds of decisions have margins up to each edge; `within` are those up to `beyond`."""
     bins, size = Bins(edges), 4 * run.logits.shape[1]
     tallies = np.zeros(len(edges) * size, np.int64)
-    counts: Counts | None = None
-    for rows in blocks_of_notes(run.logits):
-        assigned = decisions(run.logits[rows], threshold)
-        counted = counts_of_decisions(assigned, labels[rows])
-        counts = counted if counts is None else counts + counted
-        margins, keys = near_cells(
-            run.logits[rows], labels[rows], assigned, threshold, beyond, float(edges[-1])
-        )
-        tallies += np.bincount(bins.of(_rounded_up(margins)) * size + keys, minlength=len(tallies))
-    assert counts is not None
+
+    def look(rows: slice) -> tuple[Counts, np.ndarray]:
+        logits, assigned = run.logits[rows], decisions(run.logits[rows], threshold)
+        margins, keys = near_cells(logits, labels[rows], assigned, threshold, beyond, float(edges[-1]))
+        return counts_of_decisions(assigned, labels[rows]), bins.of(_rounded_up(margins)) * size + keys
+
+    counts = no_counts(run.logits.shape[1])
+    for counted, places in over_blocks(look, run.logits):
+        counts += counted
+        np.add.at(tallies, places, 1)
     sums = tallies.reshape(len(edges), 4, -1).cumsum(axis=0)
     return counts, sums if within is None else sums + within
 

@@ -1,8 +1,10 @@
 """Parts of a matrix [documents, codes] that may be mapped from a file larger than the memory: blocks of notes, groups of codes."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -25,43 +27,62 @@ def blocks_of_notes(matrix: np.ndarray) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(matrix), step))
 
 
+def over_blocks(function: Callable[[slice], T], matrix: np.ndarray) -> Iterator[T]:
+    """The function of every block of notes, in their order."""
+    return in_order(function, blocks_of_notes(matrix))
+
+
 def finite_range(matrix: np.ndarray) -> tuple[float, float]:
     """Least and greatest of the finite values; infinity and minus infinity if there are none."""
-    low, high = np.inf, -np.inf
-    for rows in blocks_of_notes(matrix):
+
+    def look(rows: slice) -> tuple[float, float]:
         block = matrix[rows]
         ends = float(block.min()), float(block.max())
-        if not np.isfinite(ends).all():
-            told = np.isfinite(block)
-            ends = float(block.min(where=told, initial=np.inf)), float(block.max(where=told, initial=-np.inf))
-        low, high = min(low, ends[0]), max(high, ends[1])
-    return low, high
+        if np.isfinite(ends).all():
+            return ends
+        told = np.isfinite(block)
+        return float(block.min(where=told, initial=np.inf)), float(block.max(where=told, initial=-np.inf))
+
+    ends = [(np.inf, -np.inf), *over_blocks(look, matrix)]
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
-def groups_of_codes(matrix: np.ndarray) -> Iterator[slice]:
-    """Columns of [documents, codes], group by group."""
-    step = max(1, GROUP_CELLS // len(matrix))
-    return (slice(start, start + step) for start in range(0, matrix.shape[1], step))
+def code_by_code(*matrices: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """Copies [codes, documents] of these matrices, a group of codes at a time, each code's notes side by side.
+
+    The next group is written over them: memory that is asked for anew costs several times what copying does.
+    """
+    documents, codes = matrices[0].shape
+    step = min(codes, max(1, GROUP_CELLS // documents))
+    room = [np.empty((step, documents), matrix.dtype) for matrix in matrices]
+    for first in range(0, codes, step):
+        group = [matrix[:, first : first + step].T for matrix in matrices]
+        copies = tuple(copy[: codes - first] for copy in room)
+
+        def fill(
+            start: int, group: list[np.ndarray] = group, copies: tuple[np.ndarray, ...] = copies
+        ) -> None:
+            for tile in range(start, min(start + TILE_NOTES * TILES, documents), TILE_NOTES):
+                for copy, chosen in zip(copies, group, strict=True):
+                    copy[:, tile : tile + TILE_NOTES] = chosen[:, tile : tile + TILE_NOTES]
+
+        deque(in_order(fill, range(0, documents, TILE_NOTES * TILES)), maxlen=0)
+        yield copies
 
 
-def code_by_code(matrix: np.ndarray, columns: slice) -> np.ndarray:
-    """A copy [codes, documents] of these columns, each code's notes side by side."""
-    chosen = matrix[:, columns].T
-    copy = np.empty(chosen.shape, matrix.dtype)
+def in_order(function: Callable[[S], T], parts: Iterable[S]) -> Iterator[T]:
+    """The function of every part, in the order of the parts, whatever the order in which threads come to them.
 
-    def fill(start: int) -> None:
-        for tile in range(start, min(start + TILE_NOTES * TILES, len(matrix)), TILE_NOTES):
-            copy[:, tile : tile + TILE_NOTES] = chosen[:, tile : tile + TILE_NOTES]
-
-    in_parallel(fill, range(0, len(matrix), TILE_NOTES * TILES))
-    return copy
-
-
-def in_parallel(function: Callable[[S], T], parts: Iterable[S]) -> list[T]:
-    """The function of every part, in order; NumPy leaves the other processors to other threads."""
+    NumPy leaves the other processors to other threads. Of results that nobody has taken yet a few are held.
+    """
     parts = list(parts)
     threads = min(len(parts), MOST_THREADS, os.cpu_count() or 1)
     if threads < 2:
-        return [function(part) for part in parts]
+        yield from map(function, parts)
+        return
+    left = iter(parts)
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, parts))
+        ahead = deque(pool.submit(function, part) for part in islice(left, 2 * threads))
+        while ahead:
+            yield ahead.popleft().result()
+            ahead.extend(pool.submit(function, part) for part in islice(left, 1))

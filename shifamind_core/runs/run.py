@@ -11,7 +11,7 @@ from jaxtyping import Float
 from shifamind_core.arrays import DocumentIds, Labels, Logits, TokenCounts, frozen
 from shifamind_core.artifacts._limited import printable
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.blocks import blocks_of_notes
+from shifamind_core.runs.blocks import over_blocks
 from shifamind_core.runs.manifest import Manifest, digest_of
 
 LOGIT_DTYPES = (np.float16, np.float32, np.float64)
@@ -130,8 +130,11 @@ class Run:
     @cached_property
     def non_finite(self) -> int:
         """How many logits are NaN or infinite."""
-        blocks = (self.logits[rows] for rows in blocks_of_notes(self.logits))
-        return self.logits.size - sum(int(np.count_nonzero(np.isfinite(block))) for block in blocks)
+
+        def finite(rows: slice) -> int:
+            return int(np.count_nonzero(np.isfinite(self.logits[rows])))
+
+        return self.logits.size - sum(over_blocks(finite, self.logits))
 
     def select(self, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> "Run":
         """The run with these notes and codes (index arrays), in this order; of how many codes they are, it keeps."""
