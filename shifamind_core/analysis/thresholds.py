@@ -1,6 +1,7 @@
 """F1 against threshold, the tuned threshold and its plateau, top-k: the three protocols of the seed."""
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -13,14 +14,14 @@ from shifamind_core.analysis.checks import code_names, over_codes, refuse_non_fi
 from shifamind_core.analysis.counts import (
     Counts,
     Decisions,
-    counts_at_thresholds,
     counts_of_decisions,
     counts_of_logits,
+    counts_one_by_one,
 )
 from shifamind_core.analysis.oddities import RepeatedIds, oddities, repeated_ids
 from shifamind_core.analysis.validation import require_validation
-from shifamind_core.arrays import Labels, Probabilities, Thresholds, frozen, probabilities
-from shifamind_core.runs.blocks import blocks_of_notes
+from shifamind_core.arrays import Labels, Logits, Probabilities, Thresholds, frozen, probabilities
+from shifamind_core.runs.blocks import over_blocks
 from shifamind_core.runs.run import Run
 
 GridName: TypeAlias = Literal["seed", "clean"]
@@ -34,6 +35,10 @@ GRIDS: Mapping[GridName, Thresholds] = MappingProxyType({"seed": SEED_GRID, "cle
 
 FIXED_THRESHOLD = 0.5
 PLATEAU_TOLERANCE = 0.001
+
+# A logit that is 0.001 below another has a probability that is at least 0.001 % below, while that is at most 0.99; an FP32 sigmoid is right
+# to about 1e-7 of itself down to −80, where it still is a normal number.
+CLEAR, CLEAR_FROM, CLEAR_TO = 0.001, -80.0, 4.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +243,8 @@ def plateau(curve: ThresholdCurve, tolerance: float = PLATEAU_TOLERANCE) -> Plat
 
 def labels_per_note(labels: Labels) -> int:
     """Rounded mean number of labels a note (half to even, as Python rounds)."""
-    return round(float(labels.sum(axis=1, dtype=np.int64).mean()))
+    notes = np.concatenate(list(over_blocks(lambda rows: labels[rows].sum(axis=1, dtype=np.int64), labels)))
+    return round(float(notes.mean()))
 
 
 def top_k_counts(probability: Probabilities, labels: Labels, k: int) -> Counts:
@@ -250,11 +256,28 @@ def top_k_counts(probability: Probabilities, labels: Labels, k: int) -> Counts:
     return counts_of_decisions(_most_probable(probability, k), labels)
 
 
+def _most_probable_by_logit(logits: Logits, k: int) -> Decisions:
+    """`_most_probable` of the FP32 sigmoid, taken of those notes alone in which another code is too near to the k-th."""
+    if not k:
+        return np.zeros(logits.shape, bool)
+    least = _largest(logits, k).astype(np.float64)
+    chosen = logits >= (least - CLEAR).astype(logits.dtype)
+    clear = (least[:, 0] >= CLEAR_FROM) & (least[:, 0] <= CLEAR_TO)
+    near = np.flatnonzero(~clear | (np.count_nonzero(chosen, axis=1) != k))
+    chosen[near] = _most_probable(probabilities(logits[near]), k)
+    return chosen
+
+
+def _largest(values: np.ndarray, k: int) -> np.ndarray:
+    """The k-th largest of every row: [documents, 1]."""
+    place = values.shape[1] - k
+    return np.partition(values, place, axis=1)[:, place, None]
+
+
 def _most_probable(probability: Probabilities, k: int) -> Decisions:
     if not k:
         return np.zeros(probability.shape, bool)
-    codes = probability.shape[1]
-    least = np.partition(probability, codes - k, axis=1)[:, codes - k, None]  # the k-th largest
+    least = _largest(probability, k)
     chosen = probability >= least
     # Where more are level with the k-th than there is room for, the later columns have it.
     for note in np.flatnonzero(np.count_nonzero(chosen, axis=1) > k):
@@ -266,16 +289,18 @@ def _most_probable(probability: Probabilities, k: int) -> Decisions:
 def _counted(run: Run, thresholds: Thresholds, k: int) -> tuple[Counts, Counts]:
     """Counts at the thresholds and of the k most probable codes, in one pass over blocks of notes: a run may be mapped."""
     labels = required_labels(run)
-    fixed = most_probable = None
-    for rows in blocks_of_notes(run.logits):
-        probability = probabilities(run.logits[rows])
-        both = (
-            counts_at_thresholds(probability, labels[rows], thresholds),
-            top_k_counts(probability, labels[rows], k),
+
+    def count(rows: slice) -> tuple[Counts, Counts]:
+        logits = run.logits[rows]
+        return (
+            counts_one_by_one(logits, labels[rows], thresholds),
+            counts_of_decisions(_most_probable_by_logit(logits, k), labels[rows]),
         )
-        fixed = both[0] if fixed is None else fixed + both[0]
-        most_probable = both[1] if most_probable is None else most_probable + both[1]
-    assert fixed is not None and most_probable is not None
+
+    counted = over_blocks(count, run.logits)
+    fixed, most_probable = next(counted)
+    for one, other in counted:
+        fixed, most_probable = fixed + one, most_probable + other
     return fixed, most_probable
 
 
@@ -294,12 +319,16 @@ def evaluate(run: Run, validation: Run | None = None, grid: GridName = "seed") -
         shared = require_validation(run, validation)
         tuned_threshold = tune(threshold_curve(validation, GRIDS[grid]))
         thresholds.append(tuned_threshold.threshold)
-    k = labels_per_note(required_labels(run))
-    refuse_non_finite(run)
-    counts, top_k = _counted(run, np.array(thresholds), k)
+    labels = required_labels(run)
+    with ThreadPoolExecutor(1) as beside:
+        digest = beside.submit(lambda: run.digest)  # a large run's takes as long as all the rest
+        k = labels_per_note(labels)
+        refuse_non_finite(run)
+        counts, top_k = _counted(run, np.array(thresholds), k)
+        remarks = tuple(_remarks(run, validation, shared))
     return Evaluation(
         name=run.name,
-        digest=run.digest,
+        digest=digest.result(),
         documents=run.documents,
         codes=run.logits.shape[1],
         codes_of=run.codes_of,
@@ -311,7 +340,7 @@ def evaluate(run: Run, validation: Run | None = None, grid: GridName = "seed") -
         top_k=score(top_k),
         per_code=code_scores(counts.at(0), code_names(run)),
         repeated=repeated_ids(run),
-        remarks=tuple(_remarks(run, validation, shared)),
+        remarks=remarks,
     )
 
 

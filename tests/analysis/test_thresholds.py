@@ -11,6 +11,7 @@ from shifamind_core.analysis.thresholds import (
     CLEAN_GRID,
     SEED_GRID,
     ThresholdCurve,
+    _most_probable_by_logit,
     evaluate,
     evaluation_json,
     labels_per_note,
@@ -82,6 +83,17 @@ def test_top_k_is_the_public_scripts_loop(case, k):
     found = top_k_counts(scores, labels, k)
     assert np.array_equal(found.true_positives, expected.true_positives)
     assert np.array_equal(found.predicted_positives, expected.predicted_positives)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("scale, offset", [(2, -3), (0.0005, -1), (0.002, 4.5), (5, 20), (9, -100)])
+def test_the_k_most_probable_by_logit_are_those_by_probability(dtype, scale, offset):
+    """Logits that are clear, that are nearly level, and that are level in FP32 after the sigmoid."""
+    logits = (np.random.default_rng(0).normal(size=(200, 9)) * scale + offset).astype(dtype)
+    for k in (0, 1, 4, 9):
+        assert np.array_equal(
+            _most_probable_by_logit(logits, k), oracles.top_k_decisions(probabilities(logits), k)
+        )
 
 
 def test_k_is_the_rounded_mean_number_of_labels():
