@@ -9,6 +9,7 @@ held against plain ones bit by bit; where there is none, a smaller model scores 
 import argparse
 import json
 import math
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -156,6 +157,25 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
+KERNELS = {
+    "attention": re.compile("fmha|flash|attention"),
+    "products": re.compile("gemm|nvjet|cutlass|splitK"),
+}
+
+
+def where_time_goes(run: Path, base: Path, policy: str, device: torch.device) -> dict[str, float]:
+    """The shares of a GPU's time, by kernels' names, of the passes over 40 batches; the rest is done number by number."""
+    setting = Setting(POLICIES[policy], Tokenization(max_length=TOKENS), device=str(device), batch_size=BATCH)
+    with plain(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+        Pipeline(RunDirectory(run), base).score("test", setting, limit=40 * BATCH)
+    spent = dict.fromkeys((*KERNELS, "the rest"), 0.0)
+    for event in seen.key_averages():
+        if event.device_type.name == "CUDA":
+            kind = next((name for name, wanted in KERNELS.items() if wanted.search(event.key)), "the rest")
+            spent[kind] += event.self_device_time_total
+    return {name: round(time / sum(spent.values()), 3) for name, time in spent.items()}
+
+
 @contextmanager
 def plain() -> Iterator[None]:
     """Inside, no forward pass is recorded."""
@@ -167,6 +187,7 @@ def main() -> None:
     """Measure every policy that the device honours."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--policy", choices=NAMES, action="append", help="only these")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = []
@@ -174,7 +195,8 @@ def main() -> None:
         run, base = make(Path(name), small=device.type == "cpu")
         config = BertConfig.from_pretrained(base)
         ours(run, base, "fp32", device, Path(name) / "warm.safetensors")  # libraries load and choose kernels
-        for policy in NAMES if device.type == "cuda" else ("fp32", "bf16-autocast"):
+        every = NAMES if device.type == "cuda" else ("fp32", "bf16-autocast")
+        for policy in options.policy or every:
             theirs, their_logits = protocol(run, base, policy, device)
             seconds, forward, scored = ours(run, base, policy, device, Path(name) / f"{policy}.safetensors")
             count = scored.documents
@@ -196,6 +218,7 @@ def main() -> None:
                     )
                 row["plain_seconds"] = round(slower, 2)
                 row["plain_forward_seconds"] = plainly
+                row["time_in"] = where_time_goes(run, base, policy, device)
                 row["recorded_equals_plain"] = scored.logits.tobytes() == unrecorded.logits.tobytes()
             rows.append(row)
             print(json.dumps(row), flush=True)
