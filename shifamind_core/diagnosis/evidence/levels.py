@@ -1,7 +1,7 @@
 """Precision levels: which arithmetic a policy, a manifest or the size of a difference speaks of."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Literal, TypeAlias
 
@@ -10,6 +10,9 @@ from shifamind_core.runs.manifest import Manifest
 
 Level = Literal["fp32", "tf32", "fp16", "bf16"]
 LEVELS: tuple[Level, ...] = ("fp32", "tf32", "fp16", "bf16")  # from fine to coarse
+LEVEL_OF_FORMAT: Mapping[str, Level] = {
+    "float64": "fp32", "float32": "fp32", "tf32": "tf32", "float16": "fp16", "bfloat16": "bf16"
+}  # fmt: skip
 # Levels → one size a measured model: the largest that any of the levels gave on it, relative to its logits' spread.
 Sizes: TypeAlias = Callable[[Sequence[Level]], Sequence[float]]
 
@@ -27,19 +30,27 @@ def level_of_policy(policy: str) -> Level | None:
 
 
 def level_of_manifest(manifest: Manifest) -> Level | None:
-    """The precision that a manifest vouches for: its policy, and TF32 where a product showed it; else `None`.
+    """The precision that a manifest vouches for: its policy, or the formats observed; TF32 where a product showed it.
 
+    `None` where it does not say, or FP32 was observed and nothing tells whether products went through TF32.
+
+    >>> from shifamind_core.precision.policy import NumericFlags
     >>> from shifamind_core.runs.manifest import PolicyRecord
     >>> level_of_manifest(Manifest(policy=PolicyRecord(name="fp32"))), level_of_manifest(Manifest())
     ('fp32', None)
+    >>> [level_of_manifest(Manifest(flags=NumericFlags(weights="float32", autocast=form))) for form in (None, "bfloat16")]
+    [None, 'bf16']
     """
-    measured = manifest.flags.tf32_measured if manifest.flags else None
+    flags = manifest.flags
+    measured = flags.tf32_measured if flags else None
     on_cpu = manifest.environment is not None and manifest.environment.device == "cpu"
     named = manifest.policy.name if manifest.policy else None
-    level = level_of_policy(named) if named else None
-    if level is None and (named is None or not (on_cpu or measured is not None)):
+    asked = level_of_policy(named) if named else None
+    formats = (flags.emulated, flags.autocast, flags.weights) if flags and flags.weights else ()
+    level = asked or LEVEL_OF_FORMAT.get(next(filter(None, formats), ""), "fp32" if named else None)
+    if asked is None and level == "fp32" and not (on_cpu or measured is not None):
         return None
-    return "tf32" if measured and level in (None, "fp32") else level or "fp32"
+    return "tf32" if measured and level == "fp32" else level
 
 
 def coarser(one: Level, other: Level) -> Level:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.diagnosis.evidence.aligned_logits import Pair
@@ -29,6 +30,8 @@ class Reach:
         Measured here: the largest difference from FP64 in a logit.
     others : sequence of float
         Sizes on other measured models at the allowed levels, relative to the spread of their logits.
+    by_level : sequences of float
+        The same at each level alone.
     allowed : level, optional
         The coarsest precision that both manifests vouch for; `None` where they do not say.
     """
@@ -36,6 +39,7 @@ class Reach:
     rms: float | None = None
     largest: Mapping[Level, float] = field(default_factory=dict)
     others: Sequence[float] = ()
+    by_level: Sequence[Sequence[float]] = ()
     allowed: Level | None = None
 
     @classmethod
@@ -52,6 +56,7 @@ class Reach:
             None if rms is None else math.sqrt(2) * rms,
             largest_by_level(evidence.ladder),
             sizes(within),
+            [sizes([level]) for level in LEVELS],
             allowed,
         )
 
@@ -62,7 +67,7 @@ class Reach:
 
     def reached(self, size: float) -> int:
         """On how many other models rounding was this large, relative to the spread of their logits."""
-        return sum(other >= size for other in self.others)
+        return _reached(size, self.others)
 
     def log_odds(self, logits: Pair, beyond_ladder: Callable[[float], float]) -> float:
         """Added to the cause model's log-odds of rounding.
@@ -75,14 +80,25 @@ class Reach:
         if self.rms:
             return beyond_ladder(math.log10(logits.rms / self.rms))
         if self.allowed is None:
-            return 0.0  # the cause model knows the sizes of all levels
-        return math.log((self.reached(logits.size) + 1) / (len(self.others) + 1))  # Laplace's rule
+            return 0.0
+        # The cause model expects any level. Those that manifests vouch for say how much likelier, or rarer, so large a size is.
+        anywhere = fmean(_share(logits.size, sizes) for sizes in self.by_level)
+        return math.log(_share(logits.size, self.others) / anywhere)
 
     def told(self, logits: Pair) -> str:
         """The measurement in a sentence."""
         if self.rms is not None:
             return f"Rounding parts two runs of this model by up to {self.rms:.2g} (measured here by the precision ladder)."
         return f"Rounding was this large on {self.reached(logits.size)} of {len(self.others)} models measured before."
+
+
+def _reached(size: float, sizes: Sequence[float]) -> int:
+    return sum(other >= size for other in sizes)
+
+
+def _share(size: float, sizes: Sequence[float]) -> float:
+    """Of models on which rounding was this large, by Laplace's rule."""
+    return (_reached(size, sizes) + 1) / (len(sizes) + 1)
 
 
 def largest_by_level(ladder: Ladder | None) -> dict[Level, float]:
