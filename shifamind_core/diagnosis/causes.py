@@ -6,8 +6,42 @@ fault in `simulation`.
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+Fact = Literal[
+    "weights of the file",
+    "weights of the model",
+    "tokens",
+    "limit",
+    "padding",
+    "mode",
+    "mask",
+    "loading",
+    "scores",
+]
+SAME, OTHER, EITHER = ("same",), ("other",), ("same", "other")
+# What two runs can record of a fact (`evidence.facts`), and what every cause expects that says nothing else.
+OUTCOMES: Mapping[Fact, tuple[str, ...]] = {
+    "weights of the file": EITHER,
+    "weights of the model": EITHER,
+    "tokens": ("same", "few", "most"),
+    "limit": EITHER,
+    "padding": EITHER,
+    "mode": EITHER,
+    "mask": EITHER,
+    "loading": EITHER,
+    "scores": EITHER,
+}
+# Tokens tell already whether another limit cut notes: it counts among causes that change tokens alone.
+EXPECTED: Mapping[Fact, tuple[str, ...]] = {**dict.fromkeys(OUTCOMES, SAME), "limit": EITHER}
+OUTCOME_SAID = {
+    "same": "the same",
+    "other": "other",
+    "few": "other in a minority of the notes",
+    "most": "other in most notes",
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +58,7 @@ class Cause:
     shown_by : what in the two runs shows it
     general : the name that logits alone allow, where manifests or token digests give this one; else empty
     confused_with : causes that can leave the same trace
+    predicts : of the facts beside the logits those that need not be the same in both runs, with the outcomes to be expected
     """
 
     name: str
@@ -34,6 +69,7 @@ class Cause:
     shown_by: str
     general: str = ""
     confused_with: tuple[str, ...] = ()
+    predicts: Mapping[Fact, tuple[str, ...]] = field(default_factory=dict)
 
 
 GROUPS: Mapping[str, tuple[Cause, ...]] = {
@@ -115,6 +151,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Predict both on the same split. Document ids are digests of the text, and show which notes both hold.",
             "Ids that do not meet while contents differ too; or, without ids, rows that are found nowhere.",
             confused_with=("document_order",),
+            predicts={"tokens": ("most",)},
         ),
         Cause(
             "code_order",
@@ -180,6 +217,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Tune the threshold on each run's own validation scores: the gap should close.",
             "A shift, a factor, or either a code, or one increasing curve explains nearly all of the difference.",
             confused_with=("weights_changed",),
+            predicts={"scores": OTHER},
         ),
         Cause(
             "metric_definition",
@@ -199,6 +237,8 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Compare the head's rows of these codes in the two checkpoints.",
             "The other codes' logits are equal, or differ by rounding.",
             confused_with=("code_order",),
+            # Their rows of the head are others, or somebody changed their scores.
+            predicts={"weights of the file": EITHER, "weights of the model": OTHER},
         ),
         Cause(
             "few_documents_changed",
@@ -208,6 +248,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Compare the texts and token ids of these notes, and predict them again alone.",
             "The other notes' logits are equal, or differ by rounding.",
             confused_with=("input_changed",),
+            predicts={"tokens": ("few",)},
         ),
     ),
     "What the model read": (
@@ -219,6 +260,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Compare the token digests of both runs; replay tries casing, length and special tokens.",
             "Notes change as if they were other notes, and similar notes change alike; or token digests differ.",
             confused_with=("weights_changed", "dropout_active"),
+            predicts={"tokens": ("few", "most"), "limit": SAME},
         ),
         Cause(
             "tokenizer_casing",
@@ -228,6 +270,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Predict with lower-casing on, then off: one of the two gives the other run.",
             "The manifests' casing differs, or one run was made under a library version that changes the default.",
             general="input_changed",
+            predicts={"tokens": ("few", "most"), "limit": SAME},
         ),
         Cause(
             "max_length",
@@ -238,6 +281,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "The manifests' lengths differ; or exactly the notes longer than some number of tokens changed.",
             general="input_changed",
             confused_with=("truncation_side",),
+            predicts={"tokens": ("few", "most"), "limit": OTHER},
         ),
         Cause(
             "truncation_side",
@@ -248,6 +292,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "The manifests' sides differ; or only notes longer than the limit changed though the limits agree.",
             general="input_changed",
             confused_with=("max_length",),
+            predicts={"tokens": ("few", "most"), "limit": OTHER},
         ),
         Cause(
             "padding",
@@ -258,6 +303,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "The manifests' padding differs and short notes changed; or only notes below the limit changed.",
             general="input_changed",
             confused_with=("attention_mask_ignored",),
+            predicts={"padding": OTHER},
         ),
         Cause(
             "attention_mask_ignored",
@@ -268,6 +314,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Only notes below the limit changed, in an architecture that does not read padding otherwise.",
             general="input_changed",
             confused_with=("padding",),
+            predicts={"mask": OTHER},
         ),
         Cause(
             "dropout_active",
@@ -277,6 +324,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Call model.eval() before predicting. Predict twice: with dropout on, two runs differ.",
             "Noise in every note that neither other codes nor similar notes share.",
             confused_with=("input_changed", "numerics"),
+            predicts={"mode": OTHER},
         ),
     ),
     "Which weights": (
@@ -288,6 +336,8 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Compare the weights digests of both checkpoints.",
             "The change is a law that acts alike on every note: the other codes' scores predict it.",
             confused_with=("input_changed", "calibration_shift"),
+            # Another file, or a part of the same that was not loaded.
+            predicts={"weights of the file": EITHER, "weights of the model": OTHER},
         ),
         Cause(
             "other_checkpoint",
@@ -297,6 +347,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Predict with the other checkpoint: it should give the other run.",
             "The manifests' weights digests differ.",
             general="weights_changed",
+            predicts={"weights of the file": OTHER, "weights of the model": OTHER},
         ),
         Cause(
             "head_not_loaded",
@@ -306,6 +357,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Load the checkpoint with strict=True and list missing and unexpected keys.",
             "No code correlates with itself, yet all codes together predict the other run.",
             general="weights_changed",
+            predicts={"weights of the model": OTHER, "loading": OTHER},
         ),
         Cause(
             "encoder_not_loaded",
@@ -315,6 +367,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Load the checkpoint with strict=True and list missing and unexpected keys.",
             "Scores that vary little over the notes and predict nothing of the other run.",
             general="weights_changed",
+            predicts={"weights of the model": OTHER, "loading": OTHER},
         ),
     ),
     "Otherwise": (
@@ -342,6 +395,12 @@ def as_markdown() -> str:
         lines.append(f"- **What to do.** {cause.action}")
         if cause.general:
             lines.append(f"- **From logits alone** its name is `{cause.general}`.")
+        if cause.predicts:
+            told = (
+                f"{fact} {' or '.join(map(OUTCOME_SAID.__getitem__, said))}"
+                for fact, said in cause.predicts.items()
+            )
+            lines.append(f"- **Where recorded:** {'; '.join(told)}.")
         if cause.confused_with:
             lines.append(f"- **Can look like** {', '.join(f'`{name}`' for name in cause.confused_with)}.")
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """What no matcher explains, judged by the cause model: features → probabilities → findings."""
 
+import math
 from collections.abc import Mapping
 
 from shifamind_core.diagnosis.classifier.cause_model import CauseModel, Judgement, load
@@ -7,10 +8,10 @@ from shifamind_core.diagnosis.evidence.aligned_logits import Pair
 from shifamind_core.diagnosis.evidence.features import measure
 from shifamind_core.diagnosis.evidence.levels import level_of_difference
 from shifamind_core.diagnosis.evidence.narrower import Named, narrowed
-from shifamind_core.diagnosis.evidence.prior import excluded_by_digests, prior_log_odds
+from shifamind_core.diagnosis.evidence.prior import excluded_by_digests, of_something_unknown, prior_log_odds
 from shifamind_core.diagnosis.evidence.reach import Reach
 from shifamind_core.diagnosis.examination import Examination
-from shifamind_core.diagnosis.findings import LIKELY, Finding, judged
+from shifamind_core.diagnosis.findings import Finding, judged
 from shifamind_core.diagnosis.views import EvidencePlot, scatter
 
 LISTED = 0.01  # less probable causes are not listed; none of them is called ruled out
@@ -24,18 +25,23 @@ def judge_rest(examination: Examination) -> Examination:
     evidence, logits = examination.evidence, examination.logits
     model = load()
     features = measure(logits.candidate, logits.reference, logits.token_counts, {*model.names, "grid"})
-    prior = prior_log_odds(evidence)
+    facts = prior_log_odds(evidence, model.causes)
     reach = Reach.of(evidence, model.sizes)
-    prior["numerics"] = prior.get("numerics", 0.0) + reach.log_odds(logits, model.beyond_ladder)
-    judgement = model.judge(features, prior)
+    rounding = facts["numerics"] + reach.log_odds(logits, model.beyond_ladder)
+    judgement = model.judge(features, {**facts, "numerics": rounding})
     examination = examination.noted(*excluded_by_digests(evidence))
+    unknown = 0.0
     if judgement.outside:
-        examination = examination.noted(_unknown(judgement, examination.left))
+        known = sum(
+            share * math.exp(facts[cause]) for cause, share in model.judge(features).probabilities.items()
+        )
+        unknown = of_something_unknown(evidence, known)
+        examination = examination.noted(_unknown(judgement, unknown, examination.left))
     named = narrowed(judgement.probabilities, evidence)
     listed = [part for place, part in enumerate(named) if part.probability >= LISTED or place < AT_LEAST]
     return examination.noted(
         *(
-            _finding(part, judgement, features, examination, model, reach)
+            _finding(part, 1 - unknown, features, examination, model, reach)
             for part in listed
             if part.probability > 0
         )
@@ -44,15 +50,15 @@ def judge_rest(examination: Examination) -> Examination:
 
 def _finding(
     part: Named,
-    judgement: Judgement,
+    known: float,
     features: Mapping[str, float],
     examination: Examination,
     model: CauseModel,
     reach: Reach,
 ) -> Finding:
     logits = examination.logits
-    # Outside what the model was fitted on its probabilities are not calibrated: nothing is then called likely.
-    probability = part.probability * (LIKELY if judgement.outside else 1.0) * (1 - 1e-9)
+    # Outside what the model was fitted on its probabilities are not calibrated: nothing that logits alone say is called likely.
+    probability = part.probability * known * (1 - 1e-9)
     numbers = f"{part.numbers} {_size(logits)} The cause model gives it {part.probability:.1%}.".strip()
     evidence: dict[str, object] = {"probability": part.probability, "size": logits.size, "rms": logits.rms}
     if part.cause == "numerics":
@@ -79,12 +85,12 @@ def _size(logits: Pair) -> str:
     )
 
 
-def _unknown(judgement: Judgement, left: float) -> Finding:
+def _unknown(judgement: Judgement, probability: float, left: float) -> Finding:
     names = ", ".join(judgement.outside)
     return judged(
         "unknown",
-        LIKELY,
-        f"Outside what the cause model was fitted on: {names}. Its guesses stand below, and none is called likely.",
+        probability,
+        f"Outside what the cause model was fitted on: {names}. Of its guesses none is called likely that the logits alone speak for.",
         left,
         evidence={"outside": judgement.outside},
     )

@@ -10,6 +10,9 @@ from shifamind_core.precision.policy import DType, NumericFlags, PrecisionPolicy
 from shifamind_core.records import to_json
 
 Padding = Literal["max_length", "longest"]
+# How `producer` begins: this product's own predictions, and the lines that `capture` prints, run in anybody's loop.
+OWN, CAPTURED = "shifamind-diagnostics", "shifamind capture"
+TRAINING_MODE = "The model was in training mode: dropout was on."  # what those lines note
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from shifamind_core.inference.predict import predict
 from shifamind_core.inference.tokenization import Tokenization
 from shifamind_core.model.checkpoint import weights_digest
 from shifamind_core.precision.policy import POLICIES
-from shifamind_core.runs.manifest import PolicyRecord
+from shifamind_core.runs.manifest import OWN, PolicyRecord
 from simulation.builders import tiny_run_directory
 
 SHORT = Setting(tokenization=Tokenization(lowercase=True, max_length=32), batch_size=5, device="cpu")
@@ -58,6 +58,7 @@ def test_a_run_equals_the_seeds_own_loop_bitwise(pipeline):
     assert (
         run.manifest.policy == PolicyRecord.of(POLICIES["fp32"]) and run.manifest.flags.weights == "float32"
     )
+    assert run.manifest.producer.startswith(OWN)
 
 
 def test_a_repeated_request_is_answered_from_the_cache_and_says_so(pipeline):

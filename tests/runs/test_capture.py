@@ -18,6 +18,7 @@ from shifamind_core.model.checkpoint import weights_digest
 from shifamind_core.precision.observe import observe_environment
 from shifamind_core.records import to_json
 from shifamind_core.runs.capture import snippet
+from shifamind_core.runs.manifest import CAPTURED, TRAINING_MODE
 from shifamind_core.runs.run_file import read_run_file
 from simulation.builders import CODES, tiny_checkpoint, tiny_model, tiny_notes, tiny_tokens, write_base_model
 from tests.support.seed_loop import seed_loop
@@ -171,7 +172,8 @@ def test_dropout_left_on_is_noted(tmp_path, tokens):
     model.eval = lambda: model  # a loop that forgets it
     path = tmp_path / "run.safetensors"
     cells["save_run"](path, loop, model, DataLoader(Notes(*tokens), batch_size=4))
-    assert read_run_file(path).manifest.notes == ("The model was in training mode: dropout was on.",)
+    manifest = read_run_file(path).manifest
+    assert manifest.notes == (TRAINING_MODE,) and str(manifest.producer).startswith(CAPTURED)
 
 
 def test_the_hook_is_gone_even_after_an_error(tmp_path, tokens):

@@ -9,16 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from shifamind_core.diagnosis.evidence.evidence import Evidence
+from shifamind_core.diagnosis.evidence.facts import observed
 from shifamind_core.diagnosis.evidence.manifests import ManifestDifference
-from shifamind_core.diagnosis.evidence.prior import TRUST
-from shifamind_core.model.architectures import architecture_named
+from shifamind_core.diagnosis.evidence.prior import TRUST, likelihoods
 
 KEPT = math.exp(-TRUST)
 
 
 @dataclass(frozen=True)
 class Named:
-    """A cause with its part of a probability; `meaning` and `numbers` where the manifests say more than its record."""
+    """A cause with its part of a probability, or its weight among parts; `meaning` and `numbers` where the manifests say more than its record."""
 
     cause: str
     probability: float
@@ -55,8 +55,10 @@ def _parts(general: str, probability: float, evidence: Evidence) -> Iterator[Nam
         return
     # Twins that nothing tells apart share all of it; what a manifest names leaves a little to the general name.
     kept = 0.0 if any(part.cause == general for part in found) else KEPT
+    total = sum(part.probability for part in found)
     for part in found:
-        yield Named(part.cause, probability * (1 - kept) / len(found), part.meaning, part.numbers)
+        share = part.probability / total
+        yield Named(part.cause, probability * (1 - kept) * share, part.meaning, part.numbers)
     if kept:
         yield Named(general, probability * kept)
 
@@ -125,22 +127,24 @@ def _of_length(evidence: Evidence) -> Iterator[Named]:
 
 
 def _of_padding(evidence: Evidence) -> Iterator[Named]:
-    """Only short notes changed: other padding, or padding that was read as text?"""
+    """Only short notes changed: other padding, or padding that was read as text? As probable as what both runs record."""
     manifests = evidence.manifests
-    checkpoint = evidence.candidate.manifest.checkpoint
-    kind = architecture_named(checkpoint.architecture if checkpoint else None)
-    reads_padding = kind is None or kind.reads_padding is not None
     padded = manifests.difference("tokenization.padding") or manifests.difference("tokenization.max_length")
-    if padded is not None and reads_padding:
-        yield Named("padding", 1.0, numbers=padded.sentence)
-        return
-    alike = {"tokenization.padding", "tokenization.max_length", "batch_size"} <= manifests.equal
-    if reads_padding and not alike:
-        yield Named("padding", 1.0)
-    yield Named("attention_mask_ignored", 1.0)
+    for cause, likelihood in likelihoods("padding", evidence).items():
+        yield Named(
+            cause, likelihood, numbers=padded.sentence if padded is not None and cause == "padding" else ""
+        )
 
 
 def _of_weights(evidence: Evidence) -> Iterator[Named]:
-    weights = evidence.manifests.difference("checkpoint.weights_digest")
-    if weights is not None:
+    manifests = evidence.manifests
+    weights = manifests.difference("checkpoint.weights_digest")
+    facts = observed(evidence)
+    if facts.get("weights of the file") == {"same"}:
+        yield Named(
+            "weights_changed",
+            1.0,
+            "Both runs read the same weights, but one model seems to have held others: a part was not loaded, or changed later.",
+        )
+    elif weights is not None:
         yield Named("other_checkpoint", 1.0, numbers=weights.sentence)
