@@ -55,6 +55,15 @@ WINDOWS = "a file written or read in text mode on another system"
 SPACES = "a script that tidies white space"
 BY_LINE = "a file of one line a note, or a script that replaces line ends"
 MARKS = "a script that replaces the marks of what was taken out of the notes"
+# Unicode's quotation marks and primes, hyphens, dashes and minus, and the ellipsis, as a keyboard has them.
+PLAIN = str.maketrans(
+    {
+        **dict.fromkeys("‘’‚‛′", "'"),
+        **dict.fromkeys("“”„‟″", '"'),
+        **dict.fromkeys("‐‑‒–—―−", "-"),
+        "…": "...",
+    }
+)
 READ_WRONG = "a UTF-8 file read in another encoding"
 REWRITINGS = (
     Rewriting("crlf", "with CRLF line ends", WINDOWS, lambda text: _lines(text, "\r\n")),
@@ -71,6 +80,12 @@ REWRITINGS = (
         "without what is not ASCII",
         "a script that encodes to ASCII and ignores the rest",
         lambda text: text.encode("ascii", "ignore").decode(),
+    ),
+    Rewriting(
+        "plain_punctuation",
+        "with straight quotes, hyphens for dashes, and three dots for an ellipsis",
+        "a script that replaces typographic punctuation by what a keyboard has",
+        lambda text: text.translate(PLAIN),
     ),
     Rewriting("latin1", "as UTF-8 read as Latin-1", READ_WRONG, lambda text: text.encode().decode("latin-1")),
     Rewriting(

@@ -129,6 +129,22 @@ def test_cases_24_25_and_40_replay_finds_what_was_done_to_the_input(
     ]
 
 
+def test_replay_finds_typographic_punctuation_that_was_replaced(command, other, tmp_path):
+    here = run_directory(tmp_path / "typeset", lambda text: text.replace("___", "“stable” – he’s well …"))
+
+    def replaced(text: str) -> str:
+        return (
+            text.replace("“", '"').replace("”", '"').replace("’", "'").replace("–", "-").replace("…", "...")
+        )
+
+    path = other(here, rewrite=replaced)
+    rivals = [part for form in ("ascii", "nfkc", "plain_punctuation") for part in ("--only", f"text={form}")]
+    replayed = command("replay", here, "--reference", path, *ONLY, *rivals)
+    assert replayed["verdict"] == "confirmed"
+    assert set(replayed["best"]["interventions"]) - {"lowercase=true"} == {"text=plain_punctuation"}
+    assert any("straight quotes" in remark for remark in replayed["remarks"])
+
+
 def test_case_17_labels_that_went_through_text_are_refused_and_other_tables_read(command, tmp_path):
     run = run_directory(tmp_path / "run")
     path = run / "shared_data" / "test_split.pkl"
