@@ -77,6 +77,7 @@ def compare_concepts(candidate: Run, reference: Run) -> ConceptDifferences:
     first, second = ours.astype(np.float64), theirs.astype(np.float64)
     difference = first - second
     size = np.abs(difference)
+    varies = (np.ptp(first, axis=0) > 0) & (np.ptp(second, axis=0) > 0)
     table = pd.DataFrame(
         {
             "concept": np.arange(ours.shape[1]),
@@ -86,7 +87,7 @@ def compare_concepts(candidate: Run, reference: Run) -> ConceptDifferences:
             "mean_abs_difference": size.mean(axis=0),
             "max_abs_difference": size.max(axis=0),
             "crossed": ((first > 0.5) != (second > 0.5)).sum(axis=0),
-            "correlation": [_correlation(x, y) for x, y in zip(first.T, second.T, strict=True)],
+            "correlation": pd.DataFrame(first).corrwith(pd.DataFrame(second)).where(varies),
         }
     )
     return ConceptDifferences(
@@ -100,9 +101,3 @@ def compare_concepts(candidate: Run, reference: Run) -> ConceptDifferences:
 def _relative(candidate: Scores, reference: Scores) -> float | None:
     spread = np.nansum((reference - np.nanmean(reference, axis=0)) ** 2)
     return float(np.sqrt(np.nansum((candidate - reference) ** 2) / spread)) if spread > 0 else None
-
-
-def _correlation(x: np.ndarray, y: np.ndarray) -> float | None:
-    x, y = x - x.mean(), y - y.mean()
-    scale = np.sqrt((x * x).sum() * (y * y).sum())
-    return float((x * y).sum() / scale) if scale > 0 else None

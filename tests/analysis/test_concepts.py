@@ -38,6 +38,16 @@ def test_each_concept_is_compared_in_fp64_and_the_one_that_moved_most_comes_firs
     assert not found.equal and "differ already by" in found.sentence
 
 
+def test_a_concept_that_never_varies_correlates_with_none() -> None:
+    first, second = run(0), run(1)
+    assert first.concept_scores is not None
+    constant = first.concept_scores.astype(np.float64)
+    constant[:, 1] = 0.1
+    assert constant[:, 1].mean() != 0.1  # deviations from it are no zeros
+    table = compare_concepts(replace(first, concept_scores=constant), second).per_concept.set_index("concept")
+    assert table["correlation"].isna().sort_index().tolist() == [False, True, False, False]
+
+
 def test_equal_concepts_say_that_the_gap_comes_after_them() -> None:
     first = run(0)
     found = compare_concepts(first, replace(first, logits=first.logits + 1))
