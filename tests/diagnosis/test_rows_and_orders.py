@@ -281,6 +281,36 @@ def test_long_notes_alone_name_a_family_and_no_member() -> None:
     assert all(finding.evidence["limit"] <= 512 for finding in causes.values())
 
 
+def rounded(run, size=1e-4, where=True):
+    """The run under another kernel: logits off by a few times 1e-4, in these notes."""
+    return with_logits(
+        run, np.where(np.reshape(where, (-1, 1)), planted.rounding_noise(run, size, 0), run.logits)
+    )
+
+
+@pytest.mark.parametrize(
+    "where", [np.ones(900, bool), LENGTHS > 300], ids=["everywhere", "but in the shortest notes"]
+)
+def test_notes_that_only_rounding_moved_did_not_change_where_length_decides(where) -> None:
+    cut = changed_where(LENGTHS > 512)
+    causes = found(rounded(cut, where=where), REFERENCE)
+    assert set(causes) == {"max_length", "truncation_side", "input_changed"}
+    limit = LENGTHS[LENGTHS <= 512].max()
+    for finding in causes.values():
+        assert finding.evidence["limit"] == limit and 0.99 < finding.share < 1
+        assert "by more than rounding could" in finding.numbers
+    left = examined(rounded(cut, where=where), REFERENCE).logits
+    assert left.documents == (LENGTHS <= 512).sum() and 0 < left.largest < 0.01
+
+
+def test_changes_that_grow_from_the_limit_on_begin_at_the_limit() -> None:
+    beyond = np.maximum(LENGTHS - 512, 0) / (LENGTHS.max() - 512)
+    drawn = REFERENCE.logits + (beyond**3)[:, None] * (OTHER_NOTES.logits - REFERENCE.logits)
+    causes = found(with_logits(REFERENCE, drawn.astype(np.float32)), REFERENCE)
+    assert causes["max_length"].evidence["limit"] == LENGTHS[LENGTHS <= 512].max()
+    assert "equal bit by bit" in causes["max_length"].numbers
+
+
 def test_manifests_decide_between_ways_of_cutting() -> None:
     candidate = changed_where(LENGTHS > 512)
     causes = found(*with_manifests(candidate, max_length=(512, 1024)))

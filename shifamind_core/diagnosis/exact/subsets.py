@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -10,9 +11,11 @@ from scipy.special import gammaln
 from scipy.stats import hypergeom, spearmanr
 
 from shifamind_core.analysis.neighbours import LEVEL
+from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.diagnosis.evidence.aligned_logits import Pair
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.evidence.narrower import narrowed
+from shifamind_core.diagnosis.evidence.reach import largest_by_level
 from shifamind_core.diagnosis.exact.rows import placed
 from shifamind_core.diagnosis.examination import Examination
 from shifamind_core.diagnosis.findings import Finding, confirmed, judged, ruled_out
@@ -53,26 +56,37 @@ def few_codes_changed(examination: Examination) -> Examination:
 def some_documents_changed(examination: Examination) -> Examination:
     """Notes changed and every score of the others is equal: which notes, and what that rules out.
 
-    If exactly the notes longer, or shorter, than some number of tokens changed, length decides; if exactly those whose
-    token ids differ, the input did. Else a minority is named. A majority without such a rule is handed on, with what is
-    ruled out, and so are changes that rounding could make.
+    If exactly the notes longer, or shorter, than some number of tokens changed, or did so by more than rounding could, length
+    decides; if exactly those whose token ids differ, the input did. Else a minority is named. A majority without such a
+    rule is handed on, with what is ruled out, and so are changes that rounding could make.
     """
     pair = examination.logits
     changed = pair.changed_notes
-    if not changed.any() or changed.all() or _by_chance(pair, changed, axis=1) > LEVEL:
+    equal = not changed.all() and _by_chance(pair, changed, axis=1) <= LEVEL
+    if not changed.any():
         return examination
-    examination = examination.noted(*_spared(examination, changed))
+    if equal:
+        examination = examination.noted(*_spared(examination, changed))
     if _rounding_sized(pair):
         return examination
-    findings = list(_by_length(examination, changed) or _by_tokens(examination, changed))
-    if not findings and 2 * changed.sum() < pair.documents:
-        findings = [_few_documents(pair, changed), *_short_only(examination, changed)]
+    parts = [changed] * equal + [beyond_rounding(pair, examination.evidence.ladder)]
+    ruled = [part for part in parts if part.any() and not part.all() and _rule(pair, part)]
+    if ruled:
+        changed = max(ruled, key=partial(_gap, pair))
+        findings = _by_length(examination, changed)
+    elif equal:
+        findings = list(_by_tokens(examination, changed))
+        if not findings and 2 * changed.sum() < pair.documents:
+            findings = [_few_documents(pair, changed), *_short_only(examination, changed)]
+    else:
+        findings = []
     if not findings:
         return examination
-    share = examination.left
-    first, *others = findings
+    left = float((pair.difference[~changed] ** 2).sum() / (pair.difference**2).sum())
+    whole = examination.left
+    first, *others = (finding.changed(share=1 - left) for finding in findings)
     return examination.found(pair.select(notes=~changed), first).noted(
-        *(finding.changed(share=share) for finding in others)
+        *(finding.changed(share=finding.share * whole) for finding in others)
     )
 
 
@@ -101,8 +115,30 @@ def _rounding_sized(pair: Pair) -> bool:
     moved = pair.difference[changed][:, pair.changed_codes]
     if 2 * np.count_nonzero(moved) < moved.size:
         return True
-    largest = np.maximum(np.abs(pair.candidate), np.abs(pair.reference)).max(axis=1)
-    return bool((np.abs(pair.difference).max(axis=1) <= COARSEST * largest).all())
+    return not beyond_rounding(pair).any()
+
+
+def beyond_rounding(pair: Pair, ladder: Ladder | None = None) -> Bool[np.ndarray, " documents"]:
+    """Notes that changed by more than rounding could make.
+
+    With a ladder: by more than twice the largest error that it measured on this model, since both runs err. Else by more
+    than one step of the coarsest format at the note's largest logit.
+    """
+    measured = largest_by_level(ladder)
+    granted = 2 * max(measured.values()) if measured else COARSEST * _largest(pair)
+    return np.abs(pair.difference).max(axis=1) > granted
+
+
+def _largest(pair: Pair) -> np.ndarray:
+    """Every note's largest logit, in either run."""
+    return np.maximum(np.abs(pair.candidate), np.abs(pair.reference)).max(axis=1)
+
+
+def _gap(pair: Pair, changed: np.ndarray) -> float:
+    """How many times the largest change of the others (or FP32's step, below which nothing can be told) the smallest is here."""
+    sizes = np.abs(pair.difference).max(axis=1)
+    step = np.finfo(np.float32).eps * _largest(pair).max()
+    return float(sizes[changed].min() / max(sizes[~changed].max(), step))
 
 
 def _spared(examination: Examination, changed: np.ndarray) -> Iterator[Finding]:
@@ -226,17 +262,27 @@ def length_rule(
     return LengthRule("long" if side == "long" else "short", limit, by_chance, growth)
 
 
+def _rule(pair: Pair, changed: np.ndarray) -> LengthRule | None:
+    return None if pair.token_counts is None else length_rule(pair.token_counts, changed, pair.note_size)
+
+
 def _by_length(examination: Examination, changed: np.ndarray) -> list[Finding]:
     """Truncation where long notes changed, padding or mask where short ones did: twins share the probability."""
     pair = examination.logits
-    if pair.token_counts is None:
-        return []
-    rule = length_rule(pair.token_counts, changed, pair.note_size)
-    if rule is None:
-        return []
+    rule = _rule(pair, changed)
+    assert rule is not None
+    most = float(np.abs(pair.difference[~changed]).max())
+    how, rest = (
+        (
+            " by more than rounding could",
+            f"changed by at most {most:.2g} in a logit, which rounding could make",
+        )
+        if most
+        else ("", f"are {_equal(pair)}")
+    )
     told = (
         f"Exactly the {int(changed.sum()):,} notes {'longer' if rule.side == 'long' else 'shorter'} than {rule.limit:,} "
-        f"tokens changed; the other {int((~changed).sum()):,} are {_equal(pair)}."
+        f"tokens changed{how}; the other {int((~changed).sum()):,} {rest}."
     )
     evidence = {"side": rule.side, "limit": rule.limit, "by_chance": rule.by_chance, "growth": rule.growth}
     view = _sizes_by_length(pair)
