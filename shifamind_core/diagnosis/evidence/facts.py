@@ -22,7 +22,7 @@ Seen: TypeAlias = frozenset[str]
 
 def observed(evidence: Evidence) -> dict[Fact, Seen]:
     """Every fact that both runs record."""
-    found = {fact: look(evidence) for fact, look in OBSERVERS.items()}
+    found: dict[Fact, Seen] = {fact: look(evidence) for fact, look in OBSERVERS.items()}
     return {fact: seen for fact, seen in found.items() if seen and seen != frozenset(OUTCOMES[fact])}
 
 
