@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from shifamind_core.diagnosis.evidence.features import FEATURES, NAMES, SAMPLE, measure
+from shifamind_core.diagnosis.evidence.features import FEATURES, NAMES, measure
+from shifamind_core.diagnosis.evidence.measured import SAMPLE
 from shifamind_core.diagnosis.evidence.shapes import spearman
 
 NOTES, CODES = 240, 12

@@ -8,16 +8,13 @@ from the clean one, so that the smaller of the two is what the difference has to
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int
-from scipy.stats import rankdata
 
 from shifamind_core.diagnosis.evidence import shapes
+from shifamind_core.diagnosis.evidence.measured import Measured
 from shifamind_core.diagnosis.evidence.shapes import Matrix
-
-SAMPLE = 4000  # notes: a share of variance is then known to ±0.01
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Feature:
     meaning: str
     low: float
     high: float
-    of: Callable[["_Measured"], float]
+    of: Callable[[Measured], float]
 
 
 def measure(
@@ -53,7 +50,7 @@ def measure(
     dict
         One finite number a feature, within the feature's range.
     """
-    measured = _Measured(candidate, reference, token_counts)
+    measured = Measured(candidate, reference, token_counts)
     found = {}
     for feature in FEATURES:
         if names is not None and feature.name not in names:
@@ -65,157 +62,30 @@ def measure(
     return found
 
 
-class _Measured:
-    """A pair and the intermediate results that several features share, each computed once."""
-
-    def __init__(self, candidate: Matrix, reference: Matrix, token_counts: np.ndarray | None) -> None:
-        self.notes, self.codes = candidate.shape
-        self.token_counts = token_counts
-        self.difference = candidate - reference
-        spread = np.sqrt((candidate.var(axis=0) + reference.var(axis=0)) / 2)
-        flat = shapes.TINY * max(np.abs(candidate).max(), np.abs(reference).max(), 1e-300)
-        live = spread > flat
-        spread = np.where(live, spread, np.median(spread[live]) if live.any() else 1.0)
-        self.relative = self.difference / spread
-        rows = shapes.sample(candidate + reference, SAMPLE)
-        self.runs = candidate[rows], reference[rows]
-        self.change = self.relative[rows]
-        self.spread = spread
-
-    @cached_property
-    def size(self) -> float:
-        """Root mean square relative difference."""
-        return float(np.sqrt((self.relative**2).mean()))
-
-    @cached_property
-    def note_sizes(self) -> np.ndarray:
-        return np.sqrt((self.relative**2).mean(axis=1))
-
-    @cached_property
-    def code_sizes(self) -> np.ndarray:
-        return np.sqrt((self.relative**2).mean(axis=0))
-
-    @cached_property
-    def spreads(self) -> np.ndarray:
-        """Standard deviations [2, codes]."""
-        return np.stack([run.std(axis=0) for run in self.runs])
-
-    @cached_property
-    def scored(self) -> tuple[Matrix, Matrix]:
-        return shapes.standard_scores(self.runs[0]), shapes.standard_scores(self.runs[1])
-
-    @cached_property
-    def apart(self) -> np.ndarray:
-        """1 − r of every code [codes], exact where r is close to 1."""
-        return ((self.scored[0] - self.scored[1]) ** 2).mean(axis=0) / 2
-
-    @cached_property
-    def rank_apart(self) -> np.ndarray:
-        ranks = [shapes.standard_scores(rankdata(run, axis=0)) for run in self.runs]
-        return ((ranks[0] - ranks[1]) ** 2).mean(axis=0) / 2
-
-    @cached_property
-    def correlations(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of codes with codes, in each run."""
-        first, second = (scored.T @ scored / len(scored) for scored in self.scored)
-        return first, second
-
-    @cached_property
-    def directions(self) -> tuple[np.ndarray, np.ndarray]:
-        return shapes.directions(self.scored[0]), shapes.directions(self.scored[1])
-
-    @cached_property
-    def coherence(self) -> float:
-        return min(shapes.coherence(scored) for scored in self.scored)
-
-    @cached_property
-    def left(self) -> tuple["_Left", "_Left"]:
-        """What a straight line a code leaves: of the candidate from the reference, and the other way."""
-        return _Left.of(self, 0), _Left.of(self, 1)
-
-    @cached_property
-    def log_factors(self) -> np.ndarray:
-        """log of the ratio of spreads, a code."""
-        floor = shapes.TINY * max(self.spreads.max(), 1e-300)
-        logs = np.log(np.maximum(self.spreads, floor))
-        return logs[0] - logs[1]
-
-    @cached_property
-    def lengths(self) -> tuple[float, float]:
-        """How well a length tells who changed: those above it, those below it. 1: without an error, 0: not at all."""
-        if self.token_counts is None or not np.ptp(self.token_counts):
-            return 0.0, 0.0
-        logs = shapes.logs_of(self.note_sizes)
-        return shapes.best_split(self.token_counts, logs), shapes.best_split(-self.token_counts, logs)
-
-
-@dataclass(frozen=True, eq=False)
-class _Left:
-    """What a straight line a code leaves of the target, and what the source says of it."""
-
-    predicted: float = 0.0  # share that the source's other codes explain, adjusted for chance
-    smooth: float = 0.0  # share that a smooth function of the source explains on notes left out
-    slope_spread: float = 0.0
-    evenness: float = 1.0
-    along: float = 1.0
-    alike: float = 0.0
-    scatter: float = 0.0
-    tail: float = 3.0
-
-    @classmethod
-    def of(cls, pair: _Measured, target: int) -> "_Left":
-        source = pair.scored[1 - target]
-        y = pair.runs[target] - pair.runs[target].mean(axis=0)
-        y = y / pair.spread
-        live = (source**2).mean(axis=0) > 0
-        slope = (source * y).mean(axis=0)
-        left = y - source * slope
-        size = np.sqrt((left**2).mean(axis=0))
-        live &= size > shapes.TINY * max(float(size.max()), 1e-300)
-        if live.sum() < 2 or float(size.max()) < shapes.TINY:
-            return cls()
-        scored = left[:, live] / size[live]
-        values, vectors = np.linalg.eigh(pair.correlations[1 - target])
-        kept = values > 1e-3
-        amount = ((scored @ vectors[live][:, kept]) ** 2).mean(axis=0)
-        note = np.sqrt((scored**2).mean(axis=1))
-        return cls(
-            predicted=shapes.predicted_share(left[:, live], pair.directions[1 - target], used=1),
-            smooth=shapes.smooth_share(pair.scored[1 - target], scored),
-            slope_spread=shapes.slope_spread(slope[live], size[live], len(left)),
-            evenness=shapes.effective_rank(np.linalg.eigvalsh(scored.T @ scored / len(scored)))
-            / shapes.effective_rank(values),
-            along=shapes.exponent(values[kept], amount),
-            alike=shapes.alike(source, scored),
-            scatter=float(shapes.logs_of(note).std()),
-            tail=float((scored**4).mean() / (note**4).mean()),
-        )
-
-
-def _unscaled(pair: _Measured) -> float:
+def _unscaled(pair: Measured) -> float:
     return float(np.sqrt(2 * np.median(pair.apart)))
 
 
-def _offset(pair: _Measured) -> float:
+def _offset(pair: Measured) -> float:
     root = np.sqrt((pair.change**2).mean(axis=0))
     return float(np.median(np.abs(pair.change.mean(axis=0)) / np.where(root > 0, root, 1)))
 
 
-def _bias(pair: _Measured) -> float:
+def _bias(pair: Measured) -> float:
     deviation = pair.change.std(axis=0)
     mean = np.abs(pair.change.mean(axis=0))
     live = deviation > 0
     return float(np.median(mean[live] / deviation[live])) * np.sqrt(len(pair.change)) if live.any() else 0.0
 
 
-def _added(pair: _Measured) -> float:
+def _added(pair: Measured) -> float:
     correlation = np.clip(1 - pair.apart, 0.05, 1.0)
     lost = float(-np.log(correlation).mean())
     chance = pair.size / np.sqrt(len(pair.change) * pair.codes)
     return abs(float(pair.log_factors.mean())) / max(lost + chance, 1e-300)
 
 
-def _link(pair: _Measured) -> float:
+def _link(pair: Measured) -> float:
     """Mean correlation of the codes with themselves, in standard errors, on a logarithmic scale beyond a few.
 
     Unrelated notes give r a variance of 1/n, and codes that go together err together; a head of other weights gives
@@ -229,7 +99,7 @@ def _link(pair: _Measured) -> float:
     return float(np.arcsinh(r.mean() / error))
 
 
-def _own_row(pair: _Measured) -> float:
+def _own_row(pair: Measured) -> float:
     """Mean share of the other notes that are farther from a note than the note itself as the other run has it."""
     rows = shapes.sample(pair.scored[0] + pair.scored[1], shapes.KERNEL_NOTES)
     one, other = (scored[rows] for scored in pair.scored)
@@ -239,7 +109,7 @@ def _own_row(pair: _Measured) -> float:
     return float(np.mean(farther) / max(len(rows) - 1, 1))
 
 
-def _structure(pair: _Measured) -> float:
+def _structure(pair: Measured) -> float:
     """Correlation of the codes' correlations in one run with those in the other."""
     if pair.codes < 4:
         return 0.0
@@ -248,36 +118,36 @@ def _structure(pair: _Measured) -> float:
     return float(np.corrcoef(one, other)[0, 1]) if np.ptp(one) and np.ptp(other) else 0.0
 
 
-def _readable(pair: _Measured) -> tuple[float, float]:
+def _readable(pair: Measured) -> tuple[float, float]:
     """Share of one run that all codes of the other predict, either way: the smaller and the larger."""
     shares = [shapes.predicted_share(pair.scored[i], pair.directions[1 - i]) for i in (0, 1)]
     return min(shares), max(shares)
 
 
-def _population(pair: _Measured) -> float:
+def _population(pair: Measured) -> float:
     return float(np.median(np.abs(pair.relative.mean(axis=0))))
 
 
-def _first_direction(pair: _Measured) -> float:
+def _first_direction(pair: Measured) -> float:
     values = np.linalg.eigvalsh(pair.change.T @ pair.change)
     return float(values[-1] / values.sum()) if values.sum() else 0.0
 
 
-def _note_shift(pair: _Measured) -> float:
+def _note_shift(pair: Measured) -> float:
     """Share of the change that is one number a note, beyond what chance gives."""
     total = float((pair.change**2).mean())
     share = float((pair.change.mean(axis=1) ** 2).mean()) / total if total else 0.0
     return (share - 1 / pair.codes) / (1 - 1 / pair.codes) if pair.codes > 1 else 0.0
 
 
-def _grows(pair: _Measured) -> float:
+def _grows(pair: Measured) -> float:
     """Rank correlation of the change's size with the logit's distance from its code's mean."""
     rows = shapes.sample(pair.runs[0] + pair.runs[1], shapes.KERNEL_NOTES)
     middle = np.abs(pair.scored[0][rows] + pair.scored[1][rows])
     return shapes.spearman(middle.ravel(), np.abs(pair.change[rows]).ravel())
 
 
-def _grid(pair: _Measured) -> float:
+def _grid(pair: Measured) -> float:
     return max(shapes.coarse_grid(run) for run in pair.runs)
 
 
@@ -286,11 +156,11 @@ def _lawful(share: float, coherence: float) -> float:
     return shapes.information(share) / max(shapes.information(coherence), 0.2)
 
 
-def _least(name: str) -> Callable[[_Measured], float]:
+def _least(name: str) -> Callable[[Measured], float]:
     return lambda pair: min(getattr(left, name) for left in pair.left)
 
 
-def _mean(name: str) -> Callable[[_Measured], float]:
+def _mean(name: str) -> Callable[[Measured], float]:
     return lambda pair: float(np.mean([getattr(left, name) for left in pair.left]))
 
 
