@@ -258,6 +258,11 @@ def _end_to_end(found: Mapping[str, Any] | None, content: Mapping[str, Any]) -> 
         + " of held-out models, exact matchers and all; 300 notes and up to 20 codes. "
         "How often a manifest is wrong is assumed, not fitted (once in a hundred): the last rows assume otherwise.",
         "",
+        "Whose manifests these are is assumed, too. A fault that this product cannot make (dropout, a mask that is not passed, scores or "
+        "notes changed, other text under the same ids) is of a pipeline that says nothing of itself; weights that were not loaded are, in half of the "
+        "cases, of a captured run, whose digest is the model's, and else of such a pipeline, whose digest is the file's. Of precision, settings and "
+        "other checkpoints half are this product's own. Cases of which the 300 notes hold none that changed are left out.",
+        "",
         "| known | cases | first | among three | calibration error | `numerics` for another | another for `numerics` "
         "| truth ruled out | smaller than rounding: first |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -307,7 +312,7 @@ def _outside(held: pd.DataFrame, found: np.ndarray, content: Mapping[str, Any]) 
         for mask in (outside, ~outside)
     ]
     return [
-        f"Beyond the range that the fit saw, `diagnose` says `unknown` and calls nothing likely. First right outside: {shares[0]}; "
+        f"Beyond the range that the fit saw, `diagnose` says `unknown`, and calls nothing likely that logits alone speak for. First right outside: {shares[0]}; "
         f"inside: {shares[1]} held-out and recorded rows. By feature: {', '.join(names) or 'none'}.",
         "",
         "Open ends, beyond which nothing else begins: more notes or codes, notes linked more surely, and differences smaller than "
