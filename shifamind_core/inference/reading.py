@@ -150,5 +150,5 @@ class Reading:
     def _tell(self, message: str, done: int, total: int) -> None:
         if self._over.is_set():
             raise CancelledError
-        if self._progress:
-            self._progress(message, done, total)
+        if progress := self._progress:  # which may end between two looks
+            progress(message, done, total)
