@@ -5,6 +5,7 @@ It imports little, since that is most of what its start costs, and ends when nob
 
 import json
 import os
+import resource
 import sys
 from array import array
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ def read(file: IO[bytes], size: int) -> bytes:
 def main() -> None:
     """Be told where modules lie, the tokenizer, and then texts, over and over."""
     os.nice(NICER)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no note in a core file
     path, tokenizer = read_texts(sys.stdin.buffer)
     sys.path[:] = json.loads(path)
     from tokenizers import Tokenizer
