@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
+from scipy.sparse import csc_array
 
 from shifamind_core.analysis import scores
 from shifamind_core.analysis.alignment import AlignedRuns
 from shifamind_core.analysis.checks import refuse_non_finite, required_labels
 from shifamind_core.analysis.counts import Decisions, check_thresholds, counts_of_decisions, decisions
+from shifamind_core.analysis.places import draw_places, places
 from shifamind_core.arrays import Labels
 from shifamind_core.runs.run import Run
 
@@ -23,6 +25,7 @@ PerDraw = Float64[np.ndarray, "variants draws"]
 
 MATRIX_BYTES = 64 << 20  # of 0/1 matrices held at once; more codes are taken in turns
 DRAWS_AT_ONCE = 128
+MOST_CELLS = 1 << 24  # of more, the places of positive decisions are held alone
 
 
 @dataclass(frozen=True)
@@ -100,13 +103,17 @@ def estimate(values: Float64[np.ndarray, " draws"]) -> Estimate:
     return Estimate(float(values[0]), float(low), float(high))
 
 
-def draw_notes(variants: Sequence[tuple[Decisions, Labels]], draws: int, seed: int) -> Draws:
+def draw_notes(
+    variants: Sequence[tuple[Decisions, Labels] | tuple[csc_array, csc_array]], draws: int, seed: int
+) -> Draws:
     """Score every variant (decisions, labels) on the sample and on `draws` draws of its notes.
 
-    All variants hold the same notes and codes; draw i takes the same notes for all of them.
+    All variants hold the same notes and codes, all as matrices or all as places; draw i takes the same notes for all of them.
     """
     documents, codes = variants[0][0].shape
     weights = _note_weights(documents, draws, seed)
+    if isinstance(variants[0][0], csc_array):
+        return Draws(*draw_places(variants, weights, list(_column_blocks(documents, codes, len(variants)))))
     macro = np.zeros((len(variants), draws))
     pooled = np.zeros((3, len(variants), draws))
     for columns in _column_blocks(documents, codes, len(variants)):
@@ -120,11 +127,14 @@ def draw_notes(variants: Sequence[tuple[Decisions, Labels]], draws: int, seed: i
     )
 
 
-def _scored(run: Run, threshold: float) -> tuple[Decisions, Labels]:
+def _scored(run: Run, threshold: float) -> tuple[Decisions, Labels] | tuple[csc_array, csc_array]:
     check_thresholds(np.array([threshold]))
     labels = required_labels(run)
     refuse_non_finite(run)
-    return decisions(run.logits, threshold), labels
+    if labels.size <= MOST_CELLS:
+        return decisions(run.logits, threshold), labels
+    assigned = places(lambda rows: decisions(run.logits[rows], threshold), run.logits)
+    return assigned, places(lambda rows: labels[rows] != 0, labels)
 
 
 def _note_weights(documents: int, draws: int, seed: int) -> np.ndarray:

@@ -179,6 +179,11 @@ class FlipBound:
         return float(scores.macro_f1(self.counts)[0])
 
     @property
+    def largest_margin(self) -> float:
+        """Of the decisions kept."""
+        return float(self.margins[-1])
+
+    @property
     def micro_f1(self) -> float:
         """The score itself, which every range contains."""
         return float(scores.micro_f1(self.counts)[0])
@@ -208,15 +213,7 @@ class FlipBound:
         size = 4 * self._codes
         tallies = np.bincount(added * size + self._keys[: len(added)], minlength=len(epsilons) * size)
         sums = tallies.reshape(-1, 4, self._codes).cumsum(axis=0) + self._within
-        flippable = sums[np.argsort(order, kind="stable")]
-        worst, best = extremes(self.counts, flippable)
-        return F1Ranges(
-            epsilons=epsilons,
-            macro_f1=np.stack([scores.macro_f1(worst), scores.macro_f1(best)], axis=-1),
-            micro_f1=np.stack([scores.micro_f1(worst), scores.micro_f1(best)], axis=-1),
-            per_code=np.stack([scores.f1_per_code(worst), scores.f1_per_code(best)], axis=-1),
-            flippable=flippable.sum(axis=(1, 2)),
-        )
+        return ranges_of(self.counts, sums[np.argsort(order, kind="stable")], epsilons)
 
     def smallest_epsilon(
         self, *, macro_f1: float | None = None, micro_f1: float | None = None
@@ -322,6 +319,20 @@ def flip_bound(run: Run, threshold: float = 0.5) -> FlipBound:
     labels = required_labels(run)
     refuse_non_finite(run)
     return FlipBound(run.logits, labels, threshold)
+
+
+def ranges_of(
+    counts: Counts, flippable: Int64[np.ndarray, "epsilons 4 codes"], epsilons: Epsilons
+) -> F1Ranges:
+    """The ranges, when for each ε decisions of these kinds may flip."""
+    worst, best = extremes(counts, flippable)
+    return F1Ranges(
+        epsilons=epsilons,
+        macro_f1=np.stack([scores.macro_f1(worst), scores.macro_f1(best)], axis=-1),
+        micro_f1=np.stack([scores.micro_f1(worst), scores.micro_f1(best)], axis=-1),
+        per_code=np.stack([scores.f1_per_code(worst), scores.f1_per_code(best)], axis=-1),
+        flippable=flippable.sum(axis=(1, 2)),
+    )
 
 
 def one_target(

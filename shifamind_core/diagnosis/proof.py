@@ -8,13 +8,17 @@ import numpy as np
 from jaxtyping import Float64
 
 from shifamind_core.analysis.flip_bound import F1Ranges, FlipBound, MinMax, flip_bound
+from shifamind_core.analysis.flip_search import LargeFlipBound
 from shifamind_core.analysis.thresholds import SEED_GRID
 from shifamind_core.analysis.tuned_bound import TunedFlipBound
 from shifamind_core.arrays import Thresholds
+from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 
 ROUNDING = 5e-5  # a score reported with four decimals may be this much nearer than it reads
 POINTS, TUNED_POINTS = 160, 32  # of the curves
+MOST_CELLS = 1 << 22  # of a run whose margins are sorted all at once, at some 50 bytes each
+MOST_TUNED_CELLS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -83,13 +87,19 @@ def prove(
     measured : mapping
         Policy name to the largest difference of a logit from FP64, on this model and machine (`Ladder.measured`).
     """
-    bound = flip_bound(run, threshold)
+    bound = flip_bound(run, threshold) if run.logits.size <= MOST_CELLS else LargeFlipBound(run, threshold)
     here = {"macro_f1": bound.macro_f1, "micro_f1": bound.micro_f1}
     needs = tuple(_need(bound, name, here[name], there, reported) for name, there in targets.items())
-    epsilons = _axis(measured.values(), [need.epsilon for need in needs], float(bound.margins.max()))
-    policies = tuple(
-        _policy_range(bound, name, epsilon) for name, epsilon in sorted(measured.items(), key=lambda m: m[1])
-    )
+    epsilons = _axis(measured.values(), [need.epsilon for need in needs], bound.largest_margin)
+    ladder = sorted(measured.items(), key=lambda m: m[1])
+    policies: tuple[PolicyRange, ...] = ()
+    if ladder:
+        found = bound.f1_ranges(np.array([epsilon for _, epsilon in ladder]))
+        ranges = zip(ladder, found.macro_f1.tolist(), found.micro_f1.tolist(), strict=True)
+        policies = tuple(
+            PolicyRange(name, epsilon, (macro[0], macro[1]), (micro[0], micro[1]))
+            for (name, epsilon), macro, micro in ranges
+        )
     reach = with_own(measured, run)
     excluded = _excluded(needs, reach)
     said = _sentences(needs, reach)
@@ -112,6 +122,12 @@ def prove_tuned(
     targets : mapping
         `macro_f1` and/or `micro_f1` of the other run at its own tuned threshold.
     """
+    for run in (validation, test):
+        if run.logits.size > MOST_TUNED_CELLS:
+            raise ShifamindError(
+                f"{run.name} has {run.logits.size:,} scores; the bound at a tuned threshold is searched in runs of up to "
+                f"{MOST_TUNED_CELLS:,}. Look at the bound at 0.5, which is exact at any size."
+            )
     bound = TunedFlipBound(validation, test, grid)
     now = bound.f1_range(0.0)
     here = {"macro_f1": now.macro_f1[0], "micro_f1": now.micro_f1[0]}
@@ -148,14 +164,16 @@ def with_own(measured: Mapping[str, float], run: Run) -> dict[str, float]:
     return {name: error + own for name, error in measured.items()}
 
 
-def _need(bound: FlipBound | TunedFlipBound, name: str, here: float, there: float, reported: bool) -> Need:
+def _need(
+    bound: FlipBound | LargeFlipBound | TunedFlipBound, name: str, here: float, there: float, reported: bool
+) -> Need:
     slack = ROUNDING if reported else 0.0
     nearest = min(max(here, there - slack), there + slack)
     epsilon = 0.0 if nearest == here else bound.smallest_epsilon(**{name: nearest})
     return Need(name, here, there, epsilon)
 
 
-def _policy_range(bound: FlipBound | TunedFlipBound, name: str, epsilon: float) -> PolicyRange:
+def _policy_range(bound: TunedFlipBound, name: str, epsilon: float) -> PolicyRange:
     found = bound.f1_range(epsilon)
     return PolicyRange(name, epsilon, found.macro_f1, found.micro_f1)
 

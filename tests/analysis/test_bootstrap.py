@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -91,3 +93,13 @@ def test_a_draw_is_reproduced_by_its_seed():
 def test_a_run_without_labels_cannot_be_drawn():
     with pytest.raises(ShifamindError, match="has no labels"):
         score_intervals(Run(np.zeros((2, 1))))
+
+
+def test_draws_of_places_are_those_of_matrices_to_the_last_bit(monkeypatch):
+    pair = synthetic_pair(codes=7)
+    pair = pair[0], replace(pair[1], labels=np.roll(pair[1].labels, 1, axis=0))
+    monkeypatch.setattr(bootstrap, "MATRIX_BYTES", 12 * 2 * 300 * 3)  # three codes at a time
+    whole = gap_intervals(align(*pair), draws=150)
+    monkeypatch.setattr(bootstrap, "MOST_CELLS", 0)
+    monkeypatch.setattr("shifamind_core.runs.blocks.BLOCK_CELLS", 100)
+    assert gap_intervals(align(*pair), draws=150) == whole

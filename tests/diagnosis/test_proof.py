@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shifamind_core.diagnosis.proof import prove
+from shifamind_core.diagnosis import proof
+from shifamind_core.diagnosis.proof import prove, prove_tuned
+from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.manifest import Manifest, PolicyRecord
 from shifamind_core.runs.run import Run
 
@@ -75,3 +77,25 @@ def test_the_curve_covers_every_mark_and_widens(run):
     epsilons, macro = proof.curve.epsilons, proof.curve.macro_f1
     assert epsilons[0] < 1e-6 and epsilons[-1] > proof.needs[0].epsilon
     assert (np.diff(macro[:, 0]) <= 0).all() and (np.diff(macro[:, 1]) >= 0).all()
+
+
+@pytest.mark.parametrize("targets", [{"macro_f1": 0.3, "micro_f1": 0.5}, {"micro_f1": 1.0}, {}])
+def test_the_proof_of_a_large_run_is_that_of_sorted_margins(run, targets, monkeypatch):
+    measured = {"fp32": 1e-6, "bf16": 0.07, "tf32": 0.003}
+    sorted_all = prove(run, targets, measured)
+    monkeypatch.setattr(proof, "MOST_CELLS", 0)
+    monkeypatch.setattr("shifamind_core.runs.blocks.BLOCK_CELLS", 100)
+    found = prove(run, targets, measured)
+    assert (found.needs, found.policies, found.sentences) == (
+        sorted_all.needs,
+        sorted_all.policies,
+        sorted_all.sentences,
+    )
+    for part in ("epsilons", "macro_f1", "micro_f1", "per_code", "flippable"):
+        assert np.array_equal(getattr(found.curve, part), getattr(sorted_all.curve, part))
+
+
+def test_the_tuned_bound_of_a_run_that_is_too_large_is_refused(run, monkeypatch):
+    monkeypatch.setattr(proof, "MOST_TUNED_CELLS", 100)
+    with pytest.raises(ShifamindError, match="exact at any size"):
+        prove_tuned(run, run, {"macro_f1": 0.3}, {})
