@@ -92,7 +92,7 @@ def spent_by(arguments: list[str]) -> tuple[Spent, str]:
         child = subprocess.Popen([sys.executable, *arguments], stdout=output, stderr=subprocess.DEVNULL)
         beyond = 0
         while True:
-            beyond = max(beyond, _anonymous_kb(child.pid))
+            beyond = max(beyond, anonymous_kb(child.pid))
             pid, status, used = os.wait4(child.pid, os.WNOHANG)
             if pid:
                 break
@@ -106,7 +106,7 @@ def spent_by(arguments: list[str]) -> tuple[Spent, str]:
     return Spent(wall, used.ru_utime + used.ru_stime, beyond / 1024, used.ru_maxrss / 1024), printed
 
 
-def _anonymous_kb(pid: int) -> int:
+def anonymous_kb(pid: int) -> int:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -24,6 +24,7 @@ from shifamind_core.ui.widgets.uploads import upload_reference
 
 COLUMNS = ("code", "title", "support", "mean_difference", "max_abs_difference", "abs_p50", "abs_p99",
            "decisions_flipped", "decisions_gained", "decisions_lost", "correlation", "non_finite_cells")  # fmt: skip
+MOST_ROWS = 500
 
 st.title("Differences")
 upload_reference()
@@ -80,7 +81,7 @@ with left:
         )
     note = linear_note(binned.linear) if scale == "Linear" else histogram_note(binned.histogram)
     st.caption(
-        f"Candidate − reference. {note} For BERT checkpoints that we measured, rounding moved logits by 1e-6 to 1e-5 in FP32, 1e-3 "
+        f"Candidate − reference. {note} {binned.looked_at} For BERT checkpoints that we measured, rounding moved logits by 1e-6 to 1e-5 in FP32, 1e-3 "
         "to 1e-2 in TF32 and FP16, 1e-2 to 1e-1 in BF16; how far it moves yours, a run under another policy shows."
     )
 with right:
@@ -107,7 +108,11 @@ table = table.assign(
     title=table["code"].map(code_title),
     decisions_flipped=table["decisions_gained"] + table["decisions_lost"],
 )
-show_table(table.sort_values("max_abs_difference", ascending=False, kind="stable"), COLUMNS)
+show_table(table.sort_values("max_abs_difference", ascending=False, kind="stable").head(MOST_ROWS), COLUMNS)
+if len(table) > MOST_ROWS:
+    st.caption(
+        f"The {MOST_ROWS:,} of {len(table):,} codes with the largest differences; *comparison.csv* of the report holds all."
+    )
 for remark in comparison.remarks:
     if remark not in comparison.warnings:
         st.caption(safe_text(remark))

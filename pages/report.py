@@ -17,6 +17,8 @@ from shifamind_core.ui.text import safe_text
 from shifamind_core.ui.widgets.pick_runs import load_run, pick_pair, show_error
 from shifamind_core.ui.widgets.validation import validation_of
 
+MOST_ROWS = 500  # of a preview
+
 st.title("Report")
 workspace = current_workspace()
 pair = pick_pair()
@@ -90,4 +92,7 @@ for remark in made.remarks:
     st.caption(safe_text(remark))
 if made.tables:
     shown = st.segmented_control("Preview", list(made.tables), default=next(iter(made.tables)), required=True)
-    st.dataframe(made.tables[shown], hide_index=True, placeholder="")
+    table = made.tables[shown]
+    st.dataframe(table.head(MOST_ROWS), hide_index=True, placeholder="")
+    if len(table) > MOST_ROWS:
+        st.caption(f"The first {MOST_ROWS:,} of {len(table):,} rows; the file holds all.")

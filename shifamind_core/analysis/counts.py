@@ -15,6 +15,7 @@ from scipy.special import logit
 
 from shifamind_core.arrays import Labels, Logits, Probabilities, Thresholds, frozen, probabilities
 from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.blocks import in_order
 
 ThresholdCounts: TypeAlias = Int64[np.ndarray, "thresholds codes"]
 CodeCounts: TypeAlias = Int64[np.ndarray, " codes"]
@@ -26,6 +27,7 @@ CLEAR, CLEAR_FROM, CLEAR_TO = 0.01, 0.001, 0.99
 
 # Cells counted at once: small enough for the caches, large enough that the per-block tables do not dominate.
 BLOCK_CELLS = 1 << 18
+FEW = 2  # thresholds up to which one by one is faster
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +133,14 @@ def counts_at_thresholds(scores: Probabilities, labels: Labels, thresholds: Thre
 def counts_of_logits(logits: Logits, labels: Labels, thresholds: Thresholds) -> Counts:
     """`counts_at_thresholds` of the FP32 sigmoid, taken block by block, so that no second matrix is held."""
     documents, codes = logits.shape
-    blocks = (
-        counts_at_thresholds(probabilities(logits[rows]), labels[rows], thresholds)
-        for rows in _blocks(documents, codes, len(thresholds), 8 * BLOCK_CELLS)
-    )
+
+    def count(rows: slice) -> Counts:
+        if len(thresholds) <= FEW:
+            return counts_one_by_one(logits[rows], labels[rows], thresholds)
+        return counts_at_thresholds(probabilities(logits[rows]), labels[rows], thresholds)
+
+    check_thresholds(thresholds)
+    blocks = in_order(count, _blocks(documents, codes, len(thresholds), 8 * BLOCK_CELLS))
     return sum(blocks, next(blocks))
 
 

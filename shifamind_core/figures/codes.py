@@ -10,6 +10,7 @@ from shifamind_core.figures.style import CANDIDATE, GUIDE, REFERENCE, plain, sty
 from shifamind_core.runs.run import Run
 
 _LONGEST_TICK = 38
+SUPPORTS = (0, 1, 10, 100, 1_000, 10_000, 100_000)  # from where on a group of codes begins
 CURVE = np.arange(1, 100) / 100  # thresholds of one code's curve
 
 
@@ -42,6 +43,45 @@ def codes_figure(
     figure.update_xaxes(title_text="F1 of the code", range=[-0.02, 1.02], side="top")
     figure.update_yaxes(type="category", range=[len(table) - 0.4, -0.6], showgrid=True, griddash="dot")
     return styled(figure, height=130 + 21 * len(table), legend={"traceorder": "reversed"}, margin_t=90)
+
+
+def support_figure(table: pd.DataFrame, candidate_name: str, reference_name: str) -> go.Figure:
+    """Mean F1 of codes that equally many notes carry, candidate beside reference: thousands of codes in a few bars.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `support`, `candidate_f1` and `reference_f1`.
+    """
+    place = np.searchsorted(SUPPORTS, table["support"], side="right") - 1
+    groups = table.groupby(place)
+    sizes = groups.size()
+    titles = [
+        f"{_support_title(group)}<br>{size:,} code{'s' if size > 1 else ''}" for group, size in sizes.items()
+    ]
+    figure = go.Figure()
+    for side, name, shade in (
+        ("candidate", candidate_name, CANDIDATE),
+        ("reference", reference_name, REFERENCE),
+    ):
+        figure.add_bar(
+            x=titles,
+            y=groups[f"{side}_f1"].mean().to_numpy(np.float32),
+            name=plain(name),
+            marker={"color": shade},
+            hovertemplate="%{x}<br>mean F1 %{y:.4f}",
+        )
+    figure.update_xaxes(title_text="Notes that carry the code", type="category")
+    figure.update_yaxes(title_text="Mean F1 of the codes", rangemode="tozero")
+    return styled(figure, height=360, barmode="group", bargap=0.35)
+
+
+def _support_title(group: int) -> str:
+    first = SUPPORTS[group]
+    if group == len(SUPPORTS) - 1:
+        return f"{first:,} and more"
+    last = SUPPORTS[group + 1] - 1
+    return f"{first:,}" if first == last else f"{first:,} to {last:,}"
 
 
 def code_curve_figure(candidate: Run, reference: Run, code: int, threshold: float) -> go.Figure:

@@ -154,9 +154,11 @@ def _figures(
         return Figure(codes_figure(table.head(MOST_CODES), *names), "codes", description, caption)
 
     def differences() -> Figure:
-        found = bin_differences(aligned).linear
-        caption = f"How far the logits lie apart, candidate − reference. {linear_note(found)}"
-        return Figure(linear_histogram(found), "differences", "Histogram of logit differences.", caption)
+        binned = bin_differences(aligned)
+        caption = f"How far the logits lie apart, candidate − reference. {linear_note(binned.linear)} {binned.looked_at}"
+        return Figure(
+            linear_histogram(binned.linear), "differences", "Histogram of logit differences.", caption
+        )
 
     def reproduced() -> Figure:
         compared = (selection.replay or {}).get("before_after")

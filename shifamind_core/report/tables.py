@@ -18,6 +18,7 @@ from shifamind_core.analysis.thresholds import (
 from shifamind_core.arrays import probabilities
 from shifamind_core.artifacts.code_titles import code_title
 from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.blocks import over_blocks
 from shifamind_core.runs.run import Run
 
 ALL_CODES = "all codes"
@@ -122,20 +123,24 @@ def decisions_within(
     `candidate_probability`, `reference_probability`, `difference` (of the logits) and `decision` (``gained`` or ``lost``, by the
     candidate; ``same``). The `most` that moved furthest, those first. Logits that are not finite are left out.
     """
-    kept_rows, kept_codes, total = [], [], 0
-    for code in range(candidate.logits.shape[1]):
-        change = candidate.logits[:, code].astype(np.float64) - reference.logits[:, code]
+    codes = candidate.logits.shape[1]
+
+    def look(rows: slice) -> tuple[int, np.ndarray, np.ndarray]:
+        change = candidate.logits[rows].astype(np.float64)
         with np.errstate(invalid="ignore"):
-            rows = np.flatnonzero(
-                (change >= low) & (change <= high) & _both_finite(candidate, reference, code)
-            )
-        total += len(rows)
-        if len(rows) > most:
-            rows = rows[np.argpartition(-np.abs(change[rows]), most)[:most]]
-        kept_rows.append(rows)
-        kept_codes.append(np.full(len(rows), code))
-    found = _decisions(candidate, reference, np.concatenate(kept_rows), np.concatenate(kept_codes), threshold)
-    return found.head(most), total
+            change -= reference.logits[rows]
+            cells = np.flatnonzero((change >= low) & (change <= high) & np.isfinite(change))
+        size, found = np.abs(change.ravel()[cells]), len(cells)
+        if found > most:
+            kept = np.argpartition(-size, most)[:most]
+            cells, size = cells[kept], size[kept]
+        return found, cells + rows.start * codes, size
+
+    found, cells, sizes = zip(*over_blocks(look, candidate.logits), strict=True)
+    place, size = np.concatenate(cells), np.concatenate(sizes)
+    rows, columns = np.divmod(place, codes)
+    kept = np.lexsort((rows, columns, -size))[:most]
+    return _decisions(candidate, reference, rows[kept], columns[kept], threshold), sum(found)
 
 
 def note_name(document_id: int) -> str:

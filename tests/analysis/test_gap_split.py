@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shifamind_core.analysis import gap_split
 from shifamind_core.analysis.alignment import align
 from shifamind_core.analysis.gap_split import matching_map, split_gap
 from shifamind_core.analysis.thresholds import evaluate, threshold_curve, tune
@@ -129,3 +130,14 @@ def test_what_cannot_be_scored_cannot_be_split():
         split(replace(run, logits=np.full_like(run.logits, np.nan)), run)
     with pytest.raises(ShifamindError, match="has no labels"):
         split(replace(run, labels=None), replace(run, labels=None))
+
+
+def test_a_large_pair_is_split_on_a_part_of_its_notes_and_says_so(monkeypatch):
+    reference = reference_run()
+    candidate = replace(reference, logits=reference.logits + 0.3)
+    part = [run.select(np.arange(0, 2000, 4)) for run in (candidate, reference)]
+    expected = split(*part)
+    monkeypatch.setattr(gap_split, "MOST_CELLS", 2000 * 8 // 4)
+    found = split(candidate, reference)
+    assert found.looked_at.startswith("Of 500 of 2,000 notes") and not expected.looked_at
+    assert (found.macro_f1, found.micro_f1) == (expected.macro_f1, expected.micro_f1)

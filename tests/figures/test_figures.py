@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shifamind_core.figures.binning import density, histogram, symmetric_log_histogram
-from shifamind_core.figures.codes import codes_figure
+from shifamind_core.figures.codes import codes_figure, support_figure
 from shifamind_core.figures.differences import (
     density_figure,
     difference_histogram,
@@ -286,6 +286,17 @@ def test_codes_stand_in_the_table_order_from_the_top() -> None:
     assert list(candidate.text) == ["B<br>1,000 notes carry it", "A, alpha<br>1,001 notes carry it"]
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]
     assert figure.layout.xaxis.title.text == "F1 of the code"
+
+
+def test_codes_of_like_support_share_a_bar() -> None:
+    table = codes(
+        ["A", "B", "C", "D"], [None] * 4, candidate_f1=[0.0, 0.2, 0.4, 0.9], reference_f1=[0.0, 0.1, 0.7, 0.8]
+    )
+    figure = support_figure(table.assign(support=[0, 12, 99, 250_000]), "mine", "theirs")
+    candidate, reference = figure.data
+    assert list(candidate.x) == ["0<br>1 code", "10 to 99<br>2 codes", "100,000 and more<br>1 code"]
+    np.testing.assert_allclose(candidate.y, [0, 0.3, 0.9], rtol=1e-6)
+    np.testing.assert_allclose(reference.y, [0, 0.4, 0.8], rtol=1e-6)
 
 
 def test_one_run_alone_has_dots_only() -> None:

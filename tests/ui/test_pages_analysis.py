@@ -13,6 +13,8 @@ from streamlit.testing.v1 import AppTest
 from shifamind_core.analysis.comparison import compare
 from shifamind_core.analysis.thresholds import CLEAN_GRID, SEED_GRID, evaluate, threshold_curve
 from shifamind_core.artifacts.run_directory import RunDirectory
+from shifamind_core.figures import differences
+from shifamind_core.runs import uploads
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import write_run_file
 from shifamind_core.ui.session import cached
@@ -201,6 +203,67 @@ def test_codes_are_sorted_by_gap_and_named(filled: Dashboard) -> None:
     table = tables(app)[0]
     np.testing.assert_array_equal(table["f1_gap"], expected["f1_gap"])
     assert {"support", "title", "candidate_precision", "reference_recall"} <= set(table.columns)
+
+
+def long_run(noise: float = 0.0) -> Run:
+    """More codes than a browser is sent at once."""
+    draw = np.random.default_rng(5)
+    labels = (draw.random((NOTES, 620)) < 0.2).astype(np.uint8)
+    logits = (labels * 2.0 - 1.5 + draw.normal(0, 1, labels.shape)).astype(np.float32)
+    logits += np.random.default_rng(6).normal(0, 1, labels.shape).astype(np.float32) * np.float32(noise)
+    codes = tuple(f"C{code:03d}" for code in range(620))
+    return small_run(logits=logits, labels=labels, codes=codes, name=f"long {noise}")
+
+
+@pytest.fixture
+def long(dashboard: Dashboard) -> Dashboard:
+    dashboard.make_run_directory()
+    dashboard.inspect()
+    dashboard.add_reference(long_run(), "a.safetensors")
+    dashboard.add_reference(long_run(1.0), "b.safetensors")
+    return dashboard
+
+
+def test_of_many_codes_the_largest_gaps_are_shown_and_any_code_is_found(long: Dashboard) -> None:
+    app = long.open("codes")
+    support, gaps, *_ = charts(app)
+    assert support["layout"]["yaxis"]["title"]["text"] == "Mean F1 of the codes"
+    assert len(gaps["data"][2]["y"]) == 100 and len(tables(app)[0]) == 500
+    assert len(app.selectbox(key="codes.one").options) == 500
+    last = compare(long_run(1.0), long_run()).per_code.sort_values("f1_gap", key=abs)["code"].iloc[0]
+    app = app.text_input(key="codes.find").set_value(last.lower()).run()
+    assert not app.exception
+    assert list(tables(app)[0]["code"]) == [last] == app.selectbox(key="codes.one").options
+    app = app.text_input(key="codes.find").set_value("no such code").run()
+    assert not app.exception and "620 codes" in app.info[-1].value
+
+
+@pytest.mark.parametrize("page", ["differences", "report"])
+def test_of_long_tables_the_browser_gets_the_beginning(long: Dashboard, page: str) -> None:
+    app = long.open(page)
+    if page == "report":
+        app = app.segmented_control[0].set_value("codes").run()
+    assert not app.exception
+    assert len(tables(app)[-1]) == 500
+    assert "500 of 62" in captions(app)
+
+
+def test_a_large_file_in_references_is_mapped_not_read(
+    long: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "AT_HAND", 10)
+    monkeypatch.setattr(uploads, "read_upload", lambda *_: pytest.fail("read whole"))
+    app = long.open("codes")
+    assert not app.exception and len(charts(app)) == 4
+
+
+def test_a_large_pair_is_drawn_from_a_part_of_its_notes_and_says_so(
+    filled: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(differences, "MOST_CELLS", NOTES * len(CODES) // 3)
+    app = filled.open("differences")
+    assert f"Drawn from {NOTES // 3} of {NOTES} notes" in captions(app)
+    assert values(trace(charts(app)[0], None)["y"]).sum() <= NOTES * len(CODES) // 3
 
 
 def test_the_threshold_moves_the_scores_and_follows_to_the_next_page(filled: Dashboard) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from shifamind_core.artifacts.code_titles import code_title
@@ -25,6 +26,16 @@ def take_click() -> None:
     for point in st.session_state["chart.codes"].selection.points:
         for value in _texts(point.get("customdata")):
             st.session_state[CODE] = value
+
+
+def codes_named(table: pd.DataFrame, text: str) -> pd.DataFrame:
+    """The rows whose code or title holds the text, in any case; all where nothing is asked."""
+    wanted = text.strip()
+    inside = [
+        table[column].fillna("").astype(str).str.contains(wanted, case=False, regex=False)
+        for column in ("code", "title")
+    ]
+    return table[inside[0] | inside[1]]
 
 
 def show_code(candidate: Run, reference: Run, codes: list[str], threshold: float) -> None:

@@ -45,7 +45,7 @@ def show_gap_split(question: Question) -> None:
         "The candidate is turned into the reference step by step: its labels and threshold, one stretch and shift of all its "
         "logits (calibration of the run), one for each code (calibration of codes); what is left is a different order of "
         "notes, the ranking. The parts add up to the gap. Bars show the central 95 % of a paired bootstrap over notes "
-        f"({split.draws:,} draws)."
+        f"({split.draws:,} draws). {split.looked_at}"
     )
     st.dataframe(gap_table(split), hide_index=True, placeholder="")
 

@@ -132,32 +132,32 @@ def _key(*runs: Run | None) -> str:
     return digest_of([None if run is None else run.identity for run in runs])
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner="Scoring at every threshold …")
 def _curve(key: str, grid: GridName, _run: Run) -> ThresholdCurve:
     return threshold_curve(_run, GRIDS[grid])
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner="Scoring …")
 def _evaluation(key: str, grid: GridName, _run: Run, _validation: Run | None) -> Evaluation:
     return evaluate(_run, _validation, grid)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=8, show_spinner="Comparing the runs …")
 def _comparison(key: str, threshold: float, _candidate: Run, _reference: Run) -> RunComparison:
     return compare(_candidate, _reference, threshold)
 
 
-@st.cache_resource(max_entries=16, show_spinner=False)
+@st.cache_resource(max_entries=16, show_spinner="Binning the differences …")
 def _differences(key: str, _comparison: RunComparison) -> BinnedDifferences:
     return bin_differences(_comparison.aligned)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner="Scoring every code …")
 def _codes(key: str, threshold: float, _candidate: Run, _reference: Run) -> pd.DataFrame:
     return codes_table(_candidate, _reference, threshold)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=8, show_spinner="Making the tables …")
 def _report(key: str, grid: GridName, threshold: float, found: str, _selection: Selection) -> Report:
     return report(_selection)
 
@@ -169,7 +169,7 @@ def _diagnosis(
     return diagnose(_candidate, _reference, _ladder)
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner="Searching the bound …")
 def _proof(
     key: str,
     asked: str,
@@ -190,12 +190,12 @@ def _sampled(key: str, _run: Run, _policy_run: Run, _referee: Run) -> SampledRan
     return flip_bound(_run, FIXED_THRESHOLD).sampled_range(errors[np.isfinite(errors)])
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=8, show_spinner="Splitting the gap …")
 def _gap_split(key: str, thresholds: tuple[float, float], _comparison: RunComparison) -> GapSplit:
     return split_gap(_comparison.aligned, *thresholds)
 
 
-@st.cache_resource(max_entries=16, show_spinner=False)
+@st.cache_resource(max_entries=16, show_spinner="Drawing the notes again and again …")
 def _gap_intervals(key: str, _comparison: RunComparison) -> ScoreIntervals:
     return bootstrap.gap_intervals(_comparison.aligned)
 

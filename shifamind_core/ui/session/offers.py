@@ -15,7 +15,7 @@ from shifamind_core.runs.labels import NOTHING_SAID, RunLabel, label_key, read_l
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.naming import Shown, short_names
 from shifamind_core.runs.run import Run
-from shifamind_core.runs.uploads import read_upload
+from shifamind_core.runs.uploads import read_run
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.text import plain_text
 
@@ -218,7 +218,9 @@ def _named(source: str, written: tuple[int, ...], label: str, _run: Run) -> Run:
 def _read_file(path: str, state: tuple[int, ...]) -> Run | str:
     """The run, or why there is none: what is refused is kept too, so that it costs its time once and not on every page."""
     try:
-        return read_upload(Path(path).name, Path(path))
+        run = read_run(Path(path))
+        _ = run.digest  # of a large run some seconds, which the spinner explains
+        return run
     except ShifamindError as error:
         return str(error)
 
