@@ -47,8 +47,8 @@ def level_of_manifest(manifest: Manifest) -> Level | None:
     named = manifest.policy.name if manifest.policy else None
     asked = level_of_policy(named) if named else None
     formats = (flags.emulated, flags.autocast, flags.weights) if flags and flags.weights else ()
-    untold: Level | None = "fp32" if named else None
-    level: Level | None = asked or LEVEL_OF_FORMAT.get(next(filter(None, formats), ""), untold)
+    observed = LEVEL_OF_FORMAT.get(next(filter(None, formats), ""))
+    level = asked or observed or ("fp32" if named else None)
     if asked is None and level == "fp32" and not (on_cpu or measured is not None):
         return None
     return "tf32" if measured and level == "fp32" else level
