@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from shifamind_core.analysis.alignment import Matching
+from shifamind_core.analysis.matching import Matching
 from shifamind_core.analysis.neighbours import LEVEL
 from shifamind_core.analysis.row_matching import RowMatch, constant_rows
 from shifamind_core.artifacts.digests import text_digest
