@@ -9,7 +9,6 @@ import argparse
 import hashlib
 import json
 import math
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,18 +24,9 @@ from shifamind_core.diagnosis import matchers
 from shifamind_core.diagnosis.classifier.cause_model import FILE
 from shifamind_core.diagnosis.diagnose import diagnose
 from shifamind_core.diagnosis.evidence import narrower, prior
-from shifamind_core.precision.environment import Environment
-from shifamind_core.precision.policy import POLICIES
-from shifamind_core.runs.manifest import (
-    CAPTURED,
-    OWN,
-    CheckpointRecord,
-    Manifest,
-    PolicyRecord,
-    TokenizationRecord,
-)
+from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import Run
-from simulation.arithmetic import OTHER_BATCH
+from simulation import records
 from simulation.judged import calibration_error, judged_rows, read
 
 KNOWN = ("logits alone", "logits and lengths", "logits and a ladder", "manifests")
@@ -44,15 +34,6 @@ TRUSTS = (10, 1000)  # beside the product's own
 RUNGS = {"fp64": "fp32", "tf32": "tf32", "fp16 autocast": "fp16-autocast", "bf16 autocast": "bf16-autocast"}
 RESULT = Path(__file__).with_name("end_to_end.json")
 CORPUS = Path(__file__).with_name("corpus.parquet")
-# The name that manifests allow, by the field in which the runs differ.
-NARROWER = {
-    "tokenization.lowercase": {"tokenizer_casing"},
-    "tokenization.max_length": {"max_length"},
-    "tokenization.truncation_side": {"truncation_side"},
-    "tokenization.padding": {"padding"},
-    "tokenization.special_tokens": {"input_changed"},
-    "checkpoint.weights_digest": {"other_checkpoint", "weights_changed"},
-}
 # Names that mean the same thing, where the model has one class for them.
 JOINED = {
     "max_length": {"max_length", "truncation_side"},
@@ -61,21 +42,8 @@ JOINED = {
 }
 # What some faults do, in the words of the matchers of rows: a note that got another note's scores stands there twice.
 OF_ROWS = {"few notes: other notes": {"document_order", "repeated_documents"}}
-# Where manifests say that length and side are equal, long notes were cut in a way that no field names: another input.
-UNRECORDED = {"head and tail": {"input_changed"}}
-# Causes and faults of somebody else's pipeline, which this product's own cannot have: it passes the mask, loads strictly, saves
-# scores as the model gave them; and by its ids another text is another note.
-FOREIGN = ("dropout_active", "calibration_shift", "different_documents", "few_documents_changed")
-OF_OTHERS = (
-    "not loaded", "base model's encoder", "mask ignored", "head and tail", "segments", "special tokens", "few codes: noise",
-    "few codes: shifted", "few codes: rescaled", "beginnings cut", "tokens lost", "unknown tokens", "line ends", "parts swapped",
-    "words removed", "another vocabulary", "by way of", "stored in", "head in fp32",
-)  # fmt: skip
-LOST = ("not loaded", "base model's encoder")  # on the way from the file into the model
 OF_SOME_NOTES = ("few_documents_changed", "max_length")
-BATCH = 50
 KEY = ("model", "fault", "strength", "nuisance", "level", "tokens_known")
-POLICY_OF = {"fp32": "fp32", "tf32": "tf32", "fp16": "fp16-autocast", "bf16": "bf16-autocast"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +76,7 @@ class Pair:
         """Names that may stand first: those that the corpus calls right, and the narrower ones that manifests allow."""
         names = told | OF_ROWS.get(self.case["fault"], set())
         if what == "manifests":
-            names = names | UNRECORDED.get(self.case["fault"], set())
-            for name, _ in self.case["fields"]:
-                names = names | (NARROWER.get(name, set()) if not _lost(self.case) else set())
+            names = names | records.names(self.case)
         return set().union(*(JOINED.get(name, {name}) for name in names))
 
 
@@ -135,7 +101,7 @@ def _pair(model: str, case: Mapping[str, Any], file: Any) -> Pair:
     if "tokenization.special_tokens" in dict(case["fields"]):
         other[:] = True
     ids = np.arange(len(counts), dtype=np.int64)
-    theirs, ours = manifests(model, case)
+    theirs, ours = records.manifests({**case, "model": model})
     run = Run(
         reference,
         "reference",
@@ -159,61 +125,6 @@ def _pair(model: str, case: Mapping[str, Any], file: Any) -> Pair:
     )
     some = case["cause"] in OF_SOME_NOTES
     return Pair(model, case, candidate, run, gone=some and not other.any())
-
-
-def manifests(model: str, case: Mapping[str, Any]) -> tuple[Manifest, Manifest]:
-    """What the reference's and the candidate's manifests would record where such a fault really comes about.
-
-    A fault that this product cannot make is of somebody else's pipeline, which says nothing of itself; what was not loaded
-    in half of the cases of a captured one, which has the digest of what its model held. Of precision, settings and other
-    checkpoints half are this product's.
-    """
-    known = case["architecture"] if case["architecture"] in ("cls_fusion", "concept_attention") else None
-    half = bool(zlib.crc32(f"{model}/{case['key']}".encode()) % 2)
-    lost = _lost(case)
-    captured = lost and half
-    fault = case["fault"]
-    stored = case["nuisance"].startswith(("store", "probability"))
-    foreign = stored or case["cause"] in FOREIGN or any(name in fault for name in OF_OTHERS)
-    base = Manifest(
-        producer=CAPTURED if captured else None if foreign or half else f"{OWN} 0.1.0",
-        checkpoint=CheckpointRecord(file_sha256="f" * 64 if captured else None, weights_digest="a" * 64, architecture=known),
-        tokenization=TokenizationRecord(
-            lowercase=True, max_length=128, padding="max_length", truncation_side="right", special_tokens=True
-        ),
-        environment=Environment(device="cpu"),
-    )  # fmt: skip
-    mine, _, theirs = fault.partition(" against ")
-    policy = _policy(mine) if case["level"] else POLICY_OF.get(case["nuisance"], "fp32")
-    other = _policy(theirs or (mine if "other batch" in mine else ""))
-    batch = OTHER_BATCH if "batch" in f"{mine} {case['nuisance']}" else BATCH
-    fields = {name: value for name, value in case["fields"] if not name.startswith("policy.")}
-    if captured or "other heads" in fault:
-        fields["checkpoint.weights_digest"] = "b" * 64  # of the model, or of another file
-    elif lost:
-        fields.pop("checkpoint.weights_digest", None)  # of the file, which is the same
-    candidate = _arithmetic(base, policy, batch)
-    for name, value in fields.items():
-        room, field = name.split(".")
-        candidate = replace(candidate, **{room: replace(getattr(candidate, room), **{field: value})})
-    return _arithmetic(base, other, BATCH), candidate
-
-
-def _lost(case: Mapping[str, Any]) -> bool:
-    return any(name in case["fault"] for name in LOST)
-
-
-def _policy(arithmetic: str) -> str:
-    """The policy that such arithmetic is recorded under."""
-    level = arithmetic[:4].rstrip()
-    if level == "fp64":
-        return level
-    whole = "weights" in arithmetic or "throughout" in arithmetic
-    return level if whole and level in POLICY_OF else POLICY_OF.get(level, "fp32")
-
-
-def _arithmetic(manifest: Manifest, policy: str, batch: int) -> Manifest:
-    return replace(manifest, policy=PolicyRecord.of(POLICIES[policy]), batch_size=batch)
 
 
 def ladder_of(model: str, corpus: pd.DataFrame, reference: Run, exact: Mapping[str, np.ndarray]) -> Ladder:

@@ -24,10 +24,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut
 from sklearn.preprocessing import SplineTransformer
 
-from shifamind_core.diagnosis.classifier.cause_model import FILE
+from shifamind_core.diagnosis.classifier.cause_model import FILE, CauseModel
+from shifamind_core.diagnosis.classifier.cause_model import read as load_model
 from shifamind_core.diagnosis.evidence.features import FEATURES, NAMES
 from shifamind_core.diagnosis.evidence.levels import LEVELS
-from simulation import card
+from shifamind_core.diagnosis.evidence.prior import prior_log_odds
+from shifamind_core.diagnosis.evidence.reach import Reach
+from simulation import card, records
 from simulation.judged import CAUSES, collapsed, judged_rows, matrix, read, score, weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,6 +191,28 @@ def temperature_on(fitted: Fitted, rows: pd.DataFrame) -> float:
 def learned_from(rows: pd.DataFrame) -> pd.DataFrame:
     """What takes part in the fit: no held-out family, no recording, nothing that other rounding drowns."""
     return rows[~rows["held_out"] & ~rows["recorded"] & ~rows["drowned"]].reset_index(drop=True)
+
+
+def with_records(
+    rows: pd.DataFrame, log_shares: np.ndarray, model: CauseModel
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Whole cases as they look with all that manifests and digests tell: rows, and probabilities [rows, causes].
+
+    Parameters
+    ----------
+    log_shares : float [rows, causes], what logits and lengths give
+    model : for how large rounding was at the levels that manifests vouch for
+    """
+    asked = ((rows["tokens_known"] == 1) & (rows["part"] == "whole")).to_numpy()
+    rows, found = rows[asked].reset_index(drop=True), log_shares[asked].copy()
+    right = []
+    for number, row in enumerate(rows.to_dict("records")):
+        evidence = records.evidence_of(row, str(number))
+        odds = prior_log_odds(evidence, CAUSES)
+        odds["numerics"] += Reach.of(evidence, model.sizes).vouched(10 ** row["size"])
+        found[number] += [odds[cause] for cause in CAUSES]
+        right.append(row["right"] | records.names({**row, "fields": records.fields_of(row)}))
+    return rows.assign(right=right), softmax(found)
 
 
 def ladder_cases(rows: pd.DataFrame, corpus: pd.DataFrame) -> pd.DataFrame:
@@ -372,9 +397,12 @@ def main() -> None:
     probabilities = fitted.probabilities(held)
     chosen = {"features": steps, "penalty": list(losses.items())}
     end_to_end = json.loads(END_TO_END.read_text()) if END_TO_END.exists() else None
-    in_turn = softmax(of_other_families(learned, penalty, names) / temperature)
+    others = of_other_families(learned, penalty, names) / temperature
+    told = with_records(learned, others, load_model(options.model))
     boosted = boosted_probabilities(ceiling(learned), matrix(held))
-    text = card.text(corpus, learned, held, probabilities, in_turn, boosted, content, chosen, end_to_end)
+    text = card.text(
+        corpus, learned, held, probabilities, softmax(others), told, boosted, content, chosen, end_to_end
+    )
     options.card.write_text(text)
     (options.card.with_suffix(".svg")).write_text(card.diagram(held, probabilities))
     print(text)

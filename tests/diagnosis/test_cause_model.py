@@ -201,3 +201,11 @@ def test_gpu_evidence_gives_sizes_with_their_source() -> None:
     assert {item["level"] for item in found} == {"fp32", "tf32", "fp16", "bf16"}
     assert max(item["size"] for item in found if item["level"] == "fp32") > 1e-6
     assert all(Path(item["source"].split(",")[0]).exists() for item in found)
+
+
+def test_what_runs_record_tells_other_weights_from_dropout_where_logits_say_nothing() -> None:
+    rows = judged_rows(corpus(models=2, cases=4))
+    told, found = fit.with_records(rows, np.zeros((len(rows), len(CAUSES))), load())
+    odds = np.log(found[:, CAUSES.index("weights_changed")] / found[:, CAUSES.index("dropout_active")])
+    other = (told["truth"] == "weights_changed").to_numpy()
+    assert other.any() and odds[other].min() > 3 and odds[~other].max() < 0.1

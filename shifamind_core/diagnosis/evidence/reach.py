@@ -79,11 +79,15 @@ class Reach:
         """
         if self.rms:
             return beyond_ladder(math.log10(logits.rms / self.rms))
+        return self.vouched(logits.size)
+
+    def vouched(self, size: float) -> float:
+        """Log-odds of rounding of this size, relative to the logits' spread, by the precision that manifests vouch for."""
         if self.allowed is None:
             return 0.0
         # The cause model expects any level. Those that manifests vouch for say how much likelier, or rarer, so large a size is.
-        anywhere = fmean(_share(logits.size, sizes) for sizes in self.by_level)
-        return math.log(_share(logits.size, self.others) / anywhere)
+        anywhere = fmean(_share(size, sizes) for sizes in self.by_level)
+        return math.log(_share(size, self.others) / anywhere)
 
     def told(self, logits: Pair) -> str:
         """The measurement in a sentence."""
