@@ -162,6 +162,13 @@ def test_what_a_weights_digest_says_depends_on_whose_it_is(producer, reference, 
     assert excluded == ({"other_checkpoint"} if reference == A else set())
 
 
+def test_weights_that_agree_once_rounded_are_not_other_weights():
+    one, other = (
+        run(checkpoint=CheckpointRecord(weights_digest=digest, weights_digest_bf16="c")) for digest in "ab"
+    )
+    assert odds(one, other, "weights_changed") < 0
+
+
 def test_one_file_whose_captured_model_held_other_weights_was_not_loaded():
     one, other = (
         run(producer=CAPTURED, checkpoint=CheckpointRecord(weights_digest=digest, file_sha256="f"))

@@ -16,6 +16,7 @@ TOKEN_FIELDS = (
     "tokenization.special_tokens",
     "tokenization.vocabulary_sha256",
 )
+WEIGHTS_FIELDS = tuple(f"checkpoint.weights_digest{form}" for form in ("", "_fp16", "_bf16"))
 # The outcomes that a fact may have had; all of them where nothing is recorded.
 Seen: TypeAlias = frozenset[str]
 
@@ -47,8 +48,10 @@ def _by(manifest: Manifest, producer: str) -> bool:
 
 
 def _weights(evidence: Evidence) -> bool | None:
-    field = "checkpoint.weights_digest"
-    return False if field in evidence.manifests.equal else evidence.manifests.differs(field) or None
+    """Do they differ? Not where one is the other, saved in half precision: that is rounding."""
+    if not evidence.manifests.equal.isdisjoint(WEIGHTS_FIELDS):
+        return False
+    return evidence.manifests.differs(WEIGHTS_FIELDS[0]) or None
 
 
 def _file_weights(evidence: Evidence) -> Seen:

@@ -139,8 +139,8 @@ def _of_padding(evidence: Evidence) -> Iterator[Named]:
 def _of_weights(evidence: Evidence) -> Iterator[Named]:
     manifests = evidence.manifests
     weights = manifests.difference("checkpoint.weights_digest")
-    facts = observed(evidence)
-    if facts.get("weights of the file") == {"same"}:
+    same_file = observed(evidence).get("weights of the file") == {"same"}
+    if same_file and (weights is None or "checkpoint.file_sha256" in manifests.equal):
         yield Named(
             "weights_changed",
             1.0,
