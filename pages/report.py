@@ -52,7 +52,7 @@ with st.container(border=True):
     )
     st.download_button(
         "The report as one page",
-        partial(html_report, selection, ladder is not None and ladder_is_recorded(workspace)),
+        partial(html_report, selection, made, ladder is not None and ladder_is_recorded(workspace)),
         f"shifamind-report-{stem}.html",
         "text/html",
         on_click="ignore",

@@ -10,7 +10,7 @@ import shifamind_core
 from shifamind_core.analysis.bootstrap import gap_intervals
 from shifamind_core.analysis.comparison import RunComparison, compare
 from shifamind_core.analysis.rungs import Ladder
-from shifamind_core.analysis.thresholds import FIXED_THRESHOLD, GRIDS, evaluate, threshold_curve
+from shifamind_core.analysis.thresholds import FIXED_THRESHOLD
 from shifamind_core.diagnosis.causes import CAUSES
 from shifamind_core.diagnosis.diagnose import Diagnosis, diagnose
 from shifamind_core.diagnosis.proof import Proof
@@ -31,9 +31,8 @@ from shifamind_core.html_report.page import (
 )
 from shifamind_core.html_report.story import SHOWN_WORDS, STATUS_WORDS, bound_of, tell
 from shifamind_core.report.diagnosis import manifests_table, trials_table
-from shifamind_core.report.files import Selection, report
+from shifamind_core.report.files import Report, Selection, report
 from shifamind_core.report.provenance import runs_table
-from shifamind_core.report.tables import codes_table
 from shifamind_core.runs.naming import NOT_RECORDED, Shown, differing, short_names
 from shifamind_core.runs.run import Run
 
@@ -49,8 +48,8 @@ UNTESTED = {
 }
 
 
-def html_report(selection: Selection, ladder_recorded: bool = False) -> str:
-    """The page, about both runs of the selection.
+def html_report(selection: Selection, made: Report | None = None, ladder_recorded: bool = False) -> str:
+    """The page, about both runs of the selection; `made` are its tables, where there are some already.
 
     What cannot be made of them (no labels, logits that are not finite) is left out, and said at the end. No note's text and
     no document id is in it.
@@ -63,7 +62,10 @@ def html_report(selection: Selection, ladder_recorded: bool = False) -> str:
     candidate, reference = selection.candidate, selection.reference
     if reference is None:
         raise ShifamindError("A report as a page needs two runs; give a reference.")
-    comparison = compare(candidate, reference, FIXED_THRESHOLD)
+    made = made or report(selection)
+    comparison = made.comparison or compare(
+        candidate, reference, FIXED_THRESHOLD
+    )  # which says why there is none
     diagnosis = selection.diagnosis or diagnose(candidate, reference, selection.ladder)
     labelled = comparison.macro_f1.gap is not None
     proof = bound_of(comparison, selection.ladder)
@@ -76,13 +78,12 @@ def html_report(selection: Selection, ladder_recorded: bool = False) -> str:
         selection.replay,
         ladder_recorded,
     )
-    made = report(selection)
     shown = [Shown(run.digest, run.manifest, run.documents) for run in (candidate, reference)]
     names = short_names(shown)
     if len(set(names)) < 2:
         names = ["candidate", "reference"]
     said = story.answer
-    figures = [figure_part(one) for one in _figures(selection, comparison, proof, (names[0], names[1]))]
+    figures = [figure_part(one) for one in _figures(selection, made, comparison, proof, (names[0], names[1]))]
     title = f"{names[0]} against {names[1]}"
     return page(
         f"ShifaMind diagnostics: {title}",
@@ -112,23 +113,23 @@ def html_report(selection: Selection, ladder_recorded: bool = False) -> str:
 
 
 def _figures(
-    selection: Selection, comparison: RunComparison, proof: Proof | None, names: tuple[str, str]
+    selection: Selection,
+    made: Report,
+    comparison: RunComparison,
+    proof: Proof | None,
+    names: tuple[str, str],
 ) -> Iterator[Figure]:
     """Those that can be made; what speaks against the others is among the report's remarks."""
-    aligned = comparison.aligned
 
     def thresholds() -> Figure:
-        lines = []
-        runs = (selection.candidate, selection.candidate_validation), (selection.reference, selection.reference_validation)  # fmt: skip
-        for name, (run, validation) in zip(names, runs, strict=True):
-            if run is not None and run.labels is not None:
-                tuned = evaluate(run, validation, selection.grid).tuned_threshold
-                curves = [
-                    threshold_curve(one, GRIDS[selection.grid])
-                    for one in (run, validation)
-                    if one is not None
-                ]
-                lines += threshold_lines(name, *curves, tuned=tuned)
+        lines = [
+            line
+            for name, role in zip(names, ("candidate", "reference"), strict=True)
+            if role in made.evaluations and role in made.curves
+            for line in threshold_lines(
+                name, *made.curves[role], tuned=made.evaluations[role].tuned_threshold
+            )
+        ]
         if not lines:
             raise ShifamindError("No run is labelled.")
         description = "Micro and macro F1 of both runs against the decision threshold."
@@ -143,7 +144,9 @@ def _figures(
         return Figure(proof_figure(proof), "rounding", description, caption)
 
     def codes() -> Figure:
-        table = codes_table(aligned.candidate, aligned.reference, FIXED_THRESHOLD)
+        table = made.tables.get("codes")
+        if table is None:
+            raise ShifamindError("No run is labelled.")
         rest = len(table) - MOST_CODES
         caption = "F1 of every code at 0.5, the largest gap first."
         if rest > 0:
@@ -154,7 +157,7 @@ def _figures(
         return Figure(codes_figure(table.head(MOST_CODES), *names), "codes", description, caption)
 
     def differences() -> Figure:
-        binned = bin_differences(aligned)
+        binned = bin_differences(comparison.aligned)
         caption = f"How far the logits lie apart, candidate − reference. {linear_note(binned.linear)} {binned.looked_at}"
         return Figure(
             linear_histogram(binned.linear), "differences", "Histogram of logit differences.", caption

@@ -3,7 +3,7 @@
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from shifamind_core.analysis.thresholds import (
     GRIDS,
     Evaluation,
     GridName,
+    ThresholdCurve,
     evaluate,
     threshold_curve,
 )
@@ -65,7 +66,6 @@ class Selection:
     candidate_validation: Run | None = None
     reference_validation: Run | None = None
     grid: GridName = "seed"
-    threshold: float = FIXED_THRESHOLD
     diagnosis: Diagnosis | None = None
     replay: Mapping[str, Any] | None = None
     ladder: Ladder | None = None
@@ -76,10 +76,17 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """The tables that could be made, and one line for each thing that could not, or that was assumed."""
+    """The tables that could be made, and one line for each thing that could not, or that was assumed.
+
+    `comparison`, and of either role the evaluation and the curves (of the scored notes, then of validation): from what
+    the tables were made, for figures.
+    """
 
     tables: Mapping[str, pd.DataFrame]
     remarks: tuple[str, ...]
+    comparison: RunComparison | None = None
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    curves: Mapping[str, tuple[ThresholdCurve, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,15 +116,18 @@ def report(selection: Selection) -> Report:
 
     candidate, reference = selection.candidate, selection.reference
     comparison = (
-        None if reference is None else attempt(lambda: compare(candidate, reference, selection.threshold))
+        None if reference is None else attempt(lambda: compare(candidate, reference, FIXED_THRESHOLD))
     )
     parts = _parts(selection, comparison)
     scored = [attempt(partial(evaluate, part.scored, part.validation, selection.grid)) for part in parts]
+    curves = [attempt(partial(_curves, part, selection.grid)) for part in parts]
     tables: dict[str, pd.DataFrame | None] = {
         "metrics": _stacked([_metrics(*pair, selection.grid) for pair in zip(parts, scored, strict=True)]),
         "codes": attempt(lambda: _codes(selection, comparison)),
         "comparison": None if comparison is None else _of_both(selection, comparison_table(comparison)),
-        "thresholds": _stacked([attempt(partial(_curves, part, selection.grid)) for part in parts]),
+        "thresholds": _stacked(
+            [_curves_table(*pair, selection.grid) for pair in zip(parts, curves, strict=True)]
+        ),
         "findings": None
         if selection.diagnosis is None
         else _of_both(selection, findings_table(selection.diagnosis)),
@@ -132,8 +142,13 @@ def report(selection: Selection) -> Report:
     for part, evaluation in zip(parts, scored, strict=True):
         said = () if evaluation is None else evaluation.remarks
         remarks += [f"{part.role.capitalize()}: {remark}" for remark in said]
+    roles = [part.role for part in parts]
     return Report(
-        {name: table for name, table in tables.items() if table is not None}, tuple(dict.fromkeys(remarks))
+        {name: table for name, table in tables.items() if table is not None},
+        tuple(dict.fromkeys(remarks)),
+        comparison,
+        {role: one for role, one in zip(roles, scored, strict=True) if one is not None},
+        {role: some for role, some in zip(roles, curves, strict=True) if some is not None},
     )
 
 
@@ -211,32 +226,40 @@ def _metrics(part: _Part, evaluation: Evaluation | None, grid: GridName) -> pd.D
     return None if evaluation is None else _with_part(part, part.run, metrics_table(evaluation), grid)
 
 
-def _curves(part: _Part, grid: GridName) -> pd.DataFrame:
-    """Of the run itself, then of its validation run; `used_for` tells them apart."""
-    curves = [(part.run, part.scored, "scoring")]
-    if part.validation is not None:
-        curves.append((part.validation, part.validation, "tuning"))
-    return pd.concat(
+def _curves(part: _Part, grid: GridName) -> tuple[ThresholdCurve, ...]:
+    """Of the run itself, then of its validation run."""
+    runs = (part.scored, part.validation)
+    return tuple(threshold_curve(run, GRIDS[grid]) for run in runs if run is not None)
+
+
+def _curves_table(
+    part: _Part, curves: tuple[ThresholdCurve, ...] | None, grid: GridName
+) -> pd.DataFrame | None:
+    """One below the other; `used_for` tells them apart."""
+    sources = ((part.run, "scoring"), (part.validation, "tuning"))
+    return _stacked(
         [
-            _with_part(part, run, _curve(scored, grid).assign(used_for=use), grid)
-            for run, scored, use in curves
-        ],
-        ignore_index=True,
+            _with_part(
+                part,
+                run,
+                curve_table(curve).assign(
+                    macro_f1_over=over_codes(run.logits.shape[1], run.codes_of), used_for=use
+                ),
+                grid,
+            )
+            for curve, (run, use) in zip(curves or (), sources, strict=False)
+            if run is not None
+        ]
     )
-
-
-def _curve(run: Run, grid: GridName) -> pd.DataFrame:
-    over = over_codes(run.logits.shape[1], run.codes_of)
-    return curve_table(threshold_curve(run, GRIDS[grid])).assign(macro_f1_over=over)
 
 
 def _codes(selection: Selection, comparison: RunComparison | None) -> pd.DataFrame:
     if comparison is None or selection.reference is None:
-        table = codes_table(selection.candidate, None, selection.threshold)
-        return with_digests(table.assign(threshold=selection.threshold), candidate=selection.candidate)
+        table = codes_table(selection.candidate, None, FIXED_THRESHOLD)
+        return with_digests(table.assign(threshold=FIXED_THRESHOLD), candidate=selection.candidate)
     aligned = comparison.aligned
-    table = codes_table(aligned.candidate, aligned.reference, selection.threshold)
-    return _of_both(selection, table.assign(threshold=selection.threshold))
+    table = codes_table(aligned.candidate, aligned.reference, FIXED_THRESHOLD)
+    return _of_both(selection, table.assign(threshold=FIXED_THRESHOLD))
 
 
 def _of_both(selection: Selection, table: pd.DataFrame) -> pd.DataFrame:

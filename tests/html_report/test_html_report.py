@@ -1,10 +1,12 @@
 """The report as one page: what it says, that nothing in it acts, and that it asks nobody for anything."""
 
+import cProfile
 import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from pstats import Stats
 
 import plotly.graph_objects as go
 import pytest
@@ -14,7 +16,7 @@ from shifamind_core.diagnosis.diagnose import diagnose
 from shifamind_core.errors import ShifamindError
 from shifamind_core.html_report.page import Figure, figure_page
 from shifamind_core.html_report.report import html_report
-from shifamind_core.report.files import Selection
+from shifamind_core.report.files import Selection, report
 from shifamind_core.runs.run_file import write_run_file
 from tests.support.dashboard import small_run
 from tests.ui.test_page_diagnosis import replay_result
@@ -81,6 +83,15 @@ def test_it_asks_nobody_for_anything_and_is_small(selection: Selection) -> None:
     assert not [one for one in page.elements if {"src", "href", "srcset", "action"} & set(one[1])]
     assert "default-src 'none'" in made
     assert made == html_report(selection), "no clock is in it"
+
+
+def test_tables_and_figures_come_of_one_comparison_and_one_evaluation_a_run(selection: Selection) -> None:
+    profile = cProfile.Profile()
+    profile.runcall(html_report, selection)
+    calls = {Path(file).stem + "." + name: row[0] for (file, _, name), row in Stats(profile).stats.items()}  # type: ignore[attr-defined]
+    asked = ("comparison.compare", "thresholds.evaluate", "thresholds.threshold_curve", "tables.codes_table")
+    assert [calls[name] for name in asked] == [1, 2, 2, 1]
+    assert html_report(selection, report(selection)) == html_report(selection)
 
 
 def test_foreign_names_stay_text(selection: Selection) -> None:

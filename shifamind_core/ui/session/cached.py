@@ -125,7 +125,7 @@ def whole_report(selection: Selection) -> Report:
     )
     measured = [selection.ladder, selection.layers, selection.probes, selection.certificate]
     found = digest_of([selection.diagnosis and selection.diagnosis.to_json(), selection.replay, *measured])
-    return _report(key, selection.grid, selection.threshold, found, selection)
+    return _report(key, selection.grid, found, selection)
 
 
 def _key(*runs: Run | None) -> str:
@@ -158,7 +158,7 @@ def _codes(key: str, threshold: float, _candidate: Run, _reference: Run) -> pd.D
 
 
 @st.cache_resource(max_entries=8, show_spinner="Making the tables …")
-def _report(key: str, grid: GridName, threshold: float, found: str, _selection: Selection) -> Report:
+def _report(key: str, grid: GridName, found: str, _selection: Selection) -> Report:
     return report(_selection)
 
 
