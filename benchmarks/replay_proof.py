@@ -28,7 +28,6 @@ from simulation.replay_cases import (
     SINGLES,
     UNLISTED,
     Case,
-    Expected,
     Subject,
     applies,
     case_of,
@@ -141,11 +140,12 @@ def planted(group: str, architecture: str) -> Iterator[tuple[str, Case]]:
 
 def search(subject: Subject, group: str, name: str, case: Case) -> dict[str, Any]:
     """Plant one case and let it be searched for."""
+    draw = len(name)
     expected = (
-        Expected(("unexplained",), frozenset()) if group == "not in the list" else subject.expected(case)
+        subject.expected_of_unlisted(case, draw) if group == "not in the list" else subject.expected(case)
     )
     begun = time.process_time()
-    result = subject.replay(case, draw=len(name))
+    result = subject.replay(case, draw)
     return {
         "architecture": subject.architecture,
         "group": group,

@@ -378,7 +378,8 @@ class Search:
             winner = start
         if verdict != "numerics":
             level = self._level(best) if verdict == "confirmed" else None
-        sentence = sentence_of(verdict, start, winner, attempt, self.numerics, level)
+        others = rivals(winner, self.ranked())
+        sentence = sentence_of(verdict, start, winner, attempt, self.numerics, level, others)
         return Replay(
             verdict,
             winner,
@@ -405,6 +406,14 @@ class Search:
         if winner.recipe.outputs:  # probabilities differ by less than logits do
             numerics = measure(self.bench, winner.recipe, self.rows, numerics.max_abs["fp32"])
         return "confirmed" if winner.fit.max_abs_residual <= numerics.tolerance else "likely"
+
+
+def rivals(winner: Trial, ranked: Sequence[Trial]) -> tuple[str, ...]:
+    """Of a random winner: other random changes of which the target looks like a draw, too."""
+    if not winner.recipe.random:
+        return ()
+    draws = [trial for trial in ranked if trial.recipe.random and trial.fit.explained > LIKELY]
+    return tuple(" + ".join(trial.names) for trial in draws if not set(trial.names) & set(winner.names))
 
 
 def _rank(trial: Trial) -> tuple[float, int, float]:

@@ -1,13 +1,21 @@
 """A replay's verdict in one sentence or two, for people: what was found, and what to change."""
 
+from collections.abc import Sequence
+
 from shifamind_core.replay.result import Trial
 from shifamind_core.replay.rounding import Numerics
 
 
 def sentence_of(
-    verdict: str, start: Trial, winner: Trial, attempt: Trial, numerics: Numerics, level: str | None
+    verdict: str,
+    start: Trial,
+    winner: Trial,
+    attempt: Trial,
+    numerics: Numerics,
+    level: str | None,
+    rivals: Sequence[str] = (),
 ) -> str:
-    """Numbers are of the confirming notes; `attempt` is the nearest trial, whether or not it won."""
+    """Numbers are of the confirming notes; `attempt` is the nearest trial, whether or not it won; `rivals` would do as well."""
     names = " + ".join(winner.names)
     variants = "; ".join(step.variant for step in winner.interventions if step.variant)
     names += f" ({variants})" if variants else ""
@@ -35,7 +43,12 @@ def sentence_of(
             if winner.recipe.random
             else f"{winner.fit.explained:.1%} of the squared difference; up to"
         )
-        return f"Likely: {names} explains the other run on {winner.notes} notes, {how} {rest} a logit remains. {advice}"
+        told = (
+            f"Likely: {names} explains the other run on {winner.notes} notes, {how} {rest} a logit remains."
+        )
+        if rivals:
+            told += f" So would {' or '.join(rivals)}: these logits have nothing left by which to tell them apart."
+        return f"{told} {advice}"
     tried = " + ".join(attempt.names) or "nothing"
     return (
         f"Unexplained: no change that was tried reproduces the other run. The nearest, {tried}, explains "

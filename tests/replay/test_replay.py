@@ -3,6 +3,7 @@
 Here a part of it, on few notes; `python -m benchmarks.replay_proof` plants everything, alone and in pairs.
 """
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,15 +12,21 @@ import pytest
 from shifamind_core.analysis.reported_scores import parse_reported
 from shifamind_core.commands import COMMANDS, Host
 from shifamind_core.errors import ShifamindError
+from shifamind_core.inference.tokenization import Tokenization
 from shifamind_core.jobs.worker import Cancelled
 from shifamind_core.precision.policy import POLICIES
+from shifamind_core.replay.fit import NO_FIT
+from shifamind_core.replay.recipe import Edit, Intervention, Recipe, with_edit
 from shifamind_core.replay.reference_rows import target_of
+from shifamind_core.replay.result import Trial
 from shifamind_core.replay.runner import Bench
+from shifamind_core.replay.search import rivals
 from shifamind_core.replay.task import Setup, replay
 from shifamind_core.runs.cache import RunCache
 from shifamind_core.specs import ReplaySpec
 from simulation.replay_cases import (
     ARCHITECTURES,
+    RANDOM,
     RIGHT,
     ROUNDING,
     SINGLES,
@@ -76,6 +83,43 @@ def test_what_is_not_in_the_list_stays_unexplained(subject, name):
     result = subject.replay(Case((), replace(RIGHT, **UNLISTED[name])))
     assert (result["verdict"], result["best"]["interventions"]) == ("unexplained", [])
     assert "Unexplained" in result["sentence"]
+
+
+def test_what_keeps_something_of_the_model_must_stay_unexplained(subject):
+    """Only weights that keep nothing may be taken for weights made anew: the bar of `benchmarks.replay_proof`."""
+    for name in ("max pooling", "the letter e taken out", "noise of a twentieth on the weights"):
+        expected = subject.expected_of_unlisted(Case((), replace(RIGHT, **UNLISTED[name])))
+        assert expected.verdicts == ("unexplained",)
+    nothing_left = subject.expected_of_unlisted(Case((), replace(RIGHT, weight_noise=5.0)))
+    assert nothing_left.verdicts == ("unexplained", "likely") and nothing_left.may == set(RANDOM)
+
+
+@pytest.mark.slow
+def test_of_random_changes_that_would_do_alike_every_one_is_named(tmp_path):
+    subject = Subject(tmp_path, "concept_attention", seed=8202, notes=64, depth=1)
+    name = "noise of a fifth on the weights"
+    result = subject.replay(Case((), replace(RIGHT, **UNLISTED[name])), draw=len(name))
+    assert result["verdict"] == "likely"
+    assert {"encoder=not_loaded", "concept_embeddings=random"} <= set(
+        re.findall(r"\w+=\w+", result["sentence"])
+    )
+
+
+def test_rivals_of_a_random_change_are_the_other_random_ones_that_explain_as_much():
+    def trial(name, explained, random=True):
+        edit = with_edit(Edit(name, lambda *_: None, random=random))
+        step = Intervention(name, "weights", "", "", edit)
+        recipe = edit(Recipe(Tokenization(), POLICIES["fp32"]))
+        return Trial((step,), recipe, replace(NO_FIT, explained=explained), 64)
+
+    winner = trial("encoder=not_loaded", 1.0)
+    others = [
+        trial("concept_embeddings=random", 0.95),
+        trial("dropout=on", 0.3),
+        trial("max_length=128", 0.95, False),
+    ]
+    assert rivals(winner, [winner, *others]) == ("concept_embeddings=random",)
+    assert rivals(others[-1], [winner, *others]) == ()
 
 
 @pytest.mark.parametrize(
