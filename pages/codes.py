@@ -39,8 +39,8 @@ show_warnings(comparison)
 
 lower, higher = (table["f1_gap"] < 0).sum(), (table["f1_gap"] > 0).sum()
 with st.container(horizontal=True):
-    st.metric("Codes that score lower", f"{lower} of {len(table)}")
-    st.metric("Codes that score higher", f"{higher} of {len(table)}")
+    st.metric("Codes that score lower", f"{lower:,} of {len(table):,}")
+    st.metric("Codes that score higher", f"{higher:,} of {len(table):,}")
     macro = aligned.macro_title
     st.metric(f"{macro}, candidate", f"{comparison.macro_f1.candidate:.4f}")
     st.metric(f"{macro}, reference", f"{comparison.macro_f1.reference:.4f}")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.sparse import csc_array
 
 from shifamind_core.analysis import scores
 from shifamind_core.analysis.alignment import AlignedRuns
@@ -75,9 +74,7 @@ def gap_intervals(
     ShifamindError
         A run that cannot be scored.
     """
-    drawn = draw_notes(
-        [_scored(run, threshold) for run in (aligned.candidate, aligned.reference)], draws, seed
-    )
+    drawn = _draw_runs([aligned.candidate, aligned.reference], threshold, draws, seed)
     return ScoreIntervals(
         estimate(drawn.macro_f1[0] - drawn.macro_f1[1]),
         estimate(drawn.micro_f1[0] - drawn.micro_f1[1]),
@@ -93,7 +90,7 @@ def score_intervals(run: Run, threshold: float = 0.5, draws: int = 1000, seed: i
     ShifamindError
         A run that cannot be scored.
     """
-    drawn = draw_notes([_scored(run, threshold)], draws, seed)
+    drawn = _draw_runs([run], threshold, draws, seed)
     return ScoreIntervals(estimate(drawn.macro_f1[0]), estimate(drawn.micro_f1[0]), draws)
 
 
@@ -103,17 +100,13 @@ def estimate(values: Float64[np.ndarray, " draws"]) -> Estimate:
     return Estimate(float(values[0]), float(low), float(high))
 
 
-def draw_notes(
-    variants: Sequence[tuple[Decisions, Labels] | tuple[csc_array, csc_array]], draws: int, seed: int
-) -> Draws:
+def draw_notes(variants: Sequence[tuple[Decisions, Labels]], draws: int, seed: int) -> Draws:
     """Score every variant (decisions, labels) on the sample and on `draws` draws of its notes.
 
-    All variants hold the same notes and codes, all as matrices or all as places; draw i takes the same notes for all of them.
+    All variants hold the same notes and codes; draw i takes the same notes for all of them.
     """
     documents, codes = variants[0][0].shape
     weights = _note_weights(documents, draws, seed)
-    if isinstance(variants[0][0], csc_array):
-        return Draws(*draw_places(variants, weights, list(_column_blocks(documents, codes, len(variants)))))
     macro = np.zeros((len(variants), draws))
     pooled = np.zeros((3, len(variants), draws))
     for columns in _column_blocks(documents, codes, len(variants)):
@@ -127,14 +120,24 @@ def draw_notes(
     )
 
 
-def _scored(run: Run, threshold: float) -> tuple[Decisions, Labels] | tuple[csc_array, csc_array]:
+def _draw_runs(runs: Sequence[Run], threshold: float, draws: int, seed: int) -> Draws:
+    """`draw_notes` of each run's decisions and its own labels."""
     check_thresholds(np.array([threshold]))
-    labels = required_labels(run)
-    refuse_non_finite(run)
-    if labels.size <= MOST_CELLS:
-        return decisions(run.logits, threshold), labels
-    assigned = places(lambda rows: decisions(run.logits[rows], threshold), run.logits)
-    return assigned, places(lambda rows: labels[rows] != 0, labels)
+    scored = [(run.logits, required_labels(run)) for run in runs]
+    for run in runs:
+        refuse_non_finite(run)
+    documents, codes = runs[0].logits.shape
+    if documents * codes <= MOST_CELLS:
+        return draw_notes([(decisions(logits, threshold), labels) for logits, labels in scored], draws, seed)
+    variants = [
+        (
+            places(lambda rows, logits=logits: decisions(logits[rows], threshold), logits),
+            places(lambda rows, labels=labels: labels[rows] != 0, labels),
+        )
+        for logits, labels in scored
+    ]
+    columns = list(_column_blocks(documents, codes, len(variants)))
+    return Draws(*draw_places(variants, _note_weights(documents, draws, seed), columns))
 
 
 def _note_weights(documents: int, draws: int, seed: int) -> np.ndarray:

@@ -116,7 +116,9 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
     """`compare` for runs that are aligned already."""
     runs = aligned.candidate, aligned.reference
     verdict = bitwise_verdict(*runs)
-    values = [stand_in_values(run.logits, bool(run.manifest.logits_from_probabilities)) for run in runs]
+    values = [
+        stand_in_values(run.logits, bool(run.manifest.logits_from_probabilities), run.ends) for run in runs
+    ]
     codes: list[_Code] = []
     wider, difference = 1.0, None
     while difference is None:  # once, unless a sample misled on where the percentiles are

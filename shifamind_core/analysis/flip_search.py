@@ -30,7 +30,7 @@ from shifamind_core.analysis.flip_bound import (
 )
 from shifamind_core.arrays import Labels
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.blocks import finite_range, over_blocks
+from shifamind_core.runs.blocks import over_blocks
 from shifamind_core.runs.run import Run
 
 MOST_CELLS = 1 << 22  # sorted at once, at some 50 bytes each
@@ -178,7 +178,7 @@ class LargeFlipBound:
     @property
     def largest_margin(self) -> float:
         """Of all decisions."""
-        return max(abs(end - float(logit(self._threshold))) for end in finite_range(self._run.logits))
+        return max(abs(end - float(logit(self._threshold))) for end in self._run.ends)
 
     def f1_ranges(self, epsilons: Epsilons) -> F1Ranges:
         return f1_ranges(self._run, self._threshold, epsilons)

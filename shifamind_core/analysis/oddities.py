@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from shifamind_core.runs.assemble import FILL
-from shifamind_core.runs.blocks import finite_range
 from shifamind_core.runs.run import Run
 
 FEWEST_CODES = 4  # below, rows of one number, or equal rows, come about by chance
@@ -167,7 +166,7 @@ def _copies(run: Run) -> np.ndarray:
 
 
 def _about_scores(run: Run) -> Iterator[str]:
-    low, high = finite_range(run.logits)
+    low, high = run.ends
     if high <= 0 and low < high and run.logits.size >= MANY_SCORES:
         yield (
             f"No logit is above 0, so that at 0.5 no code is assigned to any note. If these values (from {low:.4g}) are logarithms of "

@@ -38,7 +38,7 @@ def draw_places(
     columns : sequence of slice
         In which groups the codes' F1 are added up, which decides the last bit of a macro mean.
     """
-    documents, codes = variants[0][0].shape
+    documents = weights.shape[1]
     kind = np.float32 if documents < 1 << 24 else np.float64  # holds every sum of weights
     parts = [
         [part.astype(kind).T.tocsr() for part in (taken.multiply(true), taken, true)]
@@ -50,7 +50,7 @@ def draw_places(
         for start in range(0, len(weights), DRAWS_AT_ONCE)
     ]
     macro, micro = zip(whole, *drawn, strict=True)
-    return np.concatenate(macro, axis=1) / codes, np.concatenate(micro, axis=1)
+    return np.concatenate(macro, axis=1), np.concatenate(micro, axis=1)
 
 
 def _counts(parts: list, weights: np.ndarray) -> Iterator[np.ndarray]:
@@ -61,10 +61,10 @@ def _counts(parts: list, weights: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _scores(counts: Iterator[np.ndarray], columns: Sequence[slice]) -> tuple[np.ndarray, np.ndarray]:
-    """The sum of the codes' F1, and micro F1: [variants, draws]."""
-    sums, pooled = [], []
+    """Macro and micro F1: [variants, draws]."""
+    macro, pooled = [], []
     for one in counts:
         each = scores.f1(*one)
-        sums.append(sum(each[:, some].sum(axis=-1) for some in columns))
+        macro.append(sum(each[:, some].sum(axis=-1) for some in columns) / each.shape[-1])
         pooled.append(scores.f1(*one.sum(axis=-1)))
-    return np.array(sums), np.array(pooled)
+    return np.array(macro), np.array(pooled)

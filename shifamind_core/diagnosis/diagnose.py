@@ -39,6 +39,7 @@ class Diagnosis:
     hypotheses : a verdict on each way in which a GPU is said to change a score; empty where the runs share nothing
     observed : how far the runs are apart; `None` where they could not be put side by side
     remarks : what was assumed to put them side by side
+    looked_at : at which part of the runs, where they are too large to be looked at whole; one of the remarks
     """
 
     findings: tuple[Finding, ...]
@@ -46,6 +47,7 @@ class Diagnosis:
     hypotheses: tuple[Hypothesis, ...] = ()
     observed: Observed | None = None
     remarks: tuple[str, ...] = ()
+    looked_at: str = ""
 
     @property
     def cause(self) -> str:
@@ -92,18 +94,20 @@ def diagnose(
     """
     manifests = compare_manifests(candidate.manifest, reference.manifest)
     candidate, reference, part = sample(candidate, reference)
-    said = () if part is None else (part,)
+    said, looked_at = ((), "") if part is None else ((part,), part)
     try:
         evidence = Evidence.of(candidate, reference, ladder, reported)
     except NothingInCommon as problem:
-        return Diagnosis((nothing_in_common(problem),), manifests, remarks=(*said, str(problem)))
+        remarks = (*said, str(problem))
+        return Diagnosis((nothing_in_common(problem),), manifests, remarks=remarks, looked_at=looked_at)
     begun, examination = examine(evidence)
     pair, needed = begun.logits, _needed(evidence)
     observed = Observed(pair.size, pair.largest, float(np.sqrt(np.mean(pair.spread**2))))
     examination = examination.noted(*_on_rounding(examination, observed, needed))
     findings = ranked(judge_rest(examination).findings)
     hypotheses = judge_hypotheses(evidence, observed, findings, examination.explained, needed, load().sizes)
-    return Diagnosis(findings, manifests, hypotheses, observed, (*said, *evidence.aligned.remarks))
+    remarks = (*said, *evidence.aligned.remarks)
+    return Diagnosis(findings, manifests, hypotheses, observed, remarks, looked_at)
 
 
 def _needed(evidence: Evidence) -> float | None:

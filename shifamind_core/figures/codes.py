@@ -53,20 +53,21 @@ def support_figure(table: pd.DataFrame, candidate_name: str, reference_name: str
     table : DataFrame
         Columns `support`, `candidate_f1` and `reference_f1`.
     """
-    place = np.searchsorted(SUPPORTS, table["support"], side="right") - 1
-    groups = table.groupby(place)
-    sizes = groups.size()
+    place = np.searchsorted(SUPPORTS, table["support"].to_numpy(np.int64), side="right") - 1
+    groups, sizes = np.unique(place, return_counts=True)
     titles = [
-        f"{_support_title(group)}<br>{size:,} code{'s' if size > 1 else ''}" for group, size in sizes.items()
+        f"{_support_title(group)}<br>{size:,} code{'s' if size > 1 else ''}"
+        for group, size in zip(groups.tolist(), sizes.tolist(), strict=True)
     ]
     figure = go.Figure()
     for side, name, shade in (
         ("candidate", candidate_name, CANDIDATE),
         ("reference", reference_name, REFERENCE),
     ):
+        f1 = table[f"{side}_f1"].to_numpy(np.float64)
         figure.add_bar(
             x=titles,
-            y=groups[f"{side}_f1"].mean().to_numpy(np.float32),
+            y=np.array([f1[place == group].mean() for group in groups], np.float32),
             name=plain(name),
             marker={"color": shade},
             hovertemplate="%{x}<br>mean F1 %{y:.4f}",

@@ -71,7 +71,7 @@ def gap_split_figure(split: GapSplit) -> go.Figure:
             hovertemplate=f"{name}: %{{x:+.4f}}<extra></extra>",
         )
     figure.add_vline(x=0, line={"color": GUIDE, "width": 1})
-    figure.update_xaxes(title_text="F1, candidate − reference", tickformat="+.3~f")
+    figure.update_xaxes(title_text="F1, candidate − reference", tickformat="+.3~g")
     figure.update_yaxes(autorange="reversed")
     return styled(figure, height=110 + 48 * len(shown), barmode="group", bargap=0.35)
 

@@ -99,6 +99,7 @@ def html_report(selection: Selection, made: Report | None = None, ladder_recorde
         "<h2>Figures</h2>",
         *figures,
         "<h2>What the difference looks like</h2>",
+        *([f"<p class='muted'>{escape(diagnosis.looked_at)}</p>"] if diagnosis.looked_at else []),
         _findings(diagnosis),
         *_measured(selection),
         "<h2>What was not tested</h2>",

@@ -81,9 +81,14 @@ def are_any_of(logits: np.ndarray, values: tuple[float, ...]) -> np.ndarray:
     return found
 
 
-def stand_in_values(logits: np.ndarray, from_probabilities: bool = False) -> tuple[float, ...]:
-    """Logits that stand for a stored 0 or 1: the least and the greatest of [documents, codes], where they are such."""
-    ends = finite_range(logits)
+def stand_in_values(
+    logits: np.ndarray, from_probabilities: bool = False, ends: tuple[float, float] | None = None
+) -> tuple[float, ...]:
+    """Logits that stand for a stored 0 or 1: the least and the greatest of [documents, codes], where they are such.
+
+    `ends` are these two, where they are known.
+    """
+    ends = finite_range(logits) if ends is None else ends
     if ends[0] > ends[1]:
         return ()
     return tuple(

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from shifamind_core.arrays import DocumentIds, Labels, Logits, TokenCounts, frozen
 from shifamind_core.artifacts._limited import printable
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.blocks import over_blocks
+from shifamind_core.runs.blocks import finite_range, over_blocks
 from shifamind_core.runs.manifest import Manifest, digest_of
 
 LOGIT_DTYPES = (np.float16, np.float32, np.float64)
@@ -135,6 +135,11 @@ class Run:
             return int(np.count_nonzero(np.isfinite(self.logits[rows])))
 
         return self.logits.size - sum(over_blocks(finite, self.logits))
+
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """Least and greatest of the finite logits."""
+        return finite_range(self.logits)
 
     def select(self, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> "Run":
         """The run with these notes and codes (index arrays), in this order; of how many codes they are, it keeps."""

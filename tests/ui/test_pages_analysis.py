@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from shifamind_core.analysis.comparison import compare
 from shifamind_core.analysis.thresholds import CLEAN_GRID, SEED_GRID, evaluate, threshold_curve
 from shifamind_core.artifacts.run_directory import RunDirectory
+from shifamind_core.diagnosis import sample
 from shifamind_core.figures import differences
 from shifamind_core.runs import uploads
 from shifamind_core.runs.run import Run
@@ -257,13 +258,23 @@ def test_a_large_file_in_references_is_mapped_not_read(
     assert not app.exception and len(charts(app)) == 4
 
 
+@pytest.mark.parametrize("page", ["overview", "diagnosis"])
+def test_a_diagnosis_of_a_part_says_so_beside_its_verdict(
+    filled: Dashboard, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    monkeypatch.setattr(sample, "MOST_CELLS", 100)
+    monkeypatch.setattr(sample, "PART_CELLS", 100)
+    app = filled.open(page)
+    assert "Looked at a part of these runs: 20 of 60 notes" in captions(app)
+
+
 def test_a_large_pair_is_drawn_from_a_part_of_its_notes_and_says_so(
     filled: Dashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(differences, "MOST_CELLS", NOTES * len(CODES) // 3)
     app = filled.open("differences")
     assert f"Drawn from {NOTES // 3} of {NOTES} notes" in captions(app)
-    assert values(trace(charts(app)[0], None)["y"]).sum() <= NOTES * len(CODES) // 3
+    assert values(charts(app)[0]["data"][0]["y"]).sum() <= NOTES * len(CODES) // 3
 
 
 def test_the_threshold_moves_the_scores_and_follows_to_the_next_page(filled: Dashboard) -> None:

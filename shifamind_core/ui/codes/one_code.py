@@ -35,7 +35,7 @@ def codes_named(table: pd.DataFrame, text: str) -> pd.DataFrame:
         table[column].fillna("").astype(str).str.contains(wanted, case=False, regex=False)
         for column in ("code", "title")
     ]
-    return table[inside[0] | inside[1]]
+    return table.loc[inside[0] | inside[1]]
 
 
 def show_code(candidate: Run, reference: Run, codes: list[str], threshold: float) -> None:

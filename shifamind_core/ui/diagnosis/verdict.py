@@ -33,6 +33,8 @@ def show_verdict(
             st.markdown(
                 f"{status_badge(best.status)} {title}{safe_text(best.meaning, 600)} {safe_text(best.action, 600)}"
             )
+            if diagnosis.looked_at:
+                st.caption(f"The cause: {safe_text(diagnosis.looked_at)}")
         with told():
             proof = proof_of(question, ladder)
             if question.targets:

@@ -29,11 +29,12 @@ def show_story(
     comparison = found.comparison
     labelled = comparison.macro_f1.gap is not None
     with st.spinner("Comparing the runs", show_time=False):
+        diagnosis = cached.diagnosis(*runs, ladder)
         story = tell(
             comparison,
             cached.gap_intervals(*runs) if labelled else None,
             bound_of(comparison, ladder, cached.proof),
-            cached.diagnosis(*runs, ladder),
+            diagnosis,
             ladder,
             replay,
             ladder is not None and ladder_is_recorded(workspace),
@@ -59,6 +60,8 @@ def show_story(
                     icon=":material/arrow_forward:",
                     query_params={PARAMETER: view} if view else None,
                 )
+        if diagnosis.looked_at:
+            st.caption(f"Step 3: {safe_text(diagnosis.looked_at)}")
 
 
 def _show_answer(said: Answer) -> None:
