@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.assemble import checked_codes, listed, shown
+from shifamind_core.runs.assemble import checked_codes, listed, shown, whole_ids
 from shifamind_core.runs.nested import ALIASES, SCORES
 from shifamind_core.runs.tables import ID_COLUMNS, NOT_CODES, NOTE_COLUMNS
 
@@ -59,7 +59,7 @@ def read_json_lines(name: str, content: bytes) -> Lines:
                 )
             found.codes = codes
             found.arrays[key] = _matrix(name, key, _by_code(name, key, rows, codes))
-        elif key in ID_COLUMNS:
+        elif key.lower() in ID_COLUMNS:
             found.arrays["document_ids"] = _ids(name, key, rows)
         elif isinstance(first, bool | int | float) and key.lower() not in NOT_CODES:
             found.columns[key] = _matrix(name, key, [{key: [row.get(key)]} for row in rows])[:, 0]
@@ -149,6 +149,10 @@ def _matrix(name: str, key: str, rows: list[Row]) -> np.ndarray:
 
 def _ids(name: str, key: str, rows: list[Row]) -> np.ndarray:
     values = [row.get(key) for row in rows]
+    floats = np.array([value for value in values if isinstance(value, float)])
+    if len(floats):
+        whole = iter(whole_ids(name, floats).tolist())
+        values = [next(whole) if isinstance(value, float) else value for value in values]
     if not all(isinstance(value, str | int) and not isinstance(value, bool) for value in values):
         raise ShifamindError(f"{name}: not every line has a whole number or a text under {shown(key)}.")
     return np.array([str(value) for value in values])

@@ -122,10 +122,8 @@ def document_ids_of(name: str, values: Sequence[str]) -> tuple[np.ndarray, list[
         raise ShifamindError(
             f"{name}: {missing:,} of {len(values):,} document ids are missing. Fill the column or drop it."
         )
-    if all(re.fullmatch(r"-?[0-9]{1,15}\.0+", value) for value in values):
-        return document_ids_of(
-            name, [value.split(".")[0] for value in values]
-        )  # integers that went through floats
+    if all(re.fullmatch(r"-?[0-9]{1,15}(\.0+)?", value) for value in values):
+        values = [value.split(".")[0] for value in values]  # integers that went through floats
     if all(re.fullmatch(r"-?[0-9]{1,19}", value) and -(2**63) <= int(value) < 2**63 for value in values):
         return np.array([int(value) for value in values], np.int64), []
     if all(re.fullmatch(r"[0-9a-fA-F]{16}|[0-9a-fA-F]{64}", value) for value in values):

@@ -13,7 +13,7 @@ from shifamind_core.runs.column_roles import WORDS, sort_out, word_and_code
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.uploads import read_upload
 from tests.support import foreign
-from tests.support.foreign import CODES, LABELS, LOGITS, PROBABILITIES, csv, npz, table, written
+from tests.support.foreign import CODES, LABELS, LOGITS, PROBABILITIES, csv, jsonl, npz, table, written
 from tests.support.refused import refused
 
 
@@ -260,5 +260,9 @@ def test_ids_that_went_through_floats_are_the_integers_they_were():
     assert read(csv(ids, table(ids=False))).document_ids.tolist() == list(range(len(LOGITS)))
     floats = np.arange(len(LOGITS)) * 1.0
     parquet = written(lambda file: table(ids=False).assign(document_id=floats).to_parquet(file))
+    half = [{"Document_ID": i * 1.0 if i % 2 else i, "I10": i / 2 - 3} for i in range(len(LOGITS))]
+    assert read(jsonl(half), "a.jsonl").document_ids.tolist() == list(range(len(LOGITS)))
+    some = pd.DataFrame({"document_id": [f"{i}.0" if i % 2 else f"{i}" for i in range(len(LOGITS))]})
+    assert read(csv(some, table(ids=False))).document_ids.tolist() == list(range(len(LOGITS)))
     for name, content in (("a.npz", npz(logits=LOGITS, document_ids=floats)), ("a.parquet", parquet)):
         assert read(content, name).document_ids.tolist() == list(range(len(LOGITS)))
