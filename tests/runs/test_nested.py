@@ -204,9 +204,10 @@ REFUSED = {
     "no codes": (b'{"logits": {}}\n', "no field 'logits' or 'probabilities'"),
     "labels alone": (b'{"A": 1, "B": 0}\n{"A": 0, "B": 0}\n', "nothing but 0 and 1"),
     "ids": (
-        b'{"document_id": 1.5, "logits": [1.5]}\n',
+        b'{"document_id": true, "logits": [1.5]}\n',
         "not every line has a whole number or a text under 'document_id'",
     ),
+    "ids with fractions": (b'{"document_id": 1.5, "logits": [1.5]}\n', "have fractions"),
     "deep": (b"[" * 100_000 + b"\n", "line 1 is no JSON"),
     "latin1": ('{"logits": [1.5], "größe": 1}\n'.encode("latin1"), "line 1 is no JSON in UTF-8"),
 }
