@@ -4,6 +4,7 @@ from functools import partial
 
 import streamlit as st
 
+from shifamind_core.analysis.thresholds import FIXED_THRESHOLD
 from shifamind_core.errors import ShifamindError
 from shifamind_core.html_report.report import html_report
 from shifamind_core.report.files import CONTENTS, Selection, archive, csv_file
@@ -27,11 +28,16 @@ if pair is None:
 try:
     candidate, reference = load_run(pair[0]), load_run(pair[1])
     ladder = last_ladder(workspace)
+    try:
+        comparison = cached.comparison(candidate, reference, FIXED_THRESHOLD)
+    except ShifamindError:
+        comparison = None  # runs with nothing in common: the report says so, and has the other tables
     selection = Selection(
         candidate,
         reference,
         validation_of(candidate),
         validation_of(reference),
+        comparison=comparison,
         diagnosis=cached.diagnosis(candidate, reference, ladder),
         replay=last_replay(workspace, asked_about(workspace, candidate.manifest.split, pair[1]), reference),
         ladder=ladder,

@@ -16,9 +16,9 @@ Cells: TypeAlias = Float64[np.ndarray, " cells"]
 PERCENTILES = (50, 90, 99)
 HELD = 1 << 24  # of so many cells all sizes are held at once; of more, those about the percentiles alone
 NEAR = {
-    50: 0.004,
-    90: 0.004,
-    99: 0.002,
+    50: 0.003,
+    90: 0.003,
+    99: 0.0015,
 }  # share of the cells to either side that is held; a sample says where
 SAMPLED = 1 << 21
 

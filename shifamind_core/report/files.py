@@ -57,7 +57,7 @@ BOM = "\ufeff"  # by which spreadsheets know UTF-8
 class Selection:
     """What a report is about. A validation run is the one its run was tuned on, if any.
 
-    `diagnosis` and `replay` (its JSON) are of these two runs, where they were made. `ladder`, `layers`, `probes` and
+    `comparison` (at 0.5), `diagnosis` and `replay` (its JSON) are of these two runs, where they were made. `ladder`, `layers`, `probes` and
     `certificate` (the last three as JSON) were measured on the checkpoint of the selected run directory.
     """
 
@@ -66,6 +66,7 @@ class Selection:
     candidate_validation: Run | None = None
     reference_validation: Run | None = None
     grid: GridName = "seed"
+    comparison: RunComparison | None = None
     diagnosis: Diagnosis | None = None
     replay: Mapping[str, Any] | None = None
     ladder: Ladder | None = None
@@ -115,9 +116,9 @@ def report(selection: Selection) -> Report:
             return None
 
     candidate, reference = selection.candidate, selection.reference
-    comparison = (
-        None if reference is None else attempt(lambda: compare(candidate, reference, FIXED_THRESHOLD))
-    )
+    comparison = selection.comparison
+    if comparison is None and reference is not None:
+        comparison = attempt(lambda: compare(candidate, reference, FIXED_THRESHOLD))
     parts = _parts(selection, comparison)
     scored = [attempt(partial(evaluate, part.scored, part.validation, selection.grid)) for part in parts]
     curves = [attempt(partial(_curves, part, selection.grid)) for part in parts]
