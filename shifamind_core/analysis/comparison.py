@@ -119,11 +119,12 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
     values = [
         stand_in_values(run.logits, bool(run.manifest.logits_from_probabilities), run.ends) for run in runs
     ]
+    odd = [bool(run.non_finite or stand_ins) for run, stand_ins in zip(runs, values, strict=True)]
     codes: list[_Code] = []
     wider, difference = 1.0, None
     while difference is None:  # once, unless a sample misled on where the percentiles are
         intervals = intervals_about(runs[0].logits, runs[1].logits, wider)
-        codes = list(_compared(aligned, threshold, values, intervals))
+        codes = list(_compared(aligned, threshold, values if any(odd) else None, intervals))
         difference = pooled([code.differences for code in codes], intervals)
         wider *= 4
     counted = _Counted(*np.array([code.counted for code in codes]).T)  # of arrays over codes
@@ -133,7 +134,7 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
     )
     left_out, beyond = int(counted.non_finite.sum()), int(counted.standing_in.sum())
     standing_in = int(counted.candidate_standing_in.sum()), int(counted.reference_standing_in.sum())
-    odd = _non_finite_remarks(aligned, left_out) + _stand_in_remarks(standing_in, beyond)
+    remarks = _non_finite_remarks(aligned, left_out) + _stand_in_remarks(standing_in, beyond)
     return RunComparison(
         aligned=aligned,
         threshold=threshold,
@@ -146,8 +147,8 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
         macro_f1=Pair(*(None if c is None else float(scores.macro_f1(c)[0]) for c in counts)),
         micro_f1=Pair(*(None if c is None else float(scores.micro_f1(c)[0]) for c in counts)),
         per_code=_per_code_table(aligned, codes, counted, counts),
-        remarks=aligned.remarks + odd + (() if verdict is None else (verdict,)),
-        warnings=aligned.warnings + odd,
+        remarks=aligned.remarks + remarks + (() if verdict is None else (verdict,)),
+        warnings=aligned.warnings + remarks,
     )
 
 
@@ -212,9 +213,9 @@ class _Code(NamedTuple):
 
 
 def _compared(
-    aligned: AlignedRuns, threshold: float, values: list[tuple[float, ...]], intervals: list[Interval]
+    aligned: AlignedRuns, threshold: float, values: list[tuple[float, ...]] | None, intervals: list[Interval]
 ) -> Iterator[_Code]:
-    """Every code of both runs; `values` stand for a stored 0 or 1."""
+    """Every code of both runs; `values` stand for a stored 0 or 1, `None` where every logit is one."""
     runs = aligned.candidate, aligned.reference
     truths = [run.labels for run in (runs if aligned.label_conflicts else runs[:1])]
     matrices = [part for part in (*(run.logits for run in runs), *truths) if part is not None]
@@ -234,7 +235,7 @@ def _compared(
 
 def _one_code(
     threshold: float,
-    values: list[tuple[float, ...]],
+    values: list[tuple[float, ...]] | None,
     intervals: list[Interval],
     room: np.ndarray,
     ours: np.ndarray,
@@ -242,18 +243,19 @@ def _one_code(
     *truths: np.ndarray | None,
 ) -> _Code:
     """One code: both runs' logits [documents] and, if there are any, both runs' labels."""
-    finite = np.isfinite(ours) & np.isfinite(theirs)
-    standing_in = are_any_of(ours, values[0]), are_any_of(theirs, values[1])
-    told = finite & ~standing_in[0] & ~standing_in[1]
     assigned = [decisions(side[:, None], threshold)[:, 0] for side in (ours, theirs)]
     tallies = [
         None if true is None else _sizes(taken & true, taken, true)
         for taken, true in zip(assigned, truths, strict=True)
     ]
-    gained, lost = assigned[0] > assigned[1], assigned[1] > assigned[0]
-    if told.all():
-        counted = *_sizes(gained, lost), 0, 0, 0, 0
+    if values is None:
+        either, by_ours, by_theirs = _sizes(assigned[0] | assigned[1], *assigned)
+        counted = either - by_theirs, either - by_ours, 0, 0, 0, 0
     else:
+        gained, lost = assigned[0] > assigned[1], assigned[1] > assigned[0]
+        finite = np.isfinite(ours) & np.isfinite(theirs)
+        standing_in = are_any_of(ours, values[0]), are_any_of(theirs, values[1])
+        told = finite & ~standing_in[0] & ~standing_in[1]
         counted = _sizes(gained & finite, lost & finite, ~finite, finite & ~told, *standing_in)
         ours, theirs = ours[told], theirs[told]
     return _Code(code_differences(ours, theirs, intervals, room), counted, *tallies)

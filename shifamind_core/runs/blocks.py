@@ -16,8 +16,8 @@ BLOCK_CELLS = (
     1 << 20
 )  # looked at together: what is made of a block stays in the caches, and is small beside a run of any length
 GROUP_CELLS = 1 << 23  # of some codes, each with all its notes: copied, since they lie apart in the file
-TILE_NOTES = 256  # copied at once: rows and columns of a tile both stay in the caches
-TILES = 32  # by one thread
+TILE_NOTES = 1024  # copied at once: rows and columns of a tile both stay in the caches
+TILES = 8  # by one thread
 MOST_THREADS = 4
 
 
@@ -32,19 +32,20 @@ def over_blocks(function: Callable[[slice], T], matrix: np.ndarray) -> Iterator[
     return in_order(function, blocks_of_notes(matrix))
 
 
-def finite_range(matrix: np.ndarray) -> tuple[float, float]:
-    """Least and greatest of the finite values; infinity and minus infinity if there are none."""
+def finite_range(matrix: np.ndarray) -> tuple[float, float, int]:
+    """Least and greatest of the finite values (infinity and minus infinity if there are none), and how many are not finite."""
 
-    def look(rows: slice) -> tuple[float, float]:
+    def look(rows: slice) -> tuple[float, float, int]:
         block = matrix[rows]
         ends = float(block.min()), float(block.max())
         if np.isfinite(ends).all():
-            return ends
+            return *ends, 0
         told = np.isfinite(block)
-        return float(block.min(where=told, initial=np.inf)), float(block.max(where=told, initial=-np.inf))
+        low, high = block.min(where=told, initial=np.inf), block.max(where=told, initial=-np.inf)
+        return float(low), float(high), told.size - int(np.count_nonzero(told))
 
-    ends = [(np.inf, -np.inf), *over_blocks(look, matrix)]
-    return min(low for low, _ in ends), max(high for _, high in ends)
+    lows, highs, others = zip((np.inf, -np.inf, 0), *over_blocks(look, matrix), strict=True)
+    return min(lows), max(highs), sum(others)
 
 
 def code_by_code(*matrices: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:

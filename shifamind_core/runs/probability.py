@@ -88,7 +88,7 @@ def stand_in_values(
 
     `ends` are these two, where they are known.
     """
-    ends = finite_range(logits) if ends is None else ends
+    ends = finite_range(logits)[:2] if ends is None else ends
     if ends[0] > ends[1]:
         return ()
     return tuple(

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from shifamind_core.arrays import DocumentIds, Labels, Logits, TokenCounts, frozen
 from shifamind_core.artifacts._limited import printable
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.blocks import finite_range, over_blocks
+from shifamind_core.runs.blocks import finite_range
 from shifamind_core.runs.manifest import Manifest, digest_of
 
 LOGIT_DTYPES = (np.float16, np.float32, np.float64)
@@ -128,18 +128,18 @@ class Run:
         return digest_of([self.digest, self.name, self.manifest])
 
     @cached_property
+    def _range(self) -> tuple[float, float, int]:
+        return finite_range(self.logits)
+
+    @property
     def non_finite(self) -> int:
         """How many logits are NaN or infinite."""
+        return self._range[2]
 
-        def finite(rows: slice) -> int:
-            return int(np.count_nonzero(np.isfinite(self.logits[rows])))
-
-        return self.logits.size - sum(over_blocks(finite, self.logits))
-
-    @cached_property
+    @property
     def ends(self) -> tuple[float, float]:
         """Least and greatest of the finite logits."""
-        return finite_range(self.logits)
+        return self._range[:2]
 
     def select(self, rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> "Run":
         """The run with these notes and codes (index arrays), in this order; of how many codes they are, it keeps."""

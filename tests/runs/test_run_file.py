@@ -248,7 +248,7 @@ def test_unsigned_ids_are_the_same_eight_bytes_as_signed_ones():
             "4 of 6 labels are neither 0 nor 1, the first at note 0",
         ),
         (file_of({"logits": logits(), "labels": logits() * np.nan}), "6 of 6 labels"),
-        (file_of({"logits": logits(), "document_ids": np.zeros(3)}), "document_ids are float64"),
+        (file_of({"logits": logits(), "document_ids": np.full(3, 0.5)}), "document_ids are float64"),
         (file_of({"logits": logits(), "document_ids": np.zeros((3, 1), int)}), "document_ids has shape"),
         (file_of({"logits": logits(), "token_counts": np.array([1, -1, 2])}), "token_counts are not all"),
         (file_of({"logits": logits(), "token_counts": np.array([1, 2**31, 2])}), "token_counts are not all"),
