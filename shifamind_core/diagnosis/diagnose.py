@@ -17,6 +17,7 @@ from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.evidence.manifests import Provenance, compare_manifests
 from shifamind_core.diagnosis.evidence.reach import largest_by_level
 from shifamind_core.diagnosis.exact.labels import f1_at
+from shifamind_core.diagnosis.exact.stand_ins import aside
 from shifamind_core.diagnosis.examination import Examination
 from shifamind_core.diagnosis.findings import Finding, confirmed, json_value, ranked, ruled_out
 from shifamind_core.diagnosis.hypotheses import Hypothesis, Observed, judge_hypotheses, moves
@@ -101,9 +102,10 @@ def diagnose(
         remarks = (*said, str(problem))
         return Diagnosis((nothing_in_common(problem),), manifests, remarks=remarks, looked_at=looked_at)
     begun, examination = examine(evidence)
-    pair, needed = begun.logits, _needed(evidence)
+    pair, needed = aside(begun.logits, evidence), _needed(evidence)
     observed = Observed(pair.size, pair.largest, float(np.sqrt(np.mean(pair.spread**2))))
-    examination = examination.noted(*_on_rounding(examination, observed, needed))
+    identical = not begun.logits.largest
+    examination = examination.noted(*_on_rounding(examination, observed, needed, identical))
     findings = ranked(judge_rest(examination).findings)
     hypotheses = judge_hypotheses(evidence, observed, findings, examination.explained, needed, load().sizes)
     remarks = (*said, *evidence.aligned.remarks)
@@ -123,12 +125,14 @@ def _needed(evidence: Evidence) -> float | None:
     return hardest(prove(evidence.candidate, targets, {}, reported=False))
 
 
-def _on_rounding(examination: Examination, observed: Observed, needed: float | None) -> list[Finding]:
+def _on_rounding(
+    examination: Examination, observed: Observed, needed: float | None, identical: bool
+) -> list[Finding]:
     """What equal bits or the flip bound say of rounding, and whether the runs are identical."""
     exact = (
         "equal bit by bit" if examination.logits.tolerance is None else "equal as far as stored values tell"
     )
-    if not observed.largest:
+    if identical:
         beside = any(finding.status == "confirmed" for finding in examination.findings)
         told = (
             f"All {examination.logits.documents:,} × {examination.logits.codes} scores compared are {exact}."

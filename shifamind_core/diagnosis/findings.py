@@ -56,15 +56,18 @@ class Finding:
     def score(self) -> float:
         """Orders findings: the upper half for what is confirmed, by its share; the lower quarters for likely and possible.
 
-        Confirmed: ½ + share ⁄ 2. Likely: ½ + probability × share ⁄ 4. Possible: probability × share ⁄ 2. Ruled out: 0. So a
-        confirmed cause of at least half of the difference stands before everything that is only likely, and a fact
-        that accounts for little stands behind a likely cause of the rest.
+        Confirmed: ½ + share ⁄ 2. Likely: ½ + probability × share ⁄ 4. Possible, or likely of less than half of the difference:
+        probability × share ⁄ 2, as of a hundredth at least where likely. Ruled out: 0. So a confirmed cause of at least half of the difference stands before everything that
+        is only likely, a fact that accounts for little behind a likely cause of the rest, and what is likely of the little that
+        is left behind whatever may account for the most.
         """
         weight = float(np.clip(self.probability * self.share, 0.0, 1.0))
         if self.status == "confirmed":
             return 0.5 + weight / 2
-        if self.status == "likely":
+        if self.status == "likely" and self.share >= 0.5:
             return 0.5 + weight / 4
+        if self.status == "likely":  # told, however little it accounts for
+            return max(weight, self.probability / 100) / 2
         return 0.0 if self.status == "ruled_out" else weight / 2
 
     @property

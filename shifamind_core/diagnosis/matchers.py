@@ -12,6 +12,7 @@ from shifamind_core.diagnosis.exact.parts import in_a_part
 from shifamind_core.diagnosis.exact.rounded_weights import rounded_weights
 from shifamind_core.diagnosis.exact.rows import different_codes, which_documents
 from shifamind_core.diagnosis.exact.score_map import score_map
+from shifamind_core.diagnosis.exact.stand_ins import stand_ins_aside
 from shifamind_core.diagnosis.exact.stored_precision import stored_precision
 from shifamind_core.diagnosis.exact.subsets import few_codes_changed, some_documents_changed
 from shifamind_core.diagnosis.examination import Examination, Matcher
@@ -34,7 +35,8 @@ MATCHERS: tuple[Matcher, ...] = (
     metric_definition,
     # Manifests that prove rounding of the weights.
     rounded_weights,
-    # What alone changed.
+    # What alone changed, of what is known.
+    stand_ins_aside,
     few_codes_changed,
     some_documents_changed,
 )

@@ -178,11 +178,15 @@ def _policy_range(bound: TunedFlipBound, name: str, epsilon: float) -> PolicyRan
     return PolicyRange(name, epsilon, found.macro_f1, found.micro_f1)
 
 
+# Where the axis of errors may begin: a score at the threshold needs hardly any. FP32 logits of 0.01 lie 1e-9 apart.
+LEAST = 1e-9
+
+
 def _axis(
     measured: Iterable[float], needed: Iterable[float | None], largest: float, points: int = POINTS
 ) -> Float64[np.ndarray, " epsilons"]:
     """Logarithmic, from below the smallest error to beyond what is needed."""
-    marks = [value for value in (*measured, *needed) if value]
+    marks = [value for value in (*measured, *needed) if value and value > LEAST]
     low = min([*marks, 1e-3]) / 10
     high = min(max([*marks, 0.1]) * 4, max(largest, 0.1))
     return np.geomspace(low, max(high, low * 10), points)

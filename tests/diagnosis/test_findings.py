@@ -16,7 +16,7 @@ shares = st.floats(0, 1)
 @given(shares, shares, st.floats(0.5, 1), st.floats(0, 0.499))
 def test_scores_keep_the_tiers_apart(share, other, likely, possible):
     assert confirmed("code_order", "", max(share, 0.5)).score >= judged("numerics", likely, "", other).score
-    assert 0.5 <= judged("numerics", likely, "", other).score <= 0.75
+    assert 0.5 <= judged("numerics", likely, "", max(other, 0.5)).score <= 0.75
     assert 0 <= judged("numerics", possible, "", other).score < 0.5
     assert ruled_out("numerics", "").score == 0
 
@@ -24,6 +24,11 @@ def test_scores_keep_the_tiers_apart(share, other, likely, possible):
 def test_a_fact_that_accounts_for_little_stands_behind_a_likely_cause_of_the_rest():
     fact, main = confirmed("non_finite", "", 0.001), judged("input_changed", 0.9, "", 0.999)
     assert [finding.cause for finding in ranked([fact, main])] == ["input_changed", "non_finite"]
+
+
+def test_what_is_likely_of_the_little_that_is_left_stands_behind_what_may_account_for_the_most():
+    rest, twins = judged("numerics", 0.9, "", 1e-4), [judged("max_length", 1 / 3, "", 0.9999)]
+    assert [finding.cause for finding in ranked([rest, *twins])] == ["max_length", "numerics"]
 
 
 def test_one_finding_a_cause_is_kept_and_a_proof_beats_a_probability():

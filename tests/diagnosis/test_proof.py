@@ -63,6 +63,18 @@ def test_scores_that_agree_within_their_rounding_need_nothing(run):
     assert proof.needs[0].epsilon == 0 and "no gap to explain" in proof.sentence
 
 
+def test_a_logit_at_the_threshold_needs_hardly_any_error_and_has_its_curve(run):
+    """A stored probability of 0.5: the least of all numbers moves its decision."""
+    logits = run.logits.copy()
+    logits[0] = 0
+    at_it = replace(run, logits=logits)
+    moved = prove(at_it, {}, {"x": 1e-30}).policies[0]
+    target = moved.macro_f1[0] if moved.macro_f1[0] < moved.macro_f1[1] else moved.macro_f1[1]
+    proof = prove(at_it, {"macro_f1": target}, {}, reported=False)
+    assert proof.needs[0].epsilon < 1e-300
+    assert (np.diff(proof.curve.epsilons) > 0).all()
+
+
 def test_a_score_that_no_change_of_logits_reaches_says_so(run):
     unlabelled = replace(
         run, labels=np.concatenate([run.labels[:, :5], np.zeros((400, 1), np.uint8)], axis=1)

@@ -100,6 +100,13 @@ def test_a_samplers_padding_is_counted_and_placed(ids) -> None:
     assert finding.numbers == "The last 24 rows of the candidate repeat the first 24 rows."
 
 
+def test_a_copy_that_follows_its_original_is_a_copy() -> None:
+    rows = np.sort(np.append(np.arange(900), [7, 30, 31, 500]))
+    finding = found(rows_of(replace(REFERENCE, document_ids=IDS), rows), replace(REFERENCE, document_ids=IDS))
+    told = finding["repeated_documents"]
+    assert told.evidence["candidate"]["kind"] == "repeats" and "other scores" not in told.numbers
+
+
 def test_the_last_batch_dropped_is_placed() -> None:
     finding = found(rows_of(REFERENCE, np.arange(892)), REFERENCE)["missing_documents"]
     assert (

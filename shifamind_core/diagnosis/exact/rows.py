@@ -209,10 +209,12 @@ def _repeats_evidence(run: Run, rows: np.ndarray, source: np.ndarray) -> dict[st
 
 
 def _equal_scores(run: Run, rows: np.ndarray, source: np.ndarray) -> bool:
-    """Most of these rows have the scores of the rows that they repeat, or differ from them by less than notes do."""
-    apart = np.abs(run.logits[rows] - run.logits[source]).astype(np.float64)
-    usual = np.abs(run.logits[rows] - np.roll(run.logits, 1, axis=0)[rows]).astype(np.float64)
-    return bool(2 * (apart.mean(axis=1) < usual.mean(axis=1)).sum() > len(rows)) if len(rows) else False
+    """Most of these rows have the scores of the rows that they repeat, or differ from them by less than from the row before."""
+    apart, usual = (
+        np.abs(run.logits[rows] - other).astype(np.float64).mean(axis=1)
+        for other in (run.logits[source], np.roll(run.logits, 1, axis=0)[rows])
+    )
+    return bool(2 * ((apart == 0) | (apart < usual)).sum() > len(rows))
 
 
 def _block(rows: np.ndarray) -> bool:
