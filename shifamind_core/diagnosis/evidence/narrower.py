@@ -1,7 +1,8 @@
 """From the general name that logits give to the narrower one that manifests allow.
 
-Logits say that the input changed; a manifest says that casing did. The probability of the general cause is dealt out
-among the narrower ones whose fields differ; one part in a hundred (`prior.TRUST`) stays with the general name.
+Logits say that the input changed; a manifest says that casing did. The probability of the general cause goes to the narrower
+one whose field differs, and to each of several, since all of them were at work; it is dealt out among those that nothing
+tells apart. One part in a hundred (`prior.TRUST`) stays with the general name.
 """
 
 import math
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.evidence.facts import observed
-from shifamind_core.diagnosis.evidence.manifests import ManifestDifference
 from shifamind_core.diagnosis.evidence.prior import TRUST, likelihoods
 
 KEPT = math.exp(-TRUST)
@@ -55,17 +55,36 @@ def _parts(general: str, probability: float, evidence: Evidence) -> Iterator[Nam
         return
     # Twins that nothing tells apart share all of it; what a manifest names leaves a little to the general name.
     kept = 0.0 if any(part.cause == general for part in found) else KEPT
+    recorded = all(part.numbers for part in found)
     total = sum(part.probability for part in found)
     for part in found:
-        share = part.probability / total
+        share = 1.0 if recorded else part.probability / total
         yield Named(part.cause, probability * (1 - kept) * share, part.meaning, part.numbers)
     if kept:
         yield Named(general, probability * kept)
 
 
 def _of_the_input(evidence: Evidence) -> Iterator[Named]:
-    manifests = evidence.manifests
-    casing = manifests.difference("tokenization.lowercase")
+    recorded = list(_recorded(evidence))
+    yield from recorded
+    if recorded or "tokenization.lowercase" in evidence.manifests.equal:
+        return
+    for met in evidence.manifests.hazards:
+        yield Named(
+            "tokenizer_casing",
+            1.0,
+            f"The runs were made under versions of {met.hazard.library} ({met.candidate} and {met.reference}) that lower-case "
+            "notes differently by default.",
+            met.hazard.message,
+        )
+
+
+def _recorded(evidence: Evidence) -> Iterator[Named]:
+    """What both manifests record of the tokens, and differently: all of it was at work."""
+    casing, length, side = (
+        evidence.manifests.difference(f"tokenization.{name}")
+        for name in ("lowercase", "max_length", "truncation_side")
+    )
     if casing is not None:
         lower, other = ("candidate", "reference") if casing.candidate else ("reference", "candidate")
         yield Named(
@@ -74,56 +93,30 @@ def _of_the_input(evidence: Evidence) -> Iterator[Named]:
             f"The {lower} lower-cased the notes, the {other} did not.",
             casing.sentence,
         )
-    elif "tokenization.lowercase" not in manifests.equal:
-        for met in manifests.hazards:
-            yield Named(
-                "tokenizer_casing",
-                1.0,
-                f"The runs were made under versions of {met.hazard.library} ({met.candidate} and {met.reference}) that lower-case "
-                "notes differently by default.",
-                met.hazard.message,
-            )
-    length = manifests.difference("tokenization.max_length")
     if length is not None:
-        yield _cut(length)
-    side = manifests.difference("tokenization.truncation_side")
+        yield Named(
+            "max_length",
+            1.0,
+            f"The candidate cut notes after {length.candidate} tokens, the reference after {length.reference}.",
+            length.sentence,
+        )
     if side is not None:
         yield Named("truncation_side", 1.0, numbers=side.sentence)
-
-
-def _cut(length: ManifestDifference) -> Named:
-    return Named(
-        "max_length",
-        1.0,
-        f"The candidate cut notes after {length.candidate} tokens, the reference after {length.reference}.",
-        length.sentence,
-    )
 
 
 def _of_length(evidence: Evidence) -> Iterator[Named]:
-    """Only long notes changed: cut earlier, or at the other end? The manifests' lengths and sides tell."""
-    manifests = evidence.manifests
-    length, side = (
-        manifests.difference(f"tokenization.{name}") for name in ("max_length", "truncation_side")
-    )
-    if length is not None:
-        yield _cut(length)
-    if side is not None:
-        yield Named("truncation_side", 1.0, numbers=side.sentence)
-    if length is None and side is None:
-        others = list(
-            _of_the_input(evidence)
-        )  # a casing that differs explains why long notes changed most, too
-        if others:
-            yield from others
-            return
-        open_ones = [
-            cause
-            for cause in ("max_length", "truncation_side")
-            if f"tokenization.{cause}" not in manifests.equal
-        ]
-        for cause in open_ones or ["input_changed"]:  # cut at one length and one end: then in some other way
-            yield Named(cause, 1.0)
+    """Only long notes changed: cut earlier, or at the other end? The manifests' lengths and sides tell.
+
+    A casing that differs explains why long notes changed most, too.
+    """
+    found = list(_of_the_input(evidence))
+    yield from found
+    if found:
+        return
+    equal = evidence.manifests.equal
+    open_ones = [cause for cause in ("max_length", "truncation_side") if f"tokenization.{cause}" not in equal]
+    for cause in open_ones or ["input_changed"]:  # cut at one length and one end: then in some other way
+        yield Named(cause, 1.0)
 
 
 def _of_padding(evidence: Evidence) -> Iterator[Named]:
