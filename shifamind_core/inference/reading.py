@@ -13,7 +13,14 @@ from jaxtyping import Int32
 from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import Split
 from shifamind_core.inference.group import ALONE, Group
-from shifamind_core.inference.tokenization import NoteTokens, Progress, Tokenization, cut, tokenize
+from shifamind_core.inference.tokenization import (
+    NoteTokens,
+    Progress,
+    Tokenization,
+    cut,
+    tokenize,
+    without_tokens,
+)
 from shifamind_core.inference.tokenizer import NoteTokenizer, load_tokenizer
 
 T = TypeVar("T")
@@ -32,7 +39,7 @@ class Arriving:
     longest = False
 
     def __init__(self, documents: int, tokenizer: NoteTokenizer, tokenization: Tokenization) -> None:
-        self.ids = np.full((documents, tokenization.max_length), tokenizer.pad_id, np.int32)
+        self.ids = np.empty((documents, tokenization.max_length), np.int32)  # takes memory as rows are filled
         self.lengths = np.zeros(documents, np.int32)
         self._tokenizer, self._tokenization = tokenizer, tokenization
         self._there, self._ended = 0, False
@@ -42,10 +49,19 @@ class Arriving:
         return len(self.ids)
 
     def add(self, notes: Sequence[Int32[np.ndarray, " tokens"]]) -> None:
-        """The next notes' tokens, whole."""
+        """The next notes' tokens, whole.
+
+        Raises
+        ------
+        ShifamindError
+            A note has none.
+        """
         for row, whole in enumerate(notes, self._there):
             note = cut(whole, self._tokenizer, self._tokenization)
+            if not len(note):
+                raise without_tokens(row)
             self.ids[row, : len(note)] = note
+            self.ids[row, len(note) :] = self._tokenizer.pad_id
             self.lengths[row] = len(note)
         with self._changed:
             self._there += len(notes)
@@ -63,23 +79,22 @@ class Arriving:
         Raises
         ------
         NotComing
-            They will not be.
+            Some of all notes will never be, so that scoring these is of no use.
         """
-        wanted = min(stop, len(self))
         with self._changed:
-            self._changed.wait_for(lambda: self._there >= wanted or self._ended)
-            if self._there < wanted:
+            self._changed.wait_for(lambda: self._there >= min(stop, len(self)) or self._ended)
+            if self._ended and self._there < len(self):
                 raise NotComing
 
 
 @dataclass(frozen=True, eq=False)
 class Beginning:
-    """A split that was read, those of its notes that are wanted, their tokenizer, and their tokens as they arrive."""
+    """A split that was read, those of its notes that are wanted, their tokenizer, and their tokens as they arrive, if one by one."""
 
     whole: Split
     split: Split
     tokenizer: NoteTokenizer
-    arriving: Arriving
+    arriving: Arriving | None
 
 
 class Reading:
@@ -101,18 +116,19 @@ class Reading:
         self._beginning: Future[Beginning] = Future()
         self._over, self._progress = threading.Event(), progress
         # The longest note decides the padding of all, and processes agree on all notes before any.
-        self._one_by_one = tokenization.padding == "max_length" and group.size == 1
+        one_by_one = tokenization.padding == "max_length" and group.size == 1
 
         def read() -> NoteTokens:
             whole = directory.read_split(name)
             split = whole if limit is None else whole.head(limit)
             tokenizer = load_tokenizer(base_model(), tokenization.lowercase)
-            arriving = Arriving(len(split), tokenizer, tokenization)
+            arriving = Arriving(len(split), tokenizer, tokenization) if one_by_one else None
             self._beginning.set_result(Beginning(whole, split, tokenizer, arriving))
             try:
-                return tokenize(split.texts, tokenizer, self._tell, group, arriving.add)
+                return tokenize(split.texts, tokenizer, self._tell, group, arriving and arriving.add)
             finally:
-                arriving.end()
+                if arriving:
+                    arriving.end()
 
         self._read, self._thread = read, ThreadPoolExecutor(1)
 
@@ -135,11 +151,12 @@ class Reading:
 
     def while_arriving(self, score: Callable[[Arriving], T]) -> T | None:
         """What `score` makes of the notes while they arrive; `None` where all have to be there before."""
-        if not self._one_by_one:
+        arriving = self.beginning().arriving
+        if not arriving:
             return None
         self._progress = None  # `score` tells how far it is
         try:
-            return score(self.beginning().arriving)
+            return score(arriving)
         except NotComing:
             return None
 

@@ -81,9 +81,7 @@ class NoteTokens:
         notes = [self.note(row, tokenization) for row in range(len(self))]
         lengths = np.array([len(note) for note in notes], np.int32)
         if (lengths == 0).any():
-            raise ShifamindError(
-                f"Note {int(np.argmin(lengths)) + 1} has no tokens at all; without special tokens it cannot be scored."
-            )
+            raise without_tokens(int(np.argmin(lengths)))
         width = tokenization.max_length if tokenization.padding == "max_length" else int(lengths.max())
         ids = np.full((len(notes), width), self.tokenizer.pad_id, np.int32)
         for row, note in zip(ids, notes, strict=True):
@@ -100,6 +98,11 @@ class NoteTokens:
             record=tokenization_record(self.tokenizer, tokenization),
             longest=tokenization.padding == "longest",
         )
+
+
+def without_tokens(row: int) -> ShifamindError:
+    """The refusal of the note in that row."""
+    return ShifamindError(f"Note {row + 1} has no tokens at all; without special tokens it cannot be scored.")
 
 
 def tokenization_record(tokenizer: NoteTokenizer, tokenization: Tokenization) -> TokenizationRecord:

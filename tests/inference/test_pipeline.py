@@ -284,6 +284,26 @@ def test_what_ends_the_tokenizing_is_said_and_nothing_is_scored_that_the_cache_m
         Pipeline(pipeline.directory, cache=pipeline.cache).score("test", replace(SHORT, batch_size=3))
 
 
+def test_a_note_without_tokens_is_refused_before_others_are_scored(cached):
+    _, folder = cached
+    other = with_texts(folder, folder.with_name("run_2"), lambda text: text)
+    file = other / "shared_data" / "test_split.pkl"
+    table = pd.read_pickle(file)
+    table.loc[5, "text"] = "\N{ZERO WIDTH JOINER}"
+    table.to_pickle(file)
+    unframed = replace(SHORT, batch_size=1, tokenization=replace(SHORT.tokenization, special_tokens=False))
+    told = []
+    with pytest.raises(ShifamindError, match="Note 6 has no tokens"):
+        Pipeline(RunDirectory(other)).score("test", unframed, progress=lambda *said: told.append(said))
+    assert not [done for message, done, _ in told if message == "Scoring" and done]
+
+
+def test_a_length_that_no_note_has_takes_no_memory(uncached):
+    tokenization = Tokenization(True, 10**12, "longest")
+    with pytest.raises(ShifamindError, match="positions"):
+        uncached.score("test", replace(SHORT, tokenization=tokenization))
+
+
 def test_validation_and_test_share_a_configuration_but_no_key(pipeline):
     test, validation = (pipeline.score(name, SHORT).run.manifest for name in ("test", "val"))
     assert test.configuration_digest == validation.configuration_digest
