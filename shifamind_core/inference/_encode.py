@@ -51,11 +51,12 @@ def main() -> None:
     """Be told where modules lie, the tokenizer, and then texts, over and over."""
     os.nice(NICER)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no note in a core file
-    path, tokenizer = read_texts(sys.stdin.buffer)
-    sys.path[:] = json.loads(path)
+    about, tokenizer = read_texts(sys.stdin.buffer)
+    sys.path[:], special_as_words = json.loads(about)
     from tokenizers import Tokenizer
 
     backend = Tokenizer.from_str(tokenizer)
+    backend.encode_special_tokens = special_as_words
     while True:
         sys.stdout.buffer.writelines(encoded(backend, read_texts(sys.stdin.buffer)))
         sys.stdout.buffer.flush()

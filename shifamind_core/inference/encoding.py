@@ -44,7 +44,9 @@ class Encoders:
         self._backend = backend
         self._started: list[subprocess.Popen[bytes]] = []
         self._free: SimpleQueue[subprocess.Popen[bytes] | None] = SimpleQueue()
-        first = [json.dumps(sys.path), backend.to_str()]
+        # What a tokenizer's own text leaves out: whether `[SEP]` in a note is that token or a word.
+        about = [[place for place in sys.path if isinstance(place, str)], backend.encode_special_tokens]
+        first = [json.dumps(about), backend.to_str()]
         for _ in range(count):
             self._free.put(self._begin(first, max(1, (os.cpu_count() or 1) // count)))
 
@@ -75,12 +77,14 @@ class Encoders:
 
     def encode(self, texts: list[str]) -> list[np.ndarray]:
         """Each note's ids, by a process that is free; here, if that one was lost."""
-        process = self._free.get()
+        process, found = self._free.get(), None
         try:
-            found = _asked(process, texts) if process is not None else None
+            if process is not None:
+                found = _asked(process, texts)
         except (OSError, EOFError):
-            process = found = None
-        self._free.put(process)
+            pass
+        finally:  # one that was not heard to the end would answer the next question with the rest
+            self._free.put(process if found else None)
         return _arrays(*(found or _encode.encoded(self._backend, texts)))
 
 

@@ -182,7 +182,9 @@ def _with_casing(backend: Tokenizer, lowercase: bool) -> Tokenizer:
         raise ShifamindError(
             f"This tokenizer lower-cases by its {kind} normalizer, which cannot be told to keep case. Choose the default."
         )
-    return Tokenizer.from_str(json.dumps(state | {"normalizer": normalizer}))
+    cased = Tokenizer.from_str(json.dumps(state | {"normalizer": normalizer}))
+    cased.encode_special_tokens = backend.encode_special_tokens  # which its text leaves out
+    return cased
 
 
 def _normalizer(state: dict[str, Any] | None, lowercase: bool, observed: bool) -> dict[str, Any] | None:

@@ -1,7 +1,11 @@
 """Token ids: the library's own, for every length and side, under a casing that is observed."""
 
 import json
+import shutil
 import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +15,7 @@ from transformers import BertTokenizer
 
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
-from shifamind_core.inference import encoding
+from shifamind_core.inference import _encode, encoding
 from shifamind_core.inference.tokenization import Tokenization, tokenize
 from shifamind_core.inference.tokenizer import load_tokenizer
 from simulation.builders import tiny_run_directory
@@ -113,3 +117,51 @@ def test_processes_of_their_own_give_the_same_ids_and_losing_one_loses_no_note(b
     assert len(expected) == 1 and len(found) == -(-len(texts) // encoding.SENT)
     assert [note.tolist() for some in found for note in some] == [note.tolist() for note in expected[0]]
     assert {note.dtype for some in found for note in some} == {np.dtype(np.int32)}
+
+
+@pytest.mark.parametrize("lowercase", [None, True, False])
+def test_special_tokens_that_are_words_in_notes_stay_words_wherever_notes_are_tokenized(
+    base_model, tmp_path, monkeypatch, lowercase
+):
+    """A tokenizer's own text leaves `split_special_tokens` out."""
+    folder = shutil.copytree(base_model, tmp_path / "base_model")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertTokenizer", "split_special_tokens": True})
+    )
+    texts, backend = NOTES * 20, load_tokenizer(folder, lowercase).backend
+    expected = [note.tolist() for some in encoding.encode(texts, backend) for note in some]
+    separator = backend.token_to_id("[SEP]")
+    assert separator not in expected[0]
+    monkeypatch.setattr(encoding, "MANY_CHARACTERS", 0)
+    monkeypatch.setattr(encoding.os, "cpu_count", lambda: 2)
+    found = [note.tolist() for some in encoding.encode(texts, backend) for note in some]
+    assert found == expected
+
+
+def test_a_process_that_was_not_heard_to_the_end_is_asked_no_more(base_model, monkeypatch):
+    """Else its next answer would begin with the rest of this one; and who waits for a free one would wait for ever."""
+    backend = load_tokenizer(base_model, True).backend
+    read, failures = _encode.read, [MemoryError]
+
+    def scarce(file, size):
+        if failures:
+            raise failures.pop()
+        return read(file, size)
+
+    monkeypatch.setattr(_encode, "read", scarce)
+    found = []
+    with encoding.Encoders(backend, 1) as encoders:
+        with pytest.raises(MemoryError):
+            encoders.encode(NOTES)
+        waiting = threading.Thread(target=lambda: found.extend(encoders.encode(NOTES[:2])), daemon=True)
+        waiting.start()
+        waiting.join(20)
+    (expected,) = encoding.encode(NOTES[:2], backend)
+    assert [note.tolist() for note in found] == [note.tolist() for note in expected]
+
+
+def test_a_path_that_python_skips_keeps_no_process_from_starting(base_model, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, Path("modules")])
+    backend = load_tokenizer(base_model, True).backend
+    with encoding.Encoders(backend, 1) as encoders:
+        assert len(encoders.encode(NOTES)) == len(NOTES)
