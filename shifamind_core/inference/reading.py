@@ -125,7 +125,9 @@ class Reading:
             arriving = Arriving(len(split), tokenizer, tokenization) if one_by_one else None
             self._beginning.set_result(Beginning(whole, split, tokenizer, arriving))
             try:
-                return tokenize(split.texts, tokenizer, self._tell, group, arriving and arriving.add)
+                return tokenize(
+                    split.texts, tokenizer, self._tell, group, None if arriving is None else arriving.add
+                )
             finally:
                 if arriving:
                     arriving.end()
