@@ -1,6 +1,6 @@
 """How far two runs' logits are apart, code by code and pooled: exact also where they are too many to be held at once.
 
-Codes are taken one after the other, each sorted; what is pooled over all cells is put together from them.
+Codes are taken one after the other; what is pooled over all cells is put together from them.
 """
 
 import math
@@ -101,18 +101,18 @@ def code_differences(
     np.subtract(x, y, out=size)
     sums = float(size.sum()), _product(size, size)
     np.abs(size, out=size)
-    size.sort()
     totals = float(x.sum()), float(y.sum())
     x -= totals[0] / cells
     y -= totals[1] / cells
-    moments = Moments(cells, *sums, float(size[-1]), *totals, _product(x, x), _product(y, y), _product(x, y))
+    squares = _product(x, x), _product(y, y), _product(x, y)
+    moments = Moments(cells, *sums, float(size.max()), *totals, *squares)
     ranks = {percent: _rank(cells, percent) for percent in PERCENTILES}
+    settled = settle(size, {near for low, _ in ranks.values() for near in (low, min(low + 1, cells - 1))})
     percentiles = {
         p: between(size[low], size[min(low + 1, cells - 1)], part) for p, (low, part) in ranks.items()
     }
-    return CodeDifferences(
-        _statistics(moments, percentiles), moments, tuple(_part(size, *interval) for interval in intervals)
-    )
+    parts = tuple(_part(size, settled, *interval) for interval in intervals)
+    return CodeDifferences(_statistics(moments, percentiles), moments, parts)
 
 
 def pooled(codes: Iterable[CodeDifferences], intervals: Sequence[Interval]) -> DifferenceStatistics | None:
@@ -131,11 +131,10 @@ def pooled(codes: Iterable[CodeDifferences], intervals: Sequence[Interval]) -> D
     )
     cells = moments.cells
     ranks = {percent: _rank(cells, percent) for percent in PERCENTILES}
+    asked = [near for rank, _ in ranks.values() for near in (rank, min(rank + 1, cells - 1))]
     sizes: dict[int, float] = {}
     for which, ends in enumerate(intervals):
-        joined = _joined([code.parts[which] for code in codes])  # held one at a time
-        for rank, _ in ranks.values():
-            sizes |= _at(rank, joined, ends) | _at(min(rank + 1, cells - 1), joined, ends)
+        sizes |= _at(asked, [code.parts[which] for code in codes], ends)  # held one at a time
     percentiles: dict[int, float | None] = {}
     for percent, (rank, part) in ranks.items():
         low, high = sizes.get(rank), sizes.get(min(rank + 1, cells - 1))
@@ -170,33 +169,46 @@ def _product(x: Cells, y: Cells) -> float:
     return float(np.einsum("i,i->", x, y))  # in one pass, and unlike BLAS in one order wherever it runs
 
 
-def _part(size: Cells, low: float, high: float) -> Part:
-    start, first = np.searchsorted(size, low, "left"), np.searchsorted(size, low, "right")
-    last, stop = max(first, np.searchsorted(size, high, "left")), np.searchsorted(size, high, "right")
-    return Part(int(start), int(first - start), size[first:last].copy(), int(stop - last))
+def settle(values: Cells, ranks: Iterable[int]) -> list[int]:
+    """Move values, in place, so that those of these ranks stand where a sort would put them, and no smaller one after them.
+
+    One rank after the other, each among the values that are left: NumPy takes a third of the time of a sort (of several ranks
+    in one call, longer than a sort). The ranks, ascending.
+    """
+    start, ranks = 0, sorted(ranks)
+    for rank in ranks:
+        rest = values[start:]
+        if rank == start:
+            least = rest.argmin()
+            rest[0], rest[least] = rest[least], rest[0]
+        else:
+            rest.partition(rank - start)
+        start = rank + 1
+    return ranks
 
 
-def _joined(parts: list[Part]) -> Part:
+def _part(size: Cells, settled: Sequence[int], low: float, high: float) -> Part:
+    start = max((rank + 1 for rank in settled if size[rank] < low), default=0)
+    stop = min((rank for rank in settled if size[rank] > high), default=size.size)
+    looked_at = size[start:stop]
+    reached = looked_at >= low
+    inside = looked_at[reached & (looked_at <= high)]
+    inner = inside[(inside > low) & (inside < high)]
+    below, on_low = start + np.count_nonzero(~reached), np.count_nonzero(inside == low)
+    return Part(int(below), int(on_low), inner, int(inside.size - on_low - inner.size))
+
+
+def _at(ranks: Iterable[int], parts: Sequence[Part], ends: Interval) -> dict[int, float]:
+    """The sizes of those ranks that the interval holds."""
     inner = np.concatenate([part.between for part in parts])
-    inner.sort()
-    return Part(
-        sum(part.below for part in parts),
-        sum(part.on_low for part in parts),
-        inner,
-        sum(part.on_high for part in parts),
-    )
-
-
-def _at(rank: int, part: Part, ends: Interval) -> dict[int, float]:
-    """The size of this rank, if the interval holds it."""
-    place = rank - part.below - part.on_low
-    if -part.on_low <= place < 0:
-        return {rank: ends[0]}
-    if 0 <= place < len(part.between):
-        return {rank: float(part.between[place])}
-    if 0 <= place - len(part.between) < part.on_high:
-        return {rank: ends[1]}
-    return {}
+    on_low, on_high = sum(part.on_low for part in parts), sum(part.on_high for part in parts)
+    first = sum(part.below for part in parts) + on_low  # rank of the least between the ends
+    places = {rank: rank - first for rank in ranks if -on_low <= rank - first < len(inner) + on_high}
+    settle(inner, {place for place in places.values() if 0 <= place < len(inner)})
+    return {
+        rank: ends[0] if place < 0 else float(inner[place]) if place < len(inner) else ends[1]
+        for rank, place in places.items()
+    }
 
 
 def _rank(cells: int, percent: int) -> tuple[int, float]:

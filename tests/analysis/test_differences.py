@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shifamind_core.analysis import differences
 from shifamind_core.analysis.comparison import compare, comparison_json
@@ -54,3 +56,16 @@ def test_percentiles_are_numpys_to_the_last_bit(size):
     found = differences.code_differences(values, np.zeros(size), []).statistics.abs_percentiles
     assert list(found.values()) == np.percentile(values, [50, 90, 99]).tolist()
     assert between(1.0, 2.0, 0.25) == 1.25
+
+
+@given(
+    values=st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, 7.0]) | st.floats(0, 10), min_size=1), data=st.data()
+)
+def test_settled_ranks_hold_what_a_sort_would_put_there(values, data):
+    ranks = data.draw(st.sets(st.integers(0, len(values) - 1)))
+    settled = np.array(values)
+    assert differences.settle(settled, ranks) == sorted(ranks)
+    assert np.array_equal(np.sort(settled), np.sort(values))
+    for rank in ranks:
+        assert settled[rank] == np.sort(values)[rank]
+        assert settled[:rank].max(initial=0) <= settled[rank] <= settled[rank:].min()
