@@ -33,6 +33,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 
 from shifamind_core import jobs
+from shifamind_core.settings import processors
 from shifamind_core.ui.site.navigation import PAGES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -258,7 +259,7 @@ def show(seen: Seen, memory: list[float], seconds: float, sessions: int) -> bool
     growth = memory[-1] / max(early)
     print(
         f"{sessions} sessions, {seconds:.0f} s, {len(taken):,} reruns ({len(taken) / seconds:.1f}/s), {seen.bytes / 1e6:,.0f} MB sent; "
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+        f"{processors()} cores, load {os.getloadavg()[0]:.1f}"
     )
     print(
         f"server: {seen.cpu_seconds:.0f} s of processor, {1e3 * seen.cpu_seconds / len(taken):.0f} ms a rerun, "

@@ -22,6 +22,7 @@ import torch
 from benchmarks.throughput import BATCH, NOTES, TOKENS, make
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.run_file import read_run_file
+from shifamind_core.settings import processors
 
 GPU = {"fp32": NOTES, "bf16-autocast": NOTES, "bitwise": 512}  # notes scored under each policy
 CPU = {"fp32": 32}
@@ -30,7 +31,7 @@ CPU = {"fp32": 32}
 def command(run: Path, base: Path, policy: str, notes: int, processes: int, out: Path) -> tuple[float, Run]:
     """Seconds from the shell to the end, and the run that was written."""
     starter = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    threads = max(1, len(os.sched_getaffinity(0)) // processes_here())
+    threads = max(1, processors() // processes_here())
     environment = {
         "OMP_NUM_THREADS": str(threads),
         "SHIFAMIND_CACHE": str(out.with_suffix(".cache")),

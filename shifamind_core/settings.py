@@ -57,3 +57,14 @@ def rank_and_size() -> tuple[int, int]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return 0, 1
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
+def processors() -> int:
+    """How many of the machine's processors are this process's share, at least one.
+
+    Those that it may run on (containers and batch systems give fewer than there are), divided among the processes that
+    `torchrun` started here.
+    """
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    here = int(os.environ["LOCAL_WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    return max(1, own // here)

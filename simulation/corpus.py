@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shifamind_core.settings import processors
+
 PAIR_NOTES, PAIR_CODES = 300, 20  # of the pairs that are kept
 PAIR_FILES, PAIR_BYTES = 4, 14_000_000
 LEAST_NOTES, LEAST_CODES = 60, 5  # of a part of a case
@@ -311,7 +313,7 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=8.0, help="for everything; what is done by then is kept"
     )
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--processes", type=int, default=processors())
     parser.add_argument("--models", type=int, help="every so many-th only, so that this many are made")
     parser.add_argument("--only", nargs="*", help="names of models")
     parser.add_argument("--cases", type=int, help="at most so many cases a model")

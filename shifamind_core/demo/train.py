@@ -38,6 +38,7 @@ from shifamind_core.demo.writer import DATA, DOCUMENTS, TIMESTAMP, TRAINING_NOTE
 from shifamind_core.inference.tokenization import Tokenization, tokenize
 from shifamind_core.inference.tokenizer import NoteTokenizer, load_tokenizer
 from shifamind_core.model.shifamind import ClsFusion
+from shifamind_core.settings import processors
 
 CHUNK = 512  # notes a worker writes and tokenizes at a time
 LAMBDA_CONCEPT = 0.3
@@ -222,7 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the demo's checkpoint.")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="run directory to write")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=processors())
     parser.add_argument("--new-vocabulary", action="store_true", help="make the vocabulary again, too")
     for name in ("notes", "epochs", "batch_size", "layers", "hidden"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Training, name))

@@ -17,6 +17,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from shifamind_core.inference import _encode
+from shifamind_core.settings import processors
 
 CHUNK = 512  # notes a call here: enough to keep every core busy, few enough to keep the encodings small
 SENT = 32  # notes that a process gets at once
@@ -27,7 +28,7 @@ MOST_PROCESSES = 8  # 40 MB each; of 16 cores, 4 with 4 threads each are 6 % slo
 
 def encode(texts: Sequence[str], backend: Tokenizer) -> Generator[list[np.ndarray], None, None]:
     """Each note's ids, int32 [tokens], without special tokens: some notes at a time, in order."""
-    count = min(MOST_PROCESSES, os.cpu_count() or 1, len(texts) // SENT)
+    count = min(MOST_PROCESSES, processors(), len(texts) // SENT)
     if count < 2 or sum(map(len, texts)) < MANY_CHARACTERS:
         for start in range(0, len(texts), CHUNK):
             yield _arrays(*_encode.encoded(backend, list(texts[start : start + CHUNK])))
@@ -48,7 +49,7 @@ class Encoders:
         about = [[place for place in sys.path if isinstance(place, str)], backend.encode_special_tokens]
         first = [json.dumps(about), backend.to_str()]
         for _ in range(count):
-            self._free.put(self._begin(first, max(1, (os.cpu_count() or 1) // count)))
+            self._free.put(self._begin(first, max(1, processors() // count)))
 
     def __enter__(self) -> "Encoders":
         return self

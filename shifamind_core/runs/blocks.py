@@ -1,6 +1,5 @@
 """Parts of a matrix [documents, codes] that may be mapped from a file larger than the memory: blocks of notes, groups of codes."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +7,8 @@ from itertools import islice
 from typing import TypeVar
 
 import numpy as np
+
+from shifamind_core.settings import processors
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -77,7 +78,7 @@ def in_order(function: Callable[[S], T], parts: Iterable[S]) -> Iterator[T]:
     NumPy leaves the other processors to other threads. Of results that nobody has taken yet a few are held.
     """
     parts = list(parts)
-    threads = min(len(parts), MOST_THREADS, os.cpu_count() or 1)
+    threads = min(len(parts), MOST_THREADS, processors())
     if threads < 2:
         yield from map(function, parts)
         return

@@ -111,7 +111,7 @@ def test_processes_of_their_own_give_the_same_ids_and_losing_one_loses_no_note(b
 
     monkeypatch.setattr(encoding.subprocess, "Popen", one)
     monkeypatch.setattr(encoding, "MANY_CHARACTERS", 0)
-    monkeypatch.setattr(encoding.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(encoding, "processors", lambda: 2)
     found = list(encoding.encode(texts, tokenizer.backend))
     assert len(started) == 2 and all(process.poll() is not None for process in started)
     assert len(expected) == 1 and len(found) == -(-len(texts) // encoding.SENT)
@@ -133,7 +133,7 @@ def test_special_tokens_that_are_words_in_notes_stay_words_wherever_notes_are_to
     separator = backend.token_to_id("[SEP]")
     assert separator not in expected[0]
     monkeypatch.setattr(encoding, "MANY_CHARACTERS", 0)
-    monkeypatch.setattr(encoding.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(encoding, "processors", lambda: 2)
     found = [note.tolist() for some in encoding.encode(texts, backend) for note in some]
     assert found == expected
 

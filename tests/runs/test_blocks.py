@@ -10,7 +10,7 @@ from shifamind_core.runs import blocks
 
 @pytest.fixture(autouse=True)
 def two_processors(monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(blocks, "processors", lambda: 2)
 
 
 def test_results_come_in_the_order_of_the_parts_whichever_thread_is_first():
