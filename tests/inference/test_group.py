@@ -81,6 +81,7 @@ def test_every_setting_has_the_bits_of_one_process_and_a_lost_process_ends_all(r
     assert expected["out of memory: batch"] == 4 and len(expected["out of memory: remarks"]) == 2
     with np.load(tmp_path / "found.npz") as found:
         assert "differs from process 0 in the split's notes" in found["refusal"][0]
-        assert {*found} == {*expected, "refusal"}
+        assert (found["encoders"] == 1).all()  # processes of their own tokenized each one's share
+        assert {*found} == {*expected, "refusal", "encoders"}
         for name, value in expected.items():
             assert found[name].tobytes() == value.tobytes(), name
