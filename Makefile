@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 RUN_DIR ?=
 BASE_MODEL ?=
 PORT ?=
-BENCHMARKS := kernel ceiling throughput scaling flip_bound diagnosis emulation planted_faults replay_proof load attack
+BENCHMARKS := kernel ceiling start throughput scaling flip_bound diagnosis emulation planted_faults replay_proof load attack
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench audit clean

@@ -3,7 +3,8 @@
 Both read the pickled split, tokenize, score under one policy and write what they scored. The protocol's loop asks the tokenizer
 for one note a call, in a data set of a `DataLoader` with 16 notes a batch, and fetches each batch's logits before the next. The
 ceiling is this device's rate for one large matrix product under the same policy. Where there is a GPU, recorded forwards are
-held against plain ones bit by bit; where there is none, a smaller model scores 64 notes. `--json FILE` keeps the numbers.
+held against plain ones bit by bit; where there is none, a smaller model scores 64 notes. `--json FILE` keeps the numbers;
+`--batch-size N` is this project's, the loop keeps the protocol's 16.
 """
 
 import argparse
@@ -112,11 +113,13 @@ def protocol(run: Path, base: Path, policy: str, device: torch.device) -> tuple[
     return time.perf_counter() - started, logits
 
 
-def ours(run: Path, base: Path, policy: str, device: torch.device, out: Path) -> tuple[float, float, Any]:
+def ours(
+    run: Path, base: Path, policy: str, device: torch.device, out: Path, batch: int
+) -> tuple[float, float, Any]:
     """Seconds of this project's pipeline without its cache, of its forward passes once all notes are there, and the run."""
     started = time.perf_counter()
     pipeline = Pipeline(RunDirectory(run), base)
-    setting = Setting(POLICIES[policy], Tokenization(max_length=TOKENS), device=str(device), batch_size=BATCH)
+    setting = Setting(POLICIES[policy], Tokenization(max_length=TOKENS), device=str(device), batch_size=batch)
     outcome = pipeline.score("test", setting)
     write_run_file(outcome.run, out)
     seconds = time.perf_counter() - started
@@ -163,9 +166,9 @@ KERNELS = {
 }
 
 
-def where_time_goes(run: Path, base: Path, policy: str, device: torch.device) -> dict[str, float]:
+def where_time_goes(run: Path, base: Path, policy: str, device: torch.device, batch: int) -> dict[str, float]:
     """The shares of a GPU's time, by kernels' names, of the passes over 40 batches; the rest is done number by number."""
-    setting = Setting(POLICIES[policy], Tokenization(max_length=TOKENS), device=str(device), batch_size=BATCH)
+    setting = Setting(POLICIES[policy], Tokenization(max_length=TOKENS), device=str(device), batch_size=batch)
     with plain(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
         Pipeline(RunDirectory(run), base).score("test", setting, limit=40 * BATCH)
     spent = dict.fromkeys((*KERNELS, "the rest"), 0.0)
@@ -188,20 +191,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--policy", choices=NAMES, action="append", help="only these")
+    parser.add_argument("--batch-size", type=int, default=BATCH)
     options = parser.parse_args()
+    batch = options.batch_size
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = []
     with tempfile.TemporaryDirectory() as name:
         run, base = make(Path(name), small=device.type == "cpu")
         config = BertConfig.from_pretrained(base)
-        ours(run, base, "fp32", device, Path(name) / "warm.safetensors")  # libraries load and choose kernels
+        ours(
+            run, base, "fp32", device, Path(name) / "warm.safetensors", batch
+        )  # libraries load and choose kernels
         every = NAMES if device.type == "cuda" else ("fp32", "bf16-autocast")
         for policy in options.policy or every:
             theirs, their_logits = protocol(run, base, policy, device)
-            seconds, forward, scored = ours(run, base, policy, device, Path(name) / f"{policy}.safetensors")
+            seconds, forward, scored = ours(
+                run, base, policy, device, Path(name) / f"{policy}.safetensors", batch
+            )
             count = scored.documents
             row = {
                 "policy": policy,
+                "batch_size": batch,
                 "protocol_seconds": round(theirs, 2),
                 "seconds": round(seconds, 2),
                 "ratio": round(theirs / seconds, 2),
@@ -214,11 +224,11 @@ def main() -> None:
             if device.type == "cuda":
                 with plain():
                     slower, plainly, unrecorded = ours(
-                        run, base, policy, device, Path(name) / "plain.safetensors"
+                        run, base, policy, device, Path(name) / "plain.safetensors", batch
                     )
                 row["plain_seconds"] = round(slower, 2)
                 row["plain_forward_seconds"] = plainly
-                row["time_in"] = where_time_goes(run, base, policy, device)
+                row["time_in"] = where_time_goes(run, base, policy, device, batch)
                 row["recorded_equals_plain"] = scored.logits.tobytes() == unrecorded.logits.tobytes()
             rows.append(row)
             print(json.dumps(row), flush=True)

@@ -288,6 +288,25 @@ def test_a_run_with_nan_is_refused_by_evaluate_and_counted_by_compare(command, r
     )
 
 
+@pytest.mark.parametrize("before", ["", "import sklearn; "])
+def test_models_are_loaded_without_what_nothing_here_needs_and_it_can_be_had_afterwards(before, tmp_path):
+    for name in ("sklearn", "torchvision"):  # each says that it was imported
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"print('{name} was imported')\n")
+    code = (
+        f"import sys; {before}from shifamind_core.commands import import_transformers; import_transformers();"
+        "print('loaded', 'transformers.models.bert.modeling_bert' in sys.modules); import sklearn, torchvision"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(PROJECT)])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    said = done.stdout.splitlines()
+    first = ["sklearn was imported"] if before else []
+    rest = ["torchvision was imported"] if before else ["sklearn was imported", "torchvision was imported"]
+    assert said == [*first, "loaded True", *rest]
+
+
 def test_evaluate_waits_for_neither_torch_nor_streamlit(tmp_path):
     write_run_file(
         Run(np.zeros((2, 2), np.float32), codes=("A", "B"), labels=np.eye(2, dtype=np.uint8)),

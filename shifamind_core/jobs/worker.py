@@ -20,7 +20,7 @@ from types import FrameType
 from typing import IO, Any
 
 from shifamind_core.artifacts.limited import while_reading
-from shifamind_core.commands import COMMANDS, Host, prepare
+from shifamind_core.commands import COMMANDS, Host, import_transformers, prepare
 from shifamind_core.errors import ShifamindError, stack_of
 from shifamind_core.jobs.spare import wait_for_job
 from shifamind_core.jobs.state import JobState, Status, read_state, write_state
@@ -104,6 +104,7 @@ class Reporter:
 
 def load() -> None:
     """Import what jobs need: seconds, and no step of any job's own. Nothing here touches a device."""
+    import_transformers()
     for module in LOADED:
         import_module(module)
 
