@@ -12,13 +12,11 @@ from shifamind_core.analysis.flip_search import LargeFlipBound
 from shifamind_core.analysis.thresholds import SEED_GRID
 from shifamind_core.analysis.tuned_bound import TunedFlipBound
 from shifamind_core.arrays import Thresholds
-from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 
 ROUNDING = 5e-5  # a score reported with four decimals may be this much nearer than it reads
 POINTS, TUNED_POINTS = 160, 32  # of the curves
 MOST_CELLS = 1 << 22  # of a run whose margins are sorted all at once, at some 50 bytes each
-MOST_TUNED_CELLS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -115,36 +113,38 @@ def prove_tuned(
     reported: bool = True,
 ) -> Proof:
     """The same for scores at the threshold that `validation` tunes: ε moves the logits of both runs, and with them
-    the threshold. The ranges are sound, and exact while 2ε is less than the spacing of the grid in logits.
+    the threshold. The ranges are sound, and exact while 2ε is less than the spacing of the grid in logits. Of large runs they are
+    known for ε up to some size (`TunedFlipBound.reach`), and where that does not reach a target, it stands for the ε needed.
 
     Parameters
     ----------
     targets : mapping
         `macro_f1` and/or `micro_f1` of the other run at its own tuned threshold.
     """
-    for run in (validation, test):
-        if run.logits.size > MOST_TUNED_CELLS:
-            raise ShifamindError(
-                f"{run.name} has {run.logits.size:,} scores; the bound at a tuned threshold is searched in runs of up to "
-                f"{MOST_TUNED_CELLS:,}. Look at the bound at 0.5, which is exact at any size."
-            )
     bound = TunedFlipBound(validation, test, grid)
     now = bound.f1_range(0.0)
     here = {"macro_f1": now.macro_f1[0], "micro_f1": now.micro_f1[0]}
     needs = tuple(_need(bound, name, here[name], there, reported) for name, there in targets.items())
-    largest = float(np.abs(test.logits).max())
+    largest = max(map(abs, test.ends))
     epsilons = _axis(measured.values(), [need.epsilon for need in needs], largest, points=TUNED_POINTS)
+    epsilons = np.unique(np.minimum(epsilons, bound.reach))
     ranges = [bound.f1_range(float(epsilon)) for epsilon in epsilons]
     curve = TunedCurve(
         epsilons, np.array([r.macro_f1 for r in ranges]), np.array([r.micro_f1 for r in ranges])
     )
     policies = tuple(
-        _policy_range(bound, name, epsilon) for name, epsilon in sorted(measured.items(), key=lambda m: m[1])
+        _policy_range(bound, name, epsilon)
+        for name, epsilon in sorted(measured.items(), key=lambda m: m[1])
+        if epsilon <= bound.reach
     )
     reach = with_own(measured, test)
     excluded = _excluded(needs, reach)
-    said = _sentences(needs, reach, "tuned ")
-    return Proof(None, curve, policies, needs, excluded, *said)
+    sentence, sentences = _sentences(needs, reach, "tuned ")
+    if bound.reach < np.inf:
+        sentence += (
+            f" In runs of this size the tuned bound is searched for changes of up to {bound.reach:.2g}."
+        )
+    return Proof(None, curve, policies, needs, excluded, sentence, sentences)
 
 
 def hardest(proof: Proof) -> float | None:

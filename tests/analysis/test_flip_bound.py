@@ -4,11 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from shifamind_core.analysis import tuned_bound
 from shifamind_core.analysis.certificate import sorted_margins
-from shifamind_core.analysis.counts import decisions
+from shifamind_core.analysis.counts import decisions, float32_below
 from shifamind_core.analysis.flip_bound import FlipBound, flip_bound
 from shifamind_core.analysis.thresholds import SEED_GRID, evaluate
 from shifamind_core.analysis.tuned_bound import TunedFlipBound
+from shifamind_core.arrays import probabilities
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 from tests.support import oracles, strategies
@@ -275,3 +277,39 @@ def test_the_smallest_tuned_epsilon_brackets_the_target():
     assert bound.smallest_epsilon(macro_f1=now) == 0.0
     with pytest.raises(ShifamindError, match="one target"):
         bound.smallest_epsilon()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("most", [60, 600])  # within less than half the grid's spacing, and within more
+def test_a_large_run_of_which_the_nearest_decisions_are_held_has_the_same_tuned_ranges(
+    monkeypatch, dtype, most
+):
+    generator = np.random.default_rng(2)
+    labels = (generator.random((200, 5)) < 0.3).astype(np.uint8)
+    validation, test = (
+        Run((generator.normal(-1, 2, labels.shape) + 2 * labels).astype(dtype), labels=labels)
+        for _ in range(2)
+    )
+    grid = np.array([0.2, 0.3, 0.5, 0.6])
+    whole = TunedFlipBound(validation, test, grid)
+    monkeypatch.setattr(tuned_bound, "MOST_CELLS", most)
+    held = TunedFlipBound(validation, test, grid)
+    assert whole.reach == np.inf and (held.reach < 0.2) == (most == 60)
+    for epsilon in (0.0, 1e-4, 0.3 * held.reach, held.reach):
+        assert held.f1_range(epsilon) == whole.f1_range(epsilon)
+    with pytest.raises(ValueError, match="alone"):
+        held.f1_range(1.01 * held.reach)
+    for target in (0.0, 0.3, whole.f1_range(held.reach / 2).micro_f1[0]):
+        found, expected = held.smallest_epsilon(micro_f1=target), whole.smallest_epsilon(micro_f1=target)
+        assert found == pytest.approx(min(expected, held.reach), rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_from_the_first_logit_that_is_assigned_on_all_are(dtype):
+    cuts, kind = float32_below(SEED_GRID), np.dtype(dtype)
+    first = tuned_bound._least(lambda x: probabilities(x) > cuts, kind, len(cuts))
+    step = 2**25 if dtype is np.float64 else 1  # in FP32 such a number may be the next
+    for threshold, start in zip(SEED_GRID, first, strict=True):
+        bits = int(np.abs(start).view(f"i{kind.itemsize}")) * int(np.sign(start))
+        about = tuned_bound._numbers(bits + step * np.arange(-3000, 3000), kind)
+        assert np.array_equal(decisions(about[:, None], threshold)[:, 0], about >= start)

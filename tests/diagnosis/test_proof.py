@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from shifamind_core.analysis import tuned_bound
 from shifamind_core.diagnosis import proof
 from shifamind_core.diagnosis.proof import prove, prove_tuned
-from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.manifest import Manifest, PolicyRecord
 from shifamind_core.runs.run import Run
 
@@ -107,7 +107,14 @@ def test_the_proof_of_a_large_run_is_that_of_sorted_margins(run, targets, monkey
         assert np.array_equal(getattr(found.curve, part), getattr(sorted_all.curve, part))
 
 
-def test_the_tuned_bound_of_a_run_that_is_too_large_is_refused(run, monkeypatch):
-    monkeypatch.setattr(proof, "MOST_TUNED_CELLS", 100)
-    with pytest.raises(ShifamindError, match="exact at any size"):
-        prove_tuned(run, run, {"macro_f1": 0.3}, {})
+def test_the_tuned_proof_of_a_large_run_says_how_far_it_was_searched(run, monkeypatch):
+    measured = {"fp32": 1e-6, "bf16": 0.07}
+    whole = prove_tuned(run, run, {"macro_f1": 0.3}, measured)
+    assert "searched" not in whole.sentence and len(whole.policies) == 2
+    monkeypatch.setattr(tuned_bound, "MOST_CELLS", 300)
+    found = prove_tuned(run, run, {"macro_f1": 0.3}, measured)
+    reach = tuned_bound.TunedFlipBound(run, run).reach
+    assert reach < 0.07 and found.sentence.endswith(f"for changes of up to {reach:.2g}.")
+    assert found.needs[0].epsilon == reach <= whole.needs[0].epsilon
+    assert [policy.policy for policy in found.policies] == ["fp32"] and found.policies[0] == whole.policies[0]
+    assert found.curve.epsilons.max() == reach
