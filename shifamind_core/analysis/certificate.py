@@ -14,12 +14,15 @@ from scipy.special import logit
 
 from shifamind_core.analysis.checks import refuse_non_finite
 from shifamind_core.analysis.counts import check_threshold
-from shifamind_core.analysis.flip_bound import flip_bound
+from shifamind_core.analysis.flip_search import f1_range
 from shifamind_core.arrays import Logits
 from shifamind_core.errors import ShifamindError
+from shifamind_core.runs.blocks import over_blocks
 from shifamind_core.runs.run import Run
 
 MACHINES = 2  # this one and another, each as far from FP64 as was measured here
+MOST_MARGINS = 1 << 22  # that are sorted; of larger runs those of the nearest decisions
+SAMPLED_NOTES = 256
 
 
 @dataclass(frozen=True)
@@ -70,34 +73,59 @@ def certificate(run: Run, portable: Logits, referee: Logits, threshold: float = 
     ShifamindError
         Shapes that differ, logits that are not finite, or a threshold not between 0 and 1.
     """
-    margins = sorted_margins(run, threshold)
+    _check(run, threshold)
     error = largest_error(portable, referee)
     epsilon = MACHINES * error
-    labelled = flip_bound(run, threshold).f1_range(epsilon) if run.labels is not None else None
+
+    def look(rows: slice) -> tuple[int, float]:
+        margins = _margins(run.logits[rows], threshold)
+        return int(np.count_nonzero(margins <= epsilon)), float(margins.min())
+
+    at_risk, smallest = zip(*over_blocks(look, run.logits), strict=True)
+    labelled = f1_range(run, threshold, epsilon) if run.labels is not None else None
     return Certificate(
         threshold=threshold,
-        decisions=margins.size,
+        decisions=run.logits.size,
         measured_error=error,
         measured_notes=len(referee),
         epsilon=epsilon,
-        at_risk=int(np.searchsorted(margins, epsilon, side="right")),
-        smallest_margin=float(margins[0]),
+        at_risk=sum(at_risk),
+        smallest_margin=min(smallest),
         macro_f1=labelled.macro_f1 if labelled else None,
         micro_f1=labelled.micro_f1 if labelled else None,
     )
 
 
 def sorted_margins(run: Run, threshold: float = 0.5) -> Float64[np.ndarray, " decisions"]:
-    """|logit − logit(threshold)| of every decision, ascending.
+    """|logit − logit(threshold)|, ascending: of every decision, or of about `MOST_MARGINS`, those nearest to the threshold.
 
     Raises
     ------
     ShifamindError
         Logits that are not finite, or a threshold not between 0 and 1.
     """
+    _check(run, threshold)
+    reach = np.inf
+    if run.logits.size > MOST_MARGINS:
+        notes = np.unique(np.linspace(0, run.documents - 1, SAMPLED_NOTES).astype(np.int64))
+        reach = np.quantile(_margins(run.logits[notes], threshold), MOST_MARGINS / run.logits.size)
+
+    def look(rows: slice) -> Float64[np.ndarray, " near"]:
+        margins = _margins(run.logits[rows], threshold)
+        return margins[margins <= reach]
+
+    margins = np.concatenate(list(over_blocks(look, run.logits)))
+    margins.sort()
+    return margins
+
+
+def _check(run: Run, threshold: float) -> None:
     check_threshold(threshold)
     refuse_non_finite(run)
-    return np.sort(np.abs(run.logits.astype(np.float64) - logit(threshold)), axis=None)
+
+
+def _margins(logits: Logits, threshold: float) -> Float64[np.ndarray, "documents codes"]:
+    return np.abs(logits.astype(np.float64) - logit(threshold))
 
 
 def largest_error(candidate: Logits, referee: Logits) -> float:

@@ -13,14 +13,16 @@ POINTS = 240
 
 
 def at_risk_figure(
-    margins: Float64[np.ndarray, " decisions"], epsilon: float, measured: Mapping[str, float]
+    margins: Float64[np.ndarray, " near"], decisions: int, epsilon: float, measured: Mapping[str, float]
 ) -> go.Figure:
-    """Decisions within ε of the threshold against ε, both logarithmic; before the first there is no line.
+    """Decisions within ε of the threshold against ε, both logarithmic; before the first, and beyond what is known, there is no line.
 
     Parameters
     ----------
-    margins : float64 [decisions]
-        |logit − logit(threshold)|, ascending.
+    margins : float64 [near]
+        |logit − logit(threshold)|, ascending: of all decisions, or of those nearest to the threshold.
+    decisions : int
+        How many there are in all.
     epsilon : float
         Of the certificate: a solid mark.
     measured : mapping
@@ -34,10 +36,11 @@ def at_risk_figure(
     high = max([10 * nearest, 3 * low, 1.0, *(3 * mark.value for mark in marks)])
     x = np.geomspace(low, high, POINTS)
     within = np.searchsorted(margins, x, side="right")
+    known = (within > 0) & ((x <= margins[-1]) | (len(margins) == decisions))
     figure = go.Figure(
         go.Scatter(
             x=x.astype(np.float32),
-            y=np.where(within > 0, within, np.nan).astype(np.float32),
+            y=np.where(known, within, np.nan).astype(np.float32),
             name="decisions within ε",
             mode="lines",
             line={"color": CANDIDATE, "width": 2, "shape": "hv"},
@@ -57,7 +60,7 @@ def at_risk_figure(
         title_text="Decisions within ε of the threshold",
         exponentformat="power",
         dtick=1,
-        range=[-0.3, float(np.log10(len(margins))) + 0.3],
+        range=[-0.3, float(np.log10(decisions)) + 0.3],
     )
     return styled(
         figure,

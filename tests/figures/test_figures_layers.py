@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import pytest
 
 from shifamind_core.analysis.certificate import certificate, sorted_margins
+from shifamind_core.analysis.flip_bound import flip_bound
 from shifamind_core.analysis.layer_divergence import CLEAR_FACTOR, profile_json
 from shifamind_core.errors import ShifamindError
 from shifamind_core.figures.certificate import at_risk_figure
@@ -138,6 +139,25 @@ def test_the_certificate_counts_what_lies_within_twice_the_error_and_no_more() -
     assert certificate(run, exact, exact).at_risk == 0
 
 
+def test_of_a_large_run_the_nearest_margins_are_sorted_and_the_line_ends_with_them(monkeypatch) -> None:
+    run = small_run()
+    every = sorted_margins(run)
+    monkeypatch.setattr("shifamind_core.analysis.certificate.MOST_MARGINS", every.size // 3)
+    monkeypatch.setattr("shifamind_core.runs.blocks.BLOCK_CELLS", 50)
+    near = sorted_margins(run)
+    assert 0 < near.size < every.size / 2 and np.array_equal(near, every[: near.size])
+    line = trace(at_risk_figure(near, every.size, 2e-3, {}), "decisions within ε")
+    whole = trace(at_risk_figure(every, every.size, 2e-3, {}), "decisions within ε")
+    known = line.x <= near[-1]
+    assert 0 < known.sum() < known.size and np.isnan(line.y[~known]).all()
+    assert np.array_equal(line.y[known], whole.y[known], equal_nan=True)
+    exact = run.logits[:2].astype(np.float64)
+    found = certificate(run, exact + every[5] / 2, exact)
+    bound = flip_bound(run).f1_range(found.epsilon)
+    assert found.at_risk == np.count_nonzero(every <= found.epsilon) and found.smallest_margin == every[0]
+    assert (found.macro_f1, found.micro_f1) == (bound.macro_f1, bound.micro_f1)
+
+
 def test_a_certificate_of_logits_that_are_not_finite_is_refused() -> None:
     bad = small_run(logits=np.full((60, 4), np.nan, np.float32))
     with pytest.raises(ShifamindError, match="finite"):
@@ -146,7 +166,7 @@ def test_a_certificate_of_logits_that_are_not_finite_is_refused() -> None:
 
 def test_decisions_at_risk_are_counted_along_the_axis() -> None:
     margins = sorted_margins(small_run())
-    figure = at_risk_figure(margins, 2e-3, {"fp64": 0.0, "tf32": 1e-3, LINK: 0.3})
+    figure = at_risk_figure(margins, margins.size, 2e-3, {"fp64": 0.0, "tf32": 1e-3, LINK: 0.3})
     line = trace(figure, "decisions within ε")
     counted = np.searchsorted(margins, line.x, side="right")
     assert (np.abs(np.nan_to_num(line.y) - counted) <= 1).all()  # x is rounded to float32 for the browser
@@ -158,4 +178,4 @@ def test_decisions_at_risk_are_counted_along_the_axis() -> None:
 
 
 def test_a_machine_without_any_error_needs_no_mark() -> None:
-    assert not at_risk_figure(np.array([0.0, 0.5]), 0.0, {}).layout.shapes
+    assert not at_risk_figure(np.array([0.0, 0.5]), 2, 0.0, {}).layout.shapes

@@ -110,7 +110,7 @@ def _show_result(result: Mapping[str, Any], workspace: Workspace, ladder: Ladder
         same = ladder is not None and ladder.checkpoint == (result.get("model") or {}).get("weights_digest")
         measured = ladder.measured() if ladder is not None and same else {}
         show_figure(
-            at_risk_figure(margins, result["epsilon"], measured),
+            at_risk_figure(margins, result["decisions"], result["epsilon"], measured),
             "certificate",
             "Number of decisions within ε of the threshold, against ε, with the certificate's ε and measured errors.",
         )
