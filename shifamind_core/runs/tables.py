@@ -6,7 +6,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -100,7 +100,10 @@ def read_parquet(name: str, content: bytes) -> Table:
         # Text ids stay dictionaries while read: a thousand bytes may stand for gigabytes of repetitions.
         repeated = None if columns.document_id is None else [columns.document_id]
         table = parquet.ParquetFile(io.BytesIO(content), read_dictionary=repeated).read()
-        return _table(name, table, columns, [])  # texts are decoded here
+        found = _table(name, table, columns, [])  # texts are decoded here
+        return (
+            found if found.document_ids is not None else replace(found, document_ids=_range_ids(name, table))
+        )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ShifamindError(f"{name} is no sound Parquet file. Export or copy it again.") from error
 
@@ -241,6 +244,29 @@ def _require_types(name: str, schema: pa.Schema, columns: Columns) -> None:
             )
     if columns.index is not None and not pa.types.is_integer(schema.field(columns.index).type):
         raise _nameless(name)
+
+
+def _range_ids(name: str, table: pa.Table) -> np.ndarray | None:
+    """The ids in an index that counts, of which pandas writes beginning and step beside the table instead of a column."""
+    try:
+        indices = (table.schema.pandas_metadata or {}).get("index_columns", [])
+        index = next(one for one in indices if isinstance(one, dict) and one.get("kind") == "range")
+        numbers = range(*(int(index[part]) for part in ("start", "stop", "step")))
+    except (StopIteration, AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return None  # none, or nothing that pandas writes
+    if len(numbers) != table.num_rows:
+        return None
+    if str(index.get("name")).lower() in ID_COLUMNS:
+        try:
+            return np.array(numbers, np.int64)
+        except OverflowError:
+            return None
+    if numbers != range(table.num_rows):
+        raise ShifamindError(
+            f"{name} has an index that does not number the rows from 0. If it holds the notes' ids, name it 'document_id' "
+            "(df.index.name); else export it with index=False."
+        )
+    return None
 
 
 def _not_scores(name: str, code: str, kind: pa.DataType) -> ShifamindError:

@@ -281,6 +281,34 @@ def test_the_row_numbers_that_pandas_adds_are_ignored_and_said_to_be():
     assert "without a name" in refusal("a.parquet", written(numbered.to_parquet))
 
 
+def test_ids_that_pandas_keeps_as_the_beginning_and_step_of_an_index_are_read():
+    counted = pd.RangeIndex(100, 180, 10, name="document_id")
+    run = read_upload("a.parquet", written(table().set_index(counted).to_parquet))
+    assert run.document_ids is not None and run.document_ids.tolist() == list(counted)
+    for plain in (pd.RangeIndex(8), pd.RangeIndex(8, name="row")):
+        assert read_upload("a.parquet", written(table().set_index(plain).to_parquet)).document_ids is None
+    for other in (pd.RangeIndex(100, 108), pd.RangeIndex(7, -1, -1), pd.RangeIndex(3, 11, name="hadm_id")):
+        assert "does not number the rows" in refusal(
+            "a.parquet", written(table().set_index(other).to_parquet)
+        )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[",
+        "7",
+        '{"index_columns": 7}',
+        '{"index_columns": [{"kind": "range", "start": "x"}]}',
+        '{"index_columns": [{"kind": "range", "name": "document_id", "start": 1e30, "stop": 2e30, "step": 1e29}]}',
+    ],
+)
+def test_what_a_parquet_file_says_of_an_index_may_be_anything(said):
+    frame = pa.Table.from_pandas(table(), preserve_index=False).replace_schema_metadata({"pandas": said})
+    run = read_upload("a.parquet", written(lambda file: pyarrow.parquet.write_table(frame, file)))
+    assert run.document_ids is None and run.documents == 8
+
+
 def test_numbered_columns_are_no_code_names():
     run = read_upload("a.csv", table(codes=["0", "1", "2"]).to_csv(index=False).encode())
     assert run.codes is None and noted(run, "code names are not known")
