@@ -24,7 +24,7 @@ from shifamind_core.ui.widgets.views import View, show_views
 def looks() -> None:
     """What the two runs' difference looks like, and what their manifests say."""
     assert diagnosis is not None and question is not None and question.whole is not None
-    show_findings(diagnosis, stem)
+    show_findings(diagnosis, stem, named)
     with st.expander("Provenance: both manifests side by side", icon=":material/compare:"):
         show_provenance(*question.whole, diagnosis.provenance)
 
@@ -63,7 +63,8 @@ if question.whole is not None:
         diagnosis = cached.diagnosis(*question.whole, ladder)
 asked = asked_about(workspace, question.candidate.manifest.split, question.reference_offer, question.reported)
 openable = can_run(workspace)
-show_verdict(question, diagnosis, ladder, last_replay(workspace, asked, question.whole and question.whole[1]))
+replayed = last_replay(workspace, asked, question.whole and question.whole[1])
+named = show_verdict(question, diagnosis, ladder, replayed)
 show_model(question.candidate.manifest, question.reference and question.reference.manifest, ladder)
 
 views: dict[View, Callable[[], None]] = {}

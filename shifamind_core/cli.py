@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from shifamind_core.artifacts.limited import while_reading
 from shifamind_core.commands import COMMANDS, Command, Host, prepare
 from shifamind_core.errors import DoneElsewhere, ShifamindError
+from shifamind_core.listing import listing
 from shifamind_core.options import add_options, chosen
 from shifamind_core.runs.run import Run
 from shifamind_core.settings import cache_folder, rank_and_size
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.json:
             print(json.dumps(_finite(result), allow_nan=False))
         elif result:
-            print((command.text or _listing)(result))
+            print((command.text or listing)(result))
         sys.stdout.flush()
         for rest in afterwards:
             rest()
@@ -160,25 +161,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _listing(result: dict[str, Any], indent: str = "") -> str:
-    """Plain lines for people: one a key, nested ones indented."""
-    lines = []
-    for key, value in result.items():
-        if isinstance(value, dict):
-            lines += [f"{indent}{key}:", _listing(value, indent + "  ")]
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            lines.append(f"{indent}{key}:")
-            lines += [f"{indent}  {'  '.join(_cell(cell) for cell in row.values())}" for row in value]
-        else:
-            lines.append(f"{indent}{key}: {_cell(value)}")
-    return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list):
-        return ", ".join(_cell(item) for item in value)
-    return str(value)

@@ -14,6 +14,7 @@ from typing import Any
 
 from shifamind_core import specs
 from shifamind_core.errors import ShifamindError
+from shifamind_core.listing import listing
 from shifamind_core.runs.run import Run
 
 Result = dict[str, Any]
@@ -170,6 +171,20 @@ def _bound(spec: specs.BoundSpec, host: Host) -> Result:
     }
 
 
+def _bound_text(result: Result) -> str:
+    """That no change reaches a score is an answer too."""
+    unreached = "epsilon" in result and result["epsilon"] is None
+    return listing(
+        {"sentence": "No change of these logits reaches that score."} | result if unreached else result
+    )
+
+
+def _diagnosis_text(result: Result) -> str:
+    from shifamind_core.diagnosis.printed import diagnosis_text
+
+    return diagnosis_text(result)
+
+
 def _diagnose(spec: specs.DiagnoseSpec, host: Host) -> Result:
     from shifamind_core.analysis.rungs import read_ladder
     from shifamind_core.diagnosis.diagnose import diagnose
@@ -304,8 +319,15 @@ _ALL = (
         "What F1 can become if no logit moves by more than epsilon, or the epsilon a score needs.",
         specs.BoundSpec,
         _bound,
+        text=_bound_text,
     ),
-    Command("diagnose", "Why two runs differ: findings, most likely first.", specs.DiagnoseSpec, _diagnose),
+    Command(
+        "diagnose",
+        "Why two runs differ: findings, most likely first.",
+        specs.DiagnoseSpec,
+        _diagnose,
+        text=_diagnosis_text,
+    ),
     Command("report", "Two runs compared in one file: a page, or all tables.", specs.ReportSpec, _report),
     Command(
         "ladder",

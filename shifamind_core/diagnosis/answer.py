@@ -37,9 +37,12 @@ CAUSE_OF_OUTPUT = {"probabilities": "probabilities_as_logits", "double_sigmoid":
 
 @dataclass(frozen=True)
 class Answer:
-    """`sentence` is the headline; `support` says what shows it; `shown` how well; `cause` is `None` where none is named."""
+    """`sentence` is the headline; `meaning` says what happened, `action` what to do, `support` what shows it; `shown` how
+    well; `cause` is `None` where none is named."""
 
     sentence: str
+    meaning: str
+    action: str
     support: str
     shown: Shown
     cause: str | None
@@ -56,15 +59,17 @@ def answer(
     replay : the JSON of `replay` on the same reference, if there is one
     """
     verdict = replay and str(replay.get("verdict"))
-    if replay is not None and verdict in ("confirmed", "likely"):
-        return _of_replay(replay, verdict, hypotheses)  # type: ignore[arg-type]
-    if replay is not None and verdict == "numerics":
-        return Answer("It was rounding.", str(replay.get("sentence", "")), "confirmed", "numerics")
+    if replay is not None and verdict in ("confirmed", "likely", "numerics"):
+        return _of_replay(replay, verdict, findings, hypotheses)  # type: ignore[arg-type]
     best = findings[0]
+
+    def said(sentence: str, shown: Shown, cause: str | None) -> Answer:
+        return Answer(sentence, best.sentence, best.action, best.numbers, shown, cause)
+
     if best.cause == "identical":
-        return Answer("The two runs are identical.", best.meaning, "confirmed", best.cause)
+        return said("The two runs are identical.", "confirmed", best.cause)
     if best.cause == "unknown":
-        return Answer(f"Nothing known explains the gap yet{_of_gpu(hypotheses)}.", best.meaning, "open", None)
+        return said(f"Nothing known explains the gap yet{_of_gpu(hypotheses)}.", "open", None)
     subject = CAUSES[best.cause].subject
     gpu = "" if best.cause == "numerics" else _of_gpu(hypotheses)
     word: dict[str, tuple[str, Shown]] = {
@@ -72,24 +77,35 @@ def answer(
         "likely": ("Most likely it was", "likely"),
     }
     begins, shown = word.get(best.status, ("It may have been", "possible"))
-    return Answer(f"{begins} {subject}{gpu}.", best.meaning, shown, best.cause)
+    return said(f"{begins} {subject}{gpu}.", shown, best.cause)
 
 
-def _of_replay(replay: Mapping[str, Any], shown: Shown, hypotheses: Sequence[Hypothesis]) -> Answer:
+def _of_replay(
+    replay: Mapping[str, Any],
+    verdict: Literal["confirmed", "likely", "numerics"],
+    findings: Sequence[Finding],
+    hypotheses: Sequence[Hypothesis],
+) -> Answer:
+    support = str(replay.get("sentence", ""))
+    rounding = CAUSES["numerics"]
+    if verdict == "numerics":
+        return Answer("It was rounding.", rounding.meaning, rounding.action, support, "confirmed", "numerics")
     names = [str(name) for name in replay["best"]["interventions"]]
     causes = [cause_of(name) for name in names]
-    subjects = list(
-        dict.fromkeys(
-            CAUSES[cause].subject if cause else name for name, cause in zip(names, causes, strict=True)
-        )
-    )
-    begins = "It was" if shown == "confirmed" else "Most likely it was"
+    known = {finding.cause: finding.meaning for finding in findings if finding.status != "ruled_out"}
+    meanings = [known.get(cause, CAUSES[cause].meaning) for cause in causes if cause]
+    subjects = [CAUSES[cause].subject if cause else name for name, cause in zip(names, causes, strict=True)]
+    begins = "It was" if verdict == "confirmed" else "Most likely it was"
     # Reproduced within rounding: what is left of the difference is all that the GPU can have done.
-    gpu = "" if "numerics" in causes else ", not the GPU" if shown == "confirmed" else _of_gpu(hypotheses)
+    gpu = "" if "numerics" in causes else ", not the GPU" if verdict == "confirmed" else _of_gpu(hypotheses)
     return Answer(
-        f"{begins} {' and '.join(subjects)}{gpu}.",
-        str(replay.get("sentence", "")),
-        shown,
+        f"{begins} {' and '.join(dict.fromkeys(subjects))}{gpu}.",
+        ("" if verdict == "confirmed" else "Likely: ") + " ".join(dict.fromkeys(meanings))
+        if meanings
+        else "",
+        str(replay.get("advice", "")),
+        support,
+        verdict,
         causes[0] if len(causes) == 1 else None,
     )
 

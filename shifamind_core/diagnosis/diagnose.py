@@ -12,6 +12,7 @@ import numpy as np
 
 from shifamind_core.analysis.alignment import NothingInCommon
 from shifamind_core.analysis.rungs import Ladder
+from shifamind_core.diagnosis.answer import answer
 from shifamind_core.diagnosis.classifier.cause_model import load
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.evidence.manifests import Provenance, compare_manifests
@@ -62,6 +63,7 @@ class Diagnosis:
     def to_json(self) -> dict[str, Any]:
         """What `python -m shifamind_core diagnose --json` prints."""
         return {
+            "answer": answer(self.findings, self.hypotheses, None).sentence,
             "cause": self.cause,
             "findings": [finding.to_json() for finding in self.findings],
             "differences": [

@@ -12,6 +12,7 @@ from shifamind_core.diagnosis.views import View
 Status = Literal["confirmed", "likely", "possible", "ruled_out"]
 # A cause that is more likely than all others together is "likely": the meaning of the word, not a fitted number.
 LIKELY = 0.5
+LISTED = 0.01  # where people read, less probable causes are folded, or counted in a line
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class Finding:
     numbers : str
         Sentences with the numbers that show it; a page folds them.
     meaning, action : str
-        What happened and what to do, in plain words; the cause's record gives both unless more is known.
+        What happened, if this is the cause, and what to do, in plain words; the cause's record gives both unless more is known.
     evidence : dict
         The same numbers as JSON values.
     view : EvidencePlot or EvidenceTable, optional
@@ -71,9 +72,30 @@ class Finding:
         return 0.0 if self.status == "ruled_out" else weight / 2
 
     @property
+    def faint(self) -> bool:
+        """Does hardly anything speak for it?"""
+        return self.status == "possible" and self.probability < LISTED
+
+    @property
+    def sure(self) -> str:
+        """How sure it is that this is the cause, to stand before what happened; empty where that is shown."""
+        words: dict[Status, str] = {"likely": "Likely", "possible": "Possibly", "ruled_out": "Ruled out"}
+        if self.status == "confirmed":
+            return ""
+        if self.status == "ruled_out":
+            return words[self.status]
+        return f"{words[self.status]} the cause ({percent(self.probability)})"
+
+    @property
+    def sentence(self) -> str:
+        """What happened, as a fact only where that is shown; of what is ruled out why."""
+        said = self.numbers if self.status == "ruled_out" else self.meaning
+        return f"{self.sure}: {said}" if self.sure else said
+
+    @property
     def explanation(self) -> str:
-        """What happened, then the numbers; of what is ruled out the numbers alone."""
-        return self.numbers if self.status == "ruled_out" else f"{self.meaning} {self.numbers}".strip()
+        """What happened and how sure that is, then the numbers."""
+        return self.sentence if self.status == "ruled_out" else f"{self.sentence} {self.numbers}".strip()
 
     def to_json(self) -> dict[str, Any]:
         """The finding as `diagnose` prints it: JSON values, without the figure's data."""
@@ -85,7 +107,7 @@ class Finding:
             "share": round(float(self.share), 4),
             "evidence": json_value(self.evidence),
             "explanation": self.explanation,
-            "meaning": self.meaning,
+            "meaning": self.sentence,
             "how_to_confirm": self.action,
         }
 
@@ -125,6 +147,20 @@ def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def _strength(finding: Finding) -> tuple[bool, float]:
     """What is confirmed stands before what is excluded, and that before what is only probable."""
     return finding.status in ("confirmed", "ruled_out"), finding.score
+
+
+def percent(probability: float) -> str:
+    """A probability as people read it: never 0 or 100 of what is neither.
+
+    >>> percent(0.98476), percent(0.0045), percent(2e-5), percent(0.99997)
+    ('98 %', '0.4 %', 'below 0.1 %', 'above 99.9 %')
+    """
+    if probability < 0.001:
+        return "below 0.1 %"
+    if probability > 0.999:
+        return "above 99.9 %"
+    whole = 0.01 <= probability <= 0.99
+    return f"{probability:.0%}".replace("%", " %") if whole else f"{probability:.1%}".replace("%", " %")
 
 
 def json_value(value: Any) -> Any:

@@ -156,8 +156,8 @@ def _verdict(
     if best.cause == "numerics":
         level = best.evidence.get("level")
         if level in kind.levels and best.status in ("confirmed", "likely"):
-            return best.status, f"It {kind.how}. {best.numbers}"  # type: ignore[return-value]
-        return "possible", f"It {kind.how}. The difference looks like rounding, but rather like {level}."
+            return best.status, f"It {kind.how}. The difference looks like {level} rounding."  # type: ignore[return-value]
+        return "possible", f"It {kind.how}. The difference looks like rounding, but of another kind: {level}."
     agree = [field for field in kind.fields if field in evidence.manifests.equal]
     if len(agree) == len(kind.fields):
         return "unlikely", f"It {kind.how}; but both manifests record the same settings for it."

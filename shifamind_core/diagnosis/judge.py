@@ -11,11 +11,10 @@ from shifamind_core.diagnosis.evidence.narrower import Named, narrowed
 from shifamind_core.diagnosis.evidence.prior import excluded_by_digests, of_something_unknown, prior_log_odds
 from shifamind_core.diagnosis.evidence.reach import Reach
 from shifamind_core.diagnosis.examination import Examination
-from shifamind_core.diagnosis.findings import Finding, judged
+from shifamind_core.diagnosis.findings import LISTED, Finding, judged
 from shifamind_core.diagnosis.views import EvidencePlot, scatter
 
-LISTED = 0.01  # less probable causes are not listed; none of them is called ruled out
-AT_LEAST = 3  # so many are listed however improbable
+AT_LEAST = 3  # so many are listed however improbable; those left out are not ruled out
 
 
 def judge_rest(examination: Examination) -> Examination:
@@ -59,7 +58,7 @@ def _finding(
     logits = examination.logits
     # Outside what the model was fitted on its probabilities are not calibrated: nothing that logits alone say is called likely.
     probability = part.probability * known * (1 - 1e-9)
-    numbers = f"{part.numbers} {_size(logits)} The cause model gives it {part.probability:.1%}.".strip()
+    numbers = f"{part.numbers} {_size(logits, examination.left)}".strip()
     evidence: dict[str, object] = {"probability": part.probability, "size": logits.size, "rms": logits.rms}
     if part.cause == "numerics":
         level = level_of_difference(
@@ -78,10 +77,11 @@ def _finding(
     )
 
 
-def _size(logits: Pair) -> str:
+def _size(logits: Pair, left: float) -> str:
+    what = "The runs differ" if left == 1 else "What the other findings leave differs"
     return (
-        f"What is left differs by {logits.rms:.2g} in a logit (root mean square), {logits.size:.2g} of how far the logits of a "
-        "code typically lie apart (their standard deviation over the notes)."
+        f"{what} by {logits.rms:.2g} in a logit (root mean square): {logits.size:.2g} times how far the logits of one code lie "
+        "apart from note to note (their standard deviation)."
     )
 
 
@@ -98,5 +98,10 @@ def _unknown(judgement: Judgement, probability: float, left: float) -> Finding:
 
 def _cells(logits: Pair) -> EvidencePlot:
     return scatter(
-        "Change against the logit", "reference", "difference", "cells", logits.reference, logits.difference
+        "A dot is one score of one note: where it stands in the reference, and how far the candidate's lies above or below.",
+        "Reference logit",
+        "Candidate − reference (logits)",
+        "scores",
+        logits.reference,
+        logits.difference,
     )

@@ -13,6 +13,7 @@ from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.analysis.thresholds import FIXED_THRESHOLD
 from shifamind_core.diagnosis.causes import CAUSES
 from shifamind_core.diagnosis.diagnose import Diagnosis, diagnose
+from shifamind_core.diagnosis.findings import percent
 from shifamind_core.diagnosis.proof import Proof
 from shifamind_core.errors import ShifamindError
 from shifamind_core.figures.codes import codes_figure
@@ -83,6 +84,7 @@ def html_report(selection: Selection, made: Report | None = None, ladder_recorde
     if len(set(names)) < 2:
         names = ["candidate", "reference"]
     said = story.answer
+    todo = f"<p>What to do: {escape(said.action)}</p>" if said.action else ""
     figures = [figure_part(one) for one in _figures(selection, made, comparison, proof, (names[0], names[1]))]
     title = f"{names[0]} against {names[1]}"
     return page(
@@ -90,7 +92,7 @@ def html_report(selection: Selection, made: Report | None = None, ladder_recorde
         f"<header><h1>{escape(title)}</h1><p class='muted'>The candidate against the reference, on {comparison.aligned.candidate.documents:,} "
         "shared notes. Two runs of one checkpoint, compared by ShifaMind diagnostics.</p></header><main>",
         f"<section class='verdict'><p>{escape(said.sentence)} <span class='badge'>{SHOWN_WORDS[said.shown]}</span></p>"
-        f"<p>{escape(said.support)}</p>{steps_part([(one.title, one.number, one.line) for one in story.steps])}</section>",
+        f"<p>{escape(said.meaning or said.support)}</p>{todo}{steps_part([(one.title, one.number, one.line) for one in story.steps])}</section>",
         _rests_on(comparison),
         "<h2>Scores</h2>",
         _scores(made.tables.get("metrics")),
@@ -221,7 +223,7 @@ def _findings(diagnosis: Diagnosis) -> str:
             "Cause": [CAUSES[one.cause].title for one in diagnosis.findings],
             "Shown": [STATUS_WORDS[one.status] for one in diagnosis.findings],
             "Probability": [
-                "" if one.status in ("confirmed", "ruled_out") else f"{one.probability:.0%}"
+                "" if one.status in ("confirmed", "ruled_out") else percent(one.probability)
                 for one in diagnosis.findings
             ],
             "Why": [one.explanation for one in diagnosis.findings],

@@ -10,7 +10,7 @@ from shifamind_core.analysis.rungs import Ladder
 from shifamind_core.diagnosis.answer import Answer, Shown, answer
 from shifamind_core.diagnosis.causes import CAUSES
 from shifamind_core.diagnosis.diagnose import Diagnosis
-from shifamind_core.diagnosis.findings import Status
+from shifamind_core.diagnosis.findings import Status, percent
 from shifamind_core.diagnosis.hypotheses import Verdict
 from shifamind_core.diagnosis.proof import Proof, hardest, prove, with_own
 from shifamind_core.errors import ShifamindError
@@ -145,7 +145,7 @@ def _rounding(comparison: RunComparison, proof: Proof | None, ladder: Ladder | N
 
 def _looks(diagnosis: Diagnosis) -> Step:
     best = diagnosis.findings[0]
-    sure = "" if best.status == "confirmed" else f", {best.probability:.0%}"
+    sure = "" if best.status == "confirmed" else f", {percent(best.probability)}"
     line = f"{CAUSES[best.cause].title}. {best.meaning}"
     return Step("What it looks like", f"{STATUS_WORDS[best.status]}{sure}", line)
 

@@ -60,6 +60,8 @@ class Replay:
         Which format's rounding remains.
     sentence : str
         The verdict and what to change, for people.
+    advice : str
+        What to change alone; empty where nothing was found.
     """
 
     verdict: Verdict
@@ -69,6 +71,7 @@ class Replay:
     numerics: Numerics
     level: str | None
     sentence: str
+    advice: str = ""
     remarks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -81,5 +84,6 @@ class Replay:
             "tolerance": self.numerics.tolerance,
             "numerics": {"max_abs": self.numerics.max_abs, "rms": self.numerics.rms, "level": self.level},
             "sentence": self.sentence,
+            "advice": self.advice,
             "remarks": list(self.remarks),
         }

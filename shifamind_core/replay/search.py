@@ -15,7 +15,7 @@ from shifamind_core.replay.reference_rows import Rows
 from shifamind_core.replay.result import Replay, Trial, Verdict
 from shifamind_core.replay.rounding import measure
 from shifamind_core.replay.runner import DRAWS, Bench, Values
-from shifamind_core.replay.sentence import sentence_of
+from shifamind_core.replay.sentence import advice_of, sentence_of
 
 SCREENED = 64
 FEW = 16  # notes on which a change is looked at first where most changes will not do: one batch
@@ -388,6 +388,7 @@ class Search:
             self.numerics,
             level,
             sentence,
+            advice_of(winner),
             tuple(dict.fromkeys(self.remarks)),
         )
 

@@ -6,6 +6,14 @@ from shifamind_core.replay.result import Trial
 from shifamind_core.replay.rounding import Numerics
 
 
+def advice_of(winner: Trial) -> str:
+    """What to change where the winner is what happened; empty where it changes nothing."""
+    advice = dict.fromkeys(step.advice for step in winner.interventions)
+    if winner.fit.document_order:
+        advice["Save rows, labels and ids in one order."] = None
+    return " ".join(advice)
+
+
 def sentence_of(
     verdict: str,
     start: Trial,
@@ -20,9 +28,7 @@ def sentence_of(
     variants = "; ".join(step.variant for step in winner.interventions if step.variant)
     names += f" ({variants})" if variants else ""
     rest = f"{winner.fit.max_abs_residual:.2g}"
-    advice = " ".join(dict.fromkeys(step.advice for step in winner.interventions))
-    if winner.fit.document_order:
-        advice = f"{advice} Save rows, labels and ids in one order.".strip()
+    advice = advice_of(winner)
     if verdict == "identical":
         return f"The two runs are identical on {start.notes} notes: there is nothing to explain."
     if verdict == "numerics":

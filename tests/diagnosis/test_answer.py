@@ -45,6 +45,14 @@ def test_a_reproduction_comes_before_what_logits_look_like() -> None:
     )
     assert said.sentence == "It was the tokenizer's casing, not the GPU."
     assert said.support == "What was found." and said.shown == "confirmed"
+    assert said.meaning == CAUSES["tokenizer_casing"].meaning, "dropout, as the logits look, was not it"
+
+
+def test_what_is_not_shown_is_not_stated() -> None:
+    possible = judged("dropout_active", 0.3, "")
+    assert answer([possible], gpu("possible"), None).meaning == possible.sentence != possible.meaning
+    likely = answer([CASING], gpu("possible"), replayed("likely", "lowercase=false"))
+    assert likely.meaning == f"Likely: {CASING.meaning}"
 
 
 def test_a_likely_replay_proves_nothing_of_the_gpu() -> None:

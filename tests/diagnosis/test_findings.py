@@ -46,7 +46,24 @@ def test_what_is_shown_beats_what_was_excluded_before_it():
 def test_a_finding_takes_its_words_from_the_record_unless_more_is_known():
     plain, known = judged("max_length", 0.7, "n"), judged("max_length", 0.7, "n", meaning="Cut after 384.")
     assert plain.meaning == CAUSES["max_length"].meaning and plain.action == CAUSES["max_length"].action
-    assert known.explanation == "Cut after 384. n"
+    assert known.explanation == "Likely the cause (70 %): Cut after 384. n"
+
+
+def test_a_finding_says_how_sure_it_is():
+    meaning = CAUSES["max_length"].meaning
+    assert confirmed("max_length", "n").explanation == f"{meaning} n"
+    assert judged("max_length", 0.7, "").sentence == f"Likely the cause (70 %): {meaning}"
+    assert judged("max_length", 2e-5, "").sentence == f"Possibly the cause (below 0.1 %): {meaning}"
+    assert ruled_out("max_length", "All limits agree.").sentence == "Ruled out: All limits agree."
+
+
+@given(st.floats(0, 1))
+def test_only_what_is_possible_and_below_a_hundredth_is_folded(probability):
+    finding = judged("max_length", probability, "")
+    assert finding.faint == (probability < 0.01)
+    assert not confirmed("max_length", "").faint and not ruled_out("max_length", "").faint
+    told = finding.sentence.split("(")[1].split(")")[0]
+    assert told not in ("0 %", "0.0 %", "100 %", "100.0 %")
 
 
 def test_a_finding_is_json_whatever_its_numbers_are():

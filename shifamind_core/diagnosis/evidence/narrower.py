@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.evidence.facts import observed
+from shifamind_core.diagnosis.evidence.manifests import ManifestDifference
 from shifamind_core.diagnosis.evidence.prior import TRUST, likelihoods
 
 KEPT = math.exp(-TRUST)
@@ -91,17 +92,22 @@ def _recorded(evidence: Evidence) -> Iterator[Named]:
             "tokenizer_casing",
             1.0,
             f"The {lower} lower-cased the notes, the {other} did not.",
-            casing.sentence,
+            _reach(casing),
         )
     if length is not None:
         yield Named(
             "max_length",
             1.0,
             f"The candidate cut notes after {length.candidate} tokens, the reference after {length.reference}.",
-            length.sentence,
+            _reach(length),
         )
     if side is not None:
         yield Named("truncation_side", 1.0, numbers=side.sentence)
+
+
+def _reach(difference: ManifestDifference) -> str:
+    """What a difference can explain, where the meaning has said already how the runs differ."""
+    return f"That can explain {difference.can_explain}; it cannot explain {difference.cannot_explain}."
 
 
 def _of_length(evidence: Evidence) -> Iterator[Named]:

@@ -1,5 +1,6 @@
 """The answer in a few lines, before the evidence."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import streamlit as st
@@ -13,35 +14,40 @@ from shifamind_core.ui.diagnosis.proof import claims_table, proof_of
 from shifamind_core.ui.diagnosis.question import Question, show_codes_scored, told
 from shifamind_core.ui.session import cached
 from shifamind_core.ui.text import safe_text
+from shifamind_core.ui.widgets.answer import show_answer
 from shifamind_core.ui.widgets.badges import status_badge, verdict_badge
 
 
 def show_verdict(
     question: Question, diagnosis: Diagnosis | None, ladder: Ladder | None, result: dict[str, Any] | None
-) -> None:
-    """What a replay found, the best cause by the logits, and what rounding can do; a proof stands first."""
+) -> str | None:
+    """What it was, what that means and what to do; the numbers that show it are folded. Returns the cause that is named."""
     with st.container(border=True):
-        reproduced = result is not None and result.get("verdict") == "confirmed"
-        if diagnosis is not None:
-            said = answer(diagnosis.findings, diagnosis.hypotheses, result)
-            st.subheader(safe_text(said.sentence, 200), anchor=False)
-        if result is not None:
-            st.markdown(f"{verdict_badge(result)} {safe_text(result.get('sentence', ''), 900)}")
-        if diagnosis is not None:
-            best = diagnosis.findings[0]
-            title = f"**{cause_title(best.cause)}.** " if reproduced else ""  # else it is in the heading
-            st.markdown(
-                f"{status_badge(best.status)} {title}{safe_text(best.meaning, 600)} {safe_text(best.action, 600)}"
-            )
-            if diagnosis.looked_at:
-                st.caption(f"The cause: {safe_text(diagnosis.looked_at)}")
-        with told():
-            proof = proof_of(question, ladder)
-            if question.targets:
-                st.markdown(f":gray-badge[:material/straighten: Rounding] {safe_text(proof.sentence)}")
-                show_codes_scored(question)
+        said = answer(diagnosis.findings, diagnosis.hypotheses, result) if diagnosis is not None else None
+        if said is not None:
+            show_answer(said)
+        folded = (
+            st.expander("What shows it, in numbers", icon=":material/calculate:") if said else nullcontext()
+        )
+        with folded:
+            if result is not None:
+                st.markdown(f"{verdict_badge(result)} {safe_text(result.get('sentence', ''), 900)}")
+            if diagnosis is not None and said is not None:
+                best = diagnosis.findings[0]
+                shows = best.numbers if said.cause == best.cause else best.explanation
+                st.markdown(
+                    f"{status_badge(best.status)} **{cause_title(best.cause)}.** {safe_text(shows, 1500)}"
+                )
+                if diagnosis.looked_at:
+                    st.caption(f"The cause: {safe_text(diagnosis.looked_at)}")
+            with told():
+                proof = proof_of(question, ladder)
+                if question.targets:
+                    st.markdown(f":gray-badge[:material/straighten: Rounding] {safe_text(proof.sentence)}")
+                    show_codes_scored(question)
         if question.reference is None:
             _show_claims(question, ladder)
+    return None if said is None else said.cause
 
 
 def _show_claims(question: Question, ladder: Ladder | None) -> None:

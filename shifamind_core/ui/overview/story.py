@@ -5,7 +5,6 @@ from typing import Any
 import streamlit as st
 
 from shifamind_core.analysis.rungs import Ladder
-from shifamind_core.diagnosis.answer import Answer
 from shifamind_core.html_report.story import bound_of, tell
 from shifamind_core.runs.run import Run
 from shifamind_core.ui.overview.headline import Headline
@@ -14,7 +13,7 @@ from shifamind_core.ui.session.measured import ladder_is_recorded
 from shifamind_core.ui.session.state import Workspace
 from shifamind_core.ui.site.navigation import page_path
 from shifamind_core.ui.text import safe_text
-from shifamind_core.ui.widgets.badges import shown_badge
+from shifamind_core.ui.widgets.answer import show_answer
 from shifamind_core.ui.widgets.views import PARAMETER, View
 
 
@@ -47,7 +46,7 @@ def show_story(
         ("diagnosis", "All that was tried" if replay else "Start a replay", "replay"),
     )
     with st.container(border=True):
-        _show_answer(story.answer)
+        show_answer(story.answer)
         for number, (column, step, (page, link, view)) in enumerate(
             zip(st.columns(4), story.steps, places, strict=True), 1
         ):
@@ -62,8 +61,3 @@ def show_story(
                 )
         if diagnosis.looked_at:
             st.caption(f"Step 3: {safe_text(diagnosis.looked_at)}")
-
-
-def _show_answer(said: Answer) -> None:
-    st.subheader(f"{safe_text(said.sentence, 200)} {shown_badge(said.shown)}", anchor=False)
-    st.markdown(safe_text(said.support, 700))
