@@ -59,7 +59,7 @@ stem = f"{question.candidate.digest[:8]}-{other}"
 
 diagnosis = None
 if question.whole is not None:
-    with told(), st.spinner("Comparing the runs", show_time=False):
+    with told():
         diagnosis = cached.diagnosis(*question.whole, ladder)
 asked = asked_about(workspace, question.candidate.manifest.split, question.reference_offer, question.reported)
 openable = can_run(workspace)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Who may import whom: a floor imports from lower floors only, a room from itself.
 FLOORS: list[tuple[str, ...]] = [
     ("errors",),
-    ("arrays", "listing", "locks", "logs", "options", "records", "settings"),
+    ("arrays", "listing", "locks", "logs", "options", "progress", "records", "settings"),
     ("precision", "artifacts"),
     ("runs",),
     ("specs",),

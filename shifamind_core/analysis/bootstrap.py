@@ -18,6 +18,7 @@ from shifamind_core.analysis.checks import refuse_non_finite, required_labels
 from shifamind_core.analysis.counts import Decisions, check_thresholds, counts_of_decisions, decisions
 from shifamind_core.analysis.places import draw_places, places
 from shifamind_core.arrays import Labels
+from shifamind_core.progress import counted
 from shifamind_core.runs.run import Run
 
 PerDraw = Float64[np.ndarray, "variants draws"]
@@ -109,7 +110,8 @@ def draw_notes(variants: Sequence[tuple[Decisions, Labels]], draws: int, seed: i
     weights = _note_weights(documents, draws, seed)
     macro = np.zeros((len(variants), draws))
     pooled = np.zeros((3, len(variants), draws))
-    for columns in _column_blocks(documents, codes, len(variants)):
+    blocks = list(_column_blocks(documents, codes, len(variants)))
+    for columns in counted(blocks, len(blocks)):
         counts = _weighted_counts(weights, [(d[:, columns], y[:, columns]) for d, y in variants])
         macro += scores.f1(*counts).sum(axis=-1)
         pooled += counts.sum(axis=-1)
@@ -167,8 +169,9 @@ def _weighted_counts(weights: np.ndarray, variants: list[tuple[np.ndarray, np.nd
     shared = all(labels is variants[0][1] or np.array_equal(labels, variants[0][1]) for _, labels in variants)
     parts.append([labels for _, labels in variants[: 1 if shared else None]])
     matrix = np.concatenate([part for group in parts for part in group], axis=1).astype(kind)
+    starts = range(0, len(weights), DRAWS_AT_ONCE)
     products = np.concatenate(
-        [weights[i : i + DRAWS_AT_ONCE].astype(kind) @ matrix for i in range(0, len(weights), DRAWS_AT_ONCE)]
+        [weights[i : i + DRAWS_AT_ONCE].astype(kind) @ matrix for i in counted(starts, len(starts))]
     )
     counts = products.astype(np.float64).reshape(len(weights), -1, codes).swapaxes(0, 1)
     positives = counts[2 * len(variants) :]

@@ -26,8 +26,12 @@ from shifamind_core.diagnosis.judge import judge_rest
 from shifamind_core.diagnosis.matchers import examine, nothing_in_common
 from shifamind_core.diagnosis.proof import hardest, prove
 from shifamind_core.diagnosis.sample import sample
+from shifamind_core.progress import doing
 from shifamind_core.records import to_json
 from shifamind_core.runs.run import Run
+
+# Of the time it takes, for who waits: measured on 20,000 notes × 500 codes.
+ALIGNED, EXAMINED = 0.02, 0.77
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,16 +103,19 @@ def diagnose(
     candidate, reference, part = sample(candidate, reference)
     said, looked_at = ((), "") if part is None else ((part,), part)
     try:
-        evidence = Evidence.of(candidate, reference, ladder, reported)
+        with doing("notes and codes side by side", 0.0, ALIGNED):
+            evidence = Evidence.of(candidate, reference, ladder, reported)
     except NothingInCommon as problem:
         remarks = (*said, str(problem))
         return Diagnosis((nothing_in_common(problem),), manifests, remarks=remarks, looked_at=looked_at)
-    begun, examination = examine(evidence)
+    with doing("", ALIGNED, EXAMINED):
+        begun, examination = examine(evidence)
     pair, needed = aside(begun.logits, evidence), _needed(evidence)
     observed = Observed(pair.size, pair.largest, float(np.sqrt(np.mean(pair.spread**2))))
     identical = not begun.logits.largest
     examination = examination.noted(*_on_rounding(examination, observed, needed, identical))
-    findings = ranked(judge_rest(examination).findings)
+    with doing("the shape of the difference", EXAMINED, 1.0):
+        findings = ranked(judge_rest(examination).findings)
     hypotheses = judge_hypotheses(evidence, observed, findings, examination.explained, needed, load().sizes)
     remarks = (*said, *evidence.aligned.remarks)
     return Diagnosis(findings, manifests, hypotheses, observed, remarks, looked_at)

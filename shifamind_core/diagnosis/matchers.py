@@ -1,5 +1,7 @@
 """The exact matchers, in the order in which they look: each explains a part of the difference, undoes it and hands on the rest."""
 
+from collections.abc import Mapping
+
 from shifamind_core.analysis.alignment import NothingInCommon
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.evidence.prior import TRUSTED
@@ -17,6 +19,7 @@ from shifamind_core.diagnosis.exact.stored_precision import stored_precision
 from shifamind_core.diagnosis.exact.subsets import few_codes_changed, some_documents_changed
 from shifamind_core.diagnosis.examination import Examination, Matcher
 from shifamind_core.diagnosis.findings import Finding, confirmed, judged
+from shifamind_core.progress import steps
 
 MATCHERS: tuple[Matcher, ...] = (
     # Which notes and codes these are, by ids and names; labels and definitions of F1.
@@ -41,11 +44,28 @@ MATCHERS: tuple[Matcher, ...] = (
     some_documents_changed,
 )
 
+# What a page says while each looks.
+LOOKS_FOR: Mapping[Matcher, str] = {
+    different_codes: "which codes both runs have",
+    which_documents: "which notes both runs have",
+    stored_precision: "whether scores were rounded when saved",
+    sigmoids: "whether probabilities were saved as logits",
+    in_a_part: "whether one part of the notes or codes differs",
+    score_map: "whether scores were converted",
+    order_of_rows_and_columns: "whether notes or codes stand in another order",
+    different_labels: "whether labels differ",
+    metric_definition: "whether F1 was defined otherwise",
+    rounded_weights: "whether weights were rounded",
+    stand_ins_aside: "scores saved as exactly 0 or 1",
+    few_codes_changed: "whether a few codes alone changed",
+    some_documents_changed: "whether some notes alone changed",
+}
+
 
 def examine(evidence: Evidence) -> tuple[Examination, Examination]:
     """The examination before anything was looked for, and with everything exact found and undone."""
     begun = examination = non_finite.start(evidence)
-    for match in MATCHERS:
+    for match in steps(MATCHERS, LOOKS_FOR.__getitem__):
         examination = match(examination)
     return begun, examination
 

@@ -1,13 +1,14 @@
 """Parts of a matrix [documents, codes] that may be mapped from a file larger than the memory: blocks of notes, groups of codes."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 
+from shifamind_core.progress import counted
 from shifamind_core.settings import processors
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ def code_by_code(*matrices: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
     documents, codes = matrices[0].shape
     step = min(codes, max(1, GROUP_CELLS // documents))
     room = [np.empty((step, documents), matrix.dtype) for matrix in matrices]
-    for first in range(0, codes, step):
+    for first in counted(range(0, codes, step), -(-codes // step)):
         group = [matrix[:, first : first + step].T for matrix in matrices]
         copies = tuple(copy[: codes - first] for copy in room)
 
@@ -68,7 +69,7 @@ def code_by_code(*matrices: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
                 for copy, chosen in zip(copies, group, strict=True):
                     copy[:, tile : tile + TILE_NOTES] = chosen[:, tile : tile + TILE_NOTES]
 
-        deque(in_order(fill, range(0, documents, TILE_NOTES * TILES)), maxlen=0)
+        deque(_in_order(fill, range(0, documents, TILE_NOTES * TILES)), maxlen=0)
         yield copies
 
 
@@ -78,6 +79,10 @@ def in_order(function: Callable[[S], T], parts: Iterable[S]) -> Iterator[T]:
     NumPy leaves the other processors to other threads. Of results that nobody has taken yet a few are held.
     """
     parts = list(parts)
+    yield from counted(_in_order(function, parts), len(parts))
+
+
+def _in_order(function: Callable[[S], T], parts: Sequence[S]) -> Iterator[T]:
     threads = min(len(parts), MOST_THREADS, processors())
     if threads < 2:
         yield from map(function, parts)

@@ -69,8 +69,7 @@ def show_proof(question: Question, ladder: Ladder | None, workspace: Workspace) 
             protocol = st.segmented_control(
                 "Threshold", list(PROTOCOLS), default="fixed", format_func=PROTOCOLS.__getitem__, key="proof.protocol", required=True
             )  # fmt: skip
-    with st.spinner("Searching the bound", show_time=False):
-        proof = proof_of(question, ladder, tuned=protocol == "tuned")
+    proof = proof_of(question, ladder, tuned=protocol == "tuned")
     drawn = _sampled(proof, question, ladder, workspace) if protocol == "fixed" else {}
     st.markdown(f"**{safe_text(proof.sentences.get(metric, proof.sentence))}**")
     show_codes_scored(question)

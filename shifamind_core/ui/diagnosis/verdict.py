@@ -54,7 +54,7 @@ def _show_claims(question: Question, ladder: Ladder | None) -> None:
     if not question.reported:
         st.markdown("Type the scores that were reported, or fill in a row of the reported table.")
         return
-    with told(), st.spinner("Searching the bounds", show_time=False):
+    with told():
         fixed = proof_of(question, ladder)
         tuned = proof_of(question, ladder, tuned=True) if question.validation is not None else None
         claims = cached.claims(question.candidate, question.validation, question.reported, fixed, tuned)

@@ -27,17 +27,16 @@ def show_story(
     """The sentence and the steps; they follow every ladder and every replay at once."""
     comparison = found.comparison
     labelled = comparison.macro_f1.gap is not None
-    with st.spinner("Comparing the runs", show_time=False):
-        diagnosis = cached.diagnosis(*runs, ladder)
-        story = tell(
-            comparison,
-            cached.gap_intervals(*runs) if labelled else None,
-            bound_of(comparison, ladder, cached.proof),
-            diagnosis,
-            ladder,
-            replay,
-            ladder is not None and ladder_is_recorded(workspace),
-        )
+    diagnosis = cached.diagnosis(*runs, ladder)
+    story = tell(
+        comparison,
+        cached.gap_intervals(*runs) if labelled else None,
+        bound_of(comparison, ladder, cached.proof),
+        diagnosis,
+        ladder,
+        replay,
+        ladder is not None and ladder_is_recorded(workspace),
+    )
     # The page, and its view, that has the rest of each step.
     places: tuple[tuple[str, str, View | None], ...] = (
         ("codes", "Which codes carry it", None) if labelled else ("differences", "See the differences", None),

@@ -37,41 +37,51 @@ from shifamind_core.report.files import Report, Selection, report
 from shifamind_core.report.tables import codes_table
 from shifamind_core.runs.manifest import digest_of
 from shifamind_core.runs.run import Run
+from shifamind_core.ui.session.waiting import waited
 
 
 def curve(run: Run, grid: GridName) -> ThresholdCurve:
     """`threshold_curve` of the run over the grid of that name."""
-    return _curve(_key(run), grid, run)
+    return waited("Scoring at every threshold", lambda: _curve(_key(run), grid, run))
 
 
 def evaluation(run: Run, validation: Run | None, grid: GridName) -> Evaluation:
     """`evaluate`."""
-    return _evaluation(_key(run, validation), grid, run, validation)
+    return waited("Scoring", lambda: _evaluation(_key(run, validation), grid, run, validation))
 
 
 def comparison(candidate: Run, reference: Run, threshold: float) -> RunComparison:
     """`compare`."""
-    return _comparison(_key(candidate, reference), threshold, candidate, reference)
+    key = _key(candidate, reference)
+    return waited("Comparing the runs", lambda: _comparison(key, threshold, candidate, reference))
 
 
 def differences(candidate: Run, reference: Run, threshold: float) -> BinnedDifferences:
     """`bin_differences` of the two runs, aligned."""
-    return _differences(_key(candidate, reference), comparison(candidate, reference, threshold))
+    compared = comparison(candidate, reference, threshold)
+    return waited(
+        "Counting the differences by size", lambda: _differences(_key(candidate, reference), compared)
+    )
 
 
 def concepts(candidate: Run, reference: Run) -> ConceptDifferences:
     """`compare_concepts` of the two runs, aligned."""
-    return _concepts(_key(candidate, reference), comparison(candidate, reference, FIXED_THRESHOLD))
+    compared = comparison(candidate, reference, FIXED_THRESHOLD)
+    return waited("Comparing the concepts", lambda: _concepts(_key(candidate, reference), compared))
 
 
 def codes(candidate: Run, reference: Run, threshold: float) -> pd.DataFrame:
     """`codes_table` of two aligned runs."""
-    return _codes(_key(candidate, reference), threshold, candidate, reference)
+    key = _key(candidate, reference)
+    return waited("Scoring every code", lambda: _codes(key, threshold, candidate, reference))
 
 
 def diagnosis(candidate: Run, reference: Run, ladder: Ladder | None) -> Diagnosis:
     """`diagnose` with what a ladder measured."""
-    return _diagnosis(_key(candidate, reference), digest_of(ladder), candidate, reference, ladder)
+    key = _key(candidate, reference)
+    return waited(
+        "Looking for the cause", lambda: _diagnosis(key, digest_of(ladder), candidate, reference, ladder)
+    )
 
 
 def proof(
@@ -83,23 +93,32 @@ def proof(
 ) -> Proof:
     """`prove`; with a validation run `prove_tuned`."""
     asked = digest_of([dict(targets), dict(measured), reported])
-    return _proof(_key(run, validation), asked, run, validation, targets, measured, reported)
+    key = _key(run, validation)
+    return waited(
+        "Searching what rounding can do to F1",
+        lambda: _proof(key, asked, run, validation, targets, measured, reported),
+    )
 
 
 def sampled(run: Run, policy_run: Run, referee: Run) -> SampledRange:
     """F1 at 0.5 of `run` when each logit moves by an error drawn from those of the policy's run against the referee's."""
-    return _sampled(_key(run, policy_run, referee), run, policy_run, referee)
+    key = _key(run, policy_run, referee)
+    return waited("Drawing errors at random", lambda: _sampled(key, run, policy_run, referee))
 
 
 def gap_split(candidate: Run, reference: Run, thresholds: tuple[float, float]) -> GapSplit:
     """`split_gap` of the two runs, aligned, each at its threshold."""
     compared = comparison(candidate, reference, FIXED_THRESHOLD)
-    return _gap_split(_key(candidate, reference), thresholds, compared)
+    key = _key(candidate, reference)
+    return waited("Splitting the gap into its parts", lambda: _gap_split(key, thresholds, compared))
 
 
 def gap_intervals(candidate: Run, reference: Run) -> ScoreIntervals:
     """`gap_intervals` of the two runs, aligned, at 0.5."""
-    return _gap_intervals(_key(candidate, reference), comparison(candidate, reference, FIXED_THRESHOLD))
+    compared = comparison(candidate, reference, FIXED_THRESHOLD)
+    return waited(
+        "Drawing the notes again and again", lambda: _gap_intervals(_key(candidate, reference), compared)
+    )
 
 
 def claims(
@@ -107,12 +126,16 @@ def claims(
 ) -> tuple[ScoreAgainstClaim, ...]:
     """`against_claims`."""
     own = evaluation(run, validation, "seed")
-    return _claims(_key(run, validation), digest_of(dict(reported)), run, own, reported, fixed, tuned)
+    key = _key(run, validation)
+    return waited(
+        "Holding the scores against those reported",
+        lambda: _claims(key, digest_of(dict(reported)), run, own, reported, fixed, tuned),
+    )
 
 
 def margins(run: Run, threshold: float) -> np.ndarray:
     """`sorted_margins`."""
-    return _margins(run.digest, threshold, run)
+    return waited("Sorting the scores by their distance", lambda: _margins(run.digest, threshold, run))
 
 
 def whole_report(selection: Selection) -> Report:
@@ -125,39 +148,39 @@ def whole_report(selection: Selection) -> Report:
     )
     measured = [selection.ladder, selection.layers, selection.probes, selection.certificate]
     found = digest_of([selection.diagnosis and selection.diagnosis.to_json(), selection.replay, *measured])
-    return _report(key, selection.grid, found, selection)
+    return waited("Making the tables", lambda: _report(key, selection.grid, found, selection))
 
 
 def _key(*runs: Run | None) -> str:
     return digest_of([None if run is None else run.identity for run in runs])
 
 
-@st.cache_resource(max_entries=64, show_spinner="Scoring at every threshold …")
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _curve(key: str, grid: GridName, _run: Run) -> ThresholdCurve:
     return threshold_curve(_run, GRIDS[grid])
 
 
-@st.cache_resource(max_entries=64, show_spinner="Scoring …")
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _evaluation(key: str, grid: GridName, _run: Run, _validation: Run | None) -> Evaluation:
     return evaluate(_run, _validation, grid)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Comparing the runs …")
+@st.cache_resource(max_entries=8, show_spinner=False)
 def _comparison(key: str, threshold: float, _candidate: Run, _reference: Run) -> RunComparison:
     return compare(_candidate, _reference, threshold)
 
 
-@st.cache_resource(max_entries=16, show_spinner="Binning the differences …")
+@st.cache_resource(max_entries=16, show_spinner=False)
 def _differences(key: str, _comparison: RunComparison) -> BinnedDifferences:
     return bin_differences(_comparison.aligned)
 
 
-@st.cache_resource(max_entries=64, show_spinner="Scoring every code …")
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _codes(key: str, threshold: float, _candidate: Run, _reference: Run) -> pd.DataFrame:
     return codes_table(_candidate, _reference, threshold)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Making the tables …")
+@st.cache_resource(max_entries=8, show_spinner=False)
 def _report(key: str, grid: GridName, found: str, _selection: Selection) -> Report:
     return report(_selection)
 
@@ -169,7 +192,7 @@ def _diagnosis(
     return diagnose(_candidate, _reference, _ladder)
 
 
-@st.cache_resource(max_entries=64, show_spinner="Searching the bound …")
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _proof(
     key: str,
     asked: str,
@@ -190,12 +213,12 @@ def _sampled(key: str, _run: Run, _policy_run: Run, _referee: Run) -> SampledRan
     return flip_bound(_run, FIXED_THRESHOLD).sampled_range(errors[np.isfinite(errors)])
 
 
-@st.cache_resource(max_entries=8, show_spinner="Splitting the gap …")
+@st.cache_resource(max_entries=8, show_spinner=False)
 def _gap_split(key: str, thresholds: tuple[float, float], _comparison: RunComparison) -> GapSplit:
     return split_gap(_comparison.aligned, *thresholds)
 
 
-@st.cache_resource(max_entries=16, show_spinner="Drawing the notes again and again …")
+@st.cache_resource(max_entries=16, show_spinner=False)
 def _gap_intervals(key: str, _comparison: RunComparison) -> ScoreIntervals:
     return bootstrap.gap_intervals(_comparison.aligned)
 

@@ -17,7 +17,8 @@ from shifamind_core.runs.naming import Shown, short_names
 from shifamind_core.runs.run import Run
 from shifamind_core.runs.uploads import read_run
 from shifamind_core.ui.session.state import Workspace
-from shifamind_core.ui.text import plain_text
+from shifamind_core.ui.session.waiting import waited
+from shifamind_core.ui.text import plain_text, safe_text
 
 Kind = Literal["computed", "reference", "uploaded"]
 SHORT = 12
@@ -193,7 +194,8 @@ def _distinct(offers: list[Offer]) -> list[Offer]:
 
 
 def _read_reference(file: Path) -> Run:
-    found = _read_file(str(file), _written(file))
+    written = _written(file)
+    found = waited(f"Reading {safe_text(file.name, 60)}", lambda: _read_file(str(file), written))
     if isinstance(found, str):
         raise ShifamindError(found)
     return found
@@ -214,12 +216,12 @@ def _named(source: str, written: tuple[int, ...], label: str, _run: Run) -> Run:
     return replace(_run, name=label)
 
 
-@st.cache_resource(max_entries=32, show_spinner="Reading a run in references/ …")
+@st.cache_resource(max_entries=32, show_spinner=False)
 def _read_file(path: str, state: tuple[int, ...]) -> Run | str:
     """The run, or why there is none: what is refused is kept too, so that it costs its time once and not on every page."""
     try:
         run = read_run(Path(path))
-        _ = run.digest  # of a large run some seconds, which the spinner explains
+        _ = run.digest  # of a large run some seconds
         return run
     except ShifamindError as error:
         return str(error)
