@@ -27,7 +27,8 @@ COLUMNS = ("code", "title", "support", "mean_difference", "max_abs_difference", 
 MOST_ROWS = 500
 
 st.title("Differences")
-upload_reference()
+with st.expander("Bring a run from another machine", icon=":material/upload:"):
+    upload_reference()
 pair = pick_pair()
 if pair is None:
     st.stop()
@@ -49,10 +50,12 @@ with st.container(horizontal=True):
     for label, value in {
         "Mean difference": difference.mean,
         "Largest |difference|": difference.max_abs,
-        **{f"p{percent} of |difference|": value for percent, value in difference.abs_percentiles.items()},
+        **{
+            f"{percent} % differ by less than": value for percent, value in difference.abs_percentiles.items()
+        },
     }.items():
         st.metric(label, "–" if value is None else f"{value:.3g}")
-    st.metric("Decisions flipped", f"{comparison.decisions_flipped:,} of {difference.cells:,}")
+    st.metric("Decisions that differ", f"{comparison.decisions_flipped:,} of {difference.cells:,}")
 scale = st.segmented_control(
     "Scale of the differences",
     ["Linear", "Logarithmic"],

@@ -5,7 +5,7 @@ from typing import cast
 import pandas as pd
 import streamlit as st
 
-from shifamind_core.analysis.thresholds import GridName
+from shifamind_core.analysis.thresholds import Evaluation, GridName
 from shifamind_core.errors import ShifamindError
 from shifamind_core.figures.thresholds import threshold_lines, thresholds_figure
 from shifamind_core.report.tables import metrics_table
@@ -20,6 +20,20 @@ from shifamind_core.ui.widgets.validation import validation_of
 GRIDS: dict[GridName, str] = {"seed": "The protocol's", "clean": "Exact decimals"}
 COLUMNS = ("run", "protocol", "threshold", "k", "micro_f1", "macro_f1", "macro_f1_of_means", "validation_micro_f1",
            "plateau_lowest", "plateau_highest", "macro_f1_over")  # fmt: skip
+PROTOCOLS = {"fixed": "at 0.5", "tuned": "tuned on validation", "top_k": "k most probable codes"}
+
+
+def answer(found: list[Evaluation]) -> str:
+    """What is left of the gap in micro F1 between two runs once each has the threshold that its validation run tunes."""
+    ours, theirs = found
+    if ours.tuned is None or theirs.tuned is None:
+        return f"**At 0.5 the two runs differ by {ours.fixed.micro_f1 - theirs.fixed.micro_f1:+.4f} in micro F1.**"
+    fixed, tuned = ours.fixed.micro_f1 - theirs.fixed.micro_f1, ours.tuned.micro_f1 - theirs.tuned.micro_f1
+    return (
+        f"**The gap in micro F1 is {fixed:+.4f} at 0.5, and {tuned:+.4f} with each run at its own best threshold:** what is left "
+        "then no choice of thresholds explains."
+    )
+
 
 st.title("Thresholds")
 offers = [offer for offer in runs_on_offer("test") if offer.labelled]
@@ -45,7 +59,7 @@ grid = cast(
     ),
 )
 
-lines, tables, untuned, said = [], [], [], []
+lines, tables, untuned, said, found = [], [], [], [], []
 for offer in chosen:
     try:
         run = load_run(offer)
@@ -56,6 +70,7 @@ for offer in chosen:
         show_error(error)
         continue
     lines += threshold_lines(run.name, *curves, tuned=evaluation.tuned_threshold)
+    found.append(evaluation)
     tables.append(metrics_table(evaluation).assign(run=run.name))
     if validation is None:
         untuned.append(run.name)
@@ -64,6 +79,8 @@ if not tables:
     st.stop()
 
 show_settings(chosen)
+if len(found) == 2:
+    st.markdown(answer(found))
 show_figure(
     thresholds_figure(lines),
     "thresholds",
@@ -79,6 +96,7 @@ for name in untuned:
         f"{safe_text(name)} has no validation run of the same configuration, so its threshold is not tuned. "
         "Run the val split under the same settings, or give an upload its validation run on the overview."
     )
-show_table(pd.concat(tables, ignore_index=True), COLUMNS)
+table = pd.concat(tables, ignore_index=True)
+show_table(table.assign(protocol=table["protocol"].replace(PROTOCOLS)), COLUMNS)
 for remark in said:
     st.caption(safe_text(remark))

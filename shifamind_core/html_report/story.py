@@ -129,18 +129,18 @@ def _rounding(comparison: RunComparison, proof: Proof | None, ladder: Ladder | N
         return step("no gap", "The scores agree within their rounding.")
     if needed == float("inf"):
         return step("impossible", "No change of these logits gives the other score.")
-    need = f"The gap needs {needed:.2g} in every decision at once"
+    need = f"To give this gap, every score would have to move by {needed:.2g} (logits) in the worst direction"
     if ladder is None:
         return step("not measured", f"{need}. The precision ladder measures what rounding does.")
     reach = with_own(ladder.measured(), comparison.aligned.candidate)
     name, largest = max(reach.items(), key=lambda item: item[1])
     where = f"{'recorded' if recorded else 'measured'} on {ladder.device}"
     if proof.excluded:
-        line = f"{need}; {name}, the coarsest measured, reaches {largest:.2g} ({where})."
-        return step(f"{largest / needed:.0%} of it", line)
+        line = f"{need}. The coarsest precision, {name}, moves none by more than {largest:.2g} ({where})."
+        return step(f"{percent(largest / needed)} of it", line)
     fine = [policy for policy, error in reach.items() if error < needed]
     little = f", {', '.join(fine[-2:])} too little." if fine else "."
-    return step("possible", f"{need}; {name} reaches {largest:.2g} ({where}){little}")
+    return step("possible", f"{need}; {name} moves some by {largest:.2g} ({where}){little}")
 
 
 def _looks(diagnosis: Diagnosis) -> Step:
@@ -156,6 +156,7 @@ def _reproduced(replay: Mapping[str, Any] | None) -> Step:
         return Step(title, "not tried", "A replay changes the pipeline here until it gives the other run.")
     verdict = str(replay.get("verdict"))
     names = " + ".join(str(name) for name in replay["best"]["interventions"]) or "nothing changed"
-    rest = f"{names}: at most {replay['best']['max_abs_residual']:.2g} a logit remains on {replay['best']['notes']:,} notes"
+    residual, notes = replay["best"]["max_abs_residual"], replay["best"]["notes"]
+    rest = f"With {names} the pipeline here comes within {residual:.2g} (logits) of every score of the reference on {notes:,} notes"
     where = f"; recorded on {replay['device']}" if replay.get(RECORDED) else ""
     return Step(title, VERDICT_WORDS.get(verdict, verdict), f"{rest}{where}.")

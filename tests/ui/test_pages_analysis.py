@@ -133,8 +133,11 @@ def test_thresholds_show_the_curves_of_both_splits_and_the_tuned_point(filled: D
 
 
 def test_the_table_holds_all_three_protocols_of_every_run(filled: Dashboard) -> None:
-    table = tables(filled.open("thresholds"))[0]
-    assert list(table["protocol"]) == ["fixed", "tuned", "top_k", "fixed", "top_k"]
+    app = filled.open("thresholds")
+    table = tables(app)[0]
+    fixed, tuned, top_k = "at 0.5", "tuned on validation", "k most probable codes"
+    assert list(table["protocol"]) == [fixed, tuned, top_k, fixed, top_k]
+    assert f"{table['micro_f1'][0] - table['micro_f1'][3]:+.4f} in micro F1" in app.markdown[0].value
     ours = evaluate(small_run(), small_run("val"))
     assert table["macro_f1"][0] == ours.fixed.macro_f1
     assert ours.tuned is not None
@@ -336,7 +339,7 @@ def test_differences_show_histogram_density_and_a_row_for_every_code(filled: Das
     assert values(density["data"][0]["customdata"]).sum() == NOTES * len(CODES)
     assert density["layout"]["xaxis"]["title"]["text"] == "Reference logit"
     shown = {one.label: one.value for one in app.metric}
-    assert shown["Decisions flipped"] == f"{comparison.decisions_flipped:,} of {NOTES * len(CODES):,}"
+    assert shown["Decisions that differ"] == f"{comparison.decisions_flipped:,} of {NOTES * len(CODES):,}"
     assert shown["Largest |difference|"] == f"{comparison.difference.max_abs:.3g}"
     table = tables(app)[0]
     assert set(table["code"]) == set(CODES)

@@ -172,7 +172,9 @@ def _jobs(cache: Path) -> Row | None:
     size = sum(file.st_size for file in files)
     return Row(
         "jobs",
-        f"{len(ended):,} ended jobs with their results",
+        "1 ended job with its results"
+        if len(ended) == 1
+        else f"{len(ended):,} ended jobs with their results",
         "",
         "jobs",
         size,

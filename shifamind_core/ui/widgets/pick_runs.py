@@ -12,6 +12,8 @@ from shifamind_core.ui.site.navigation import page_path
 from shifamind_core.ui.text import safe_text
 
 CANDIDATE, REFERENCE = "candidate", "reference"
+ASKED = "The run that is asked about."
+HELD = "The run that it is held against. Every gap and difference is candidate − reference."
 FULL_PRECISION = ("fp32", "default", "portable")
 
 
@@ -126,11 +128,11 @@ def pick_pair(split: str = "test") -> tuple[Offer, Offer] | None:
     usual = default_pair(options)
     left, right = st.columns(2)
     with left:
-        candidate = pick_run("Candidate", CANDIDATE, options, default=usual[0], link=False)
+        candidate = pick_run("Candidate", CANDIDATE, options, default=usual[0], help=ASKED, link=False)
     if candidate is None:
         return None
     with right:
-        reference = pick_run("Reference", REFERENCE, options, default=usual[1], link=False)
+        reference = pick_run("Reference", REFERENCE, options, default=usual[1], help=HELD, link=False)
     if reference is None:
         return None
     # Both at once: every change of the address is a step of the browser's history.
