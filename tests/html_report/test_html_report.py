@@ -141,7 +141,7 @@ def test_the_command_writes_a_page_or_an_archive(selection: Selection, tmp_path,
     assert main(["report", *runs, *known, "--output", str(page), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bytes"] == page.stat().st_size
     text = Page(page.read_text()).text()
-    assert "Against FP64, on 64 notes" in text and re.search("fp32.*reaches", text)
+    assert "Against FP64, on 64 notes" in text and re.search("fp32.*moves", text)
     assert main(["report", *runs, "--output", str(tmp_path / "report.zip")]) == 0
     assert (tmp_path / "report.zip").read_bytes()[:2] == b"PK"
     for wrong in (["--output", str(tmp_path / "report.pdf")], ["--replay", str(tmp_path / "ladder.json")]):
