@@ -1,11 +1,11 @@
 """The answer in a sentence: what it was, how well that is shown, and what is known of the GPU."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from shifamind_core.diagnosis.causes import CAUSES
-from shifamind_core.diagnosis.findings import Finding
+from shifamind_core.diagnosis.findings import Finding, percent
 from shifamind_core.diagnosis.hypotheses import Hypothesis
 
 Shown = Literal["confirmed", "likely", "possible", "open"]
@@ -69,7 +69,14 @@ def answer(
     if best.cause == "identical":
         return said("The two runs are identical.", "confirmed", best.cause)
     if best.cause == "unknown":
-        return said(f"Nothing known explains the gap yet{_of_gpu(hypotheses)}.", "open", None)
+        others = [
+            f"{CAUSES[one.cause].subject} ({percent(one.probability)})"
+            for one in findings[1:]
+            if one.status in ("likely", "possible") and not one.faint
+        ]
+        also = f" Not ruled out: {'; '.join(others)}." if others else ""
+        sentence = f"Nothing known explains the difference yet{_of_gpu(hypotheses)}."
+        return replace(said(sentence, "open", None), meaning=f"{best.sentence}{also}")
     subject = CAUSES[best.cause].subject
     gpu = "" if best.cause == "numerics" else _of_gpu(hypotheses)
     word: dict[str, tuple[str, Shown]] = {

@@ -84,7 +84,8 @@ class Finding:
             return ""
         if self.status == "ruled_out":
             return words[self.status]
-        return f"{words[self.status]} the cause ({percent(self.probability)})"
+        cause = " the cause" if CAUSES[self.cause].subject else ""  # that nothing explains it is none
+        return f"{words[self.status]}{cause} ({percent(self.probability)})"
 
     @property
     def sentence(self) -> str:

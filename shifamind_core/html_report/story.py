@@ -113,7 +113,8 @@ def _gap(comparison: RunComparison, sampled: ScoreIntervals | None) -> Step:
         f"{comparison.aligned.macro_title}: {macro.candidate:.4f} against {macro.reference:.4f}; {sampled.macro_f1.low:+.4f} to "
         f"{sampled.macro_f1.high:+.4f} in 95 % of resamplings of the notes. {decisions}."
     )
-    return Step("The gap", f"{macro.gap:+.4f}", line)
+    small = 0 < abs(macro.gap) < 5e-5  # four digits would show a zero
+    return Step("The gap", "below 0.0001" if small else f"{macro.gap:+.4f}", line)
 
 
 def _rounding(comparison: RunComparison, proof: Proof | None, ladder: Ladder | None, recorded: bool) -> Step:

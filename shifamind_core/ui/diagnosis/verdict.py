@@ -47,7 +47,9 @@ def show_verdict(
                     show_codes_scored(question)
         if question.reference is None:
             _show_claims(question, ladder)
-    return None if said is None else said.cause
+    if said is None or diagnosis is None:
+        return None
+    return diagnosis.findings[0].cause if said.shown == "open" else said.cause
 
 
 def _show_claims(question: Question, ladder: Ladder | None) -> None:
