@@ -96,7 +96,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "stored_precision",
             "Scores rounded when saved",
             "rounding when scores were saved",
-            "One file holds the other run's scores, rounded: how the file was saved differs, not how the model was run.",
+            "One file holds the other run's scores, rounded: how it was saved is enough to make the difference.",
             "Save scores as float32 without rounding, and compare again.",
             "Rounding one run to the other's decimals, or to half precision, gives the other cell by cell.",
         ),

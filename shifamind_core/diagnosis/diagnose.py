@@ -19,6 +19,7 @@ from shifamind_core.diagnosis.evidence.manifests import Provenance, compare_mani
 from shifamind_core.diagnosis.evidence.reach import largest_by_level
 from shifamind_core.diagnosis.exact.labels import f1_at
 from shifamind_core.diagnosis.exact.stand_ins import aside
+from shifamind_core.diagnosis.exact.stored_precision_grid import on_one_grid, step_of
 from shifamind_core.diagnosis.examination import Examination
 from shifamind_core.diagnosis.findings import Finding, confirmed, json_value, ranked, ruled_out
 from shifamind_core.diagnosis.hypotheses import Hypothesis, Observed, judge_hypotheses, moves
@@ -110,15 +111,36 @@ def diagnose(
         return Diagnosis((nothing_in_common(problem),), manifests, remarks=remarks, looked_at=looked_at)
     with doing("", ALIGNED, EXAMINED):
         begun, examination = examine(evidence)
+    alike = None if _as_saved(examination) else on_one_grid(evidence)
+    if alike is not None:
+        evidence, rounded = alike
+        said = (*said, rounded)
+        with doing("", EXAMINED, EXAMINED):
+            begun, examination = examine(evidence)
     pair, needed = aside(begun.logits, evidence), _needed(evidence)
     observed = Observed(pair.size, pair.largest, float(np.sqrt(np.mean(pair.spread**2))))
-    identical = not begun.logits.largest
-    examination = examination.noted(*_on_rounding(examination, observed, needed, identical))
+    identical, step = not begun.logits.largest or _nothing_known(examination), step_of(evidence)
+    examination = examination.noted(*_on_rounding(examination, observed, needed, identical, step))
     with doing("the shape of the difference", EXAMINED, 1.0):
         findings = ranked(judge_rest(examination).findings)
-    hypotheses = judge_hypotheses(evidence, observed, findings, examination.explained, needed, load().sizes)
+    hypotheses = judge_hypotheses(
+        evidence, observed, findings, examination.explained, needed, load().sizes, step
+    )
     remarks = (*said, *evidence.aligned.remarks)
     return Diagnosis(findings, manifests, hypotheses, observed, remarks, looked_at)
+
+
+def _as_saved(examination: Examination) -> bool:
+    """Do the files as they stand say enough: rounding one gives every score of the other, or something else explains all?"""
+    found = {finding.cause for finding in examination.findings if finding.status != "ruled_out"}
+    if found == {"stored_precision"}:
+        return all(run.documents == examination.logits.documents for run in examination.evidence.whole)
+    return examination.explained and "stored_precision" not in found
+
+
+def _nothing_known(examination: Examination) -> bool:
+    """Is nothing found, and no difference left but of scores of which a file says too little?"""
+    return examination.explained and all(finding.status == "ruled_out" for finding in examination.findings)
 
 
 def _needed(evidence: Evidence) -> float | None:
@@ -135,9 +157,12 @@ def _needed(evidence: Evidence) -> float | None:
 
 
 def _on_rounding(
-    examination: Examination, observed: Observed, needed: float | None, identical: bool
+    examination: Examination, observed: Observed, needed: float | None, identical: bool, step: str
 ) -> list[Finding]:
-    """What equal bits or the flip bound say of rounding, and whether the runs are identical."""
+    """What equal bits or the flip bound say of rounding, and whether the runs are identical.
+
+    Scores that are equal in a file of few decimals (`step`) may have differed by less: that rules nothing out.
+    """
     exact = (
         "equal bit by bit" if examination.logits.tolerance is None else "equal as far as stored values tell"
     )
@@ -146,12 +171,12 @@ def _on_rounding(
         told = (
             f"All {examination.logits.documents:,} × {examination.logits.codes} scores compared are {exact}."
         )
-        return [
-            confirmed("identical", told, share=0.0 if beside else 1.0),  # what else differs stands before it
-            ruled_out("numerics", told),
-        ]
+        share = 0.0 if beside else 1.0  # what else differs stands before it
+        equal = confirmed("identical", told, share=share)
+        return [equal] if step else [equal, ruled_out("numerics", told)]
     if examination.explained:
-        return [ruled_out("numerics", f"Once what was found is undone, all scores are {exact}.")]
+        told = f"Once what was found is undone, all scores are {exact}."
+        return [] if step else [ruled_out("numerics", told)]
     ladder = largest_by_level(examination.evidence.ladder)
     moved = moves(ladder, ladder, own=None)
     if moved is None or not needed or needed <= moved:

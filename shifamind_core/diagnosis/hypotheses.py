@@ -101,6 +101,7 @@ def judge_hypotheses(
     explained: bool,
     needed: float | None,
     sizes: Sizes,
+    step: str = "",
 ) -> tuple[Hypothesis, ...]:
     """A verdict on each hypothesis.
 
@@ -111,25 +112,25 @@ def judge_hypotheses(
         Smallest change of every logit that turns one F1 into the other (the flip bound's ε); infinite where none does,
         `None` where there is no gap or nothing to score.
     sizes : how large rounding was on models measured before, relative to the spread of their logits (`CauseModel.sizes`)
+    step : decimals of the coarser file, in words, where one holds few: what is smaller does not show
     """
-    shown = _excluded_at_once(evidence, observed, findings, explained)
+    bitwise = bitwise_verdict(evidence.candidate, evidence.reference) if observed.largest else None
+    shown = bitwise or _excluded_at_once(observed, findings, explained)
     if shown is not None:
-        return tuple(Hypothesis(kind.name, kind.title, "ruled_out", shown) for kind in KINDS)
+        verdict: Verdict = "unlikely" if step and not bitwise else "ruled_out"
+        if verdict == "unlikely":
+            shown += f" What moves a score by less than a step of {step} does not show."
+        return tuple(Hypothesis(kind.name, kind.title, verdict, shown) for kind in KINDS)
     return tuple(
         Hypothesis(kind.name, kind.title, *_verdict(kind, evidence, observed, findings, needed, sizes))
         for kind in KINDS
     )
 
 
-def _excluded_at_once(
-    evidence: Evidence, observed: Observed, findings: Sequence[Finding], explained: bool
-) -> str | None:
-    """What excludes all five by equal bits, if anything does."""
+def _excluded_at_once(observed: Observed, findings: Sequence[Finding], explained: bool) -> str | None:
+    """What excludes all five by equal scores, if anything does."""
     if not observed.largest:
         return "No score differs: the largest difference is 0."
-    bitwise = bitwise_verdict(evidence.candidate, evidence.reference)
-    if bitwise is not None:
-        return bitwise
     if explained and findings and findings[0].status == "confirmed":
         title = CAUSES[findings[0].cause].title
         return f"{title}: that explains every score exactly, and leaves nothing for rounding to explain."
@@ -157,6 +158,11 @@ def _verdict(
         level = best.evidence.get("level")
         if level in kind.levels and best.status in ("confirmed", "likely"):
             return best.status, f"It {kind.how}. The difference looks like {level} rounding."  # type: ignore[return-value]
+        if level is None:
+            return (
+                "possible",
+                f"It {kind.how}. The files hold too few decimals to tell which kind of rounding it is.",
+            )
         return "possible", f"It {kind.how}. The difference looks like rounding, but of another kind: {level}."
     agree = [field for field in kind.fields if field in evidence.manifests.equal]
     if len(agree) == len(kind.fields):

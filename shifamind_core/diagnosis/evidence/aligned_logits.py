@@ -47,6 +47,13 @@ class Pair:
         """Number of codes."""
         return self.candidate.shape[1]
 
+    @property
+    def known(self) -> Bool[np.ndarray, "documents codes"] | None:
+        """Scores of which both runs say something; `None` where that is all of them."""
+        if self.tolerance is None or not np.isinf(self.tolerance).any():
+            return None
+        return np.isfinite(self.tolerance)
+
     @cached_property
     def difference(self) -> Matrix:
         """Candidate − reference, zero where within the tolerance."""

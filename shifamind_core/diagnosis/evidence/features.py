@@ -33,6 +33,7 @@ def measure(
     reference: Matrix,
     token_counts: Int[np.ndarray, " documents"] | None = None,
     names: Collection[str] | None = None,
+    stored: Matrix | None = None,
 ) -> dict[str, float]:
     """Features of two aligned runs: row by row the same note, column by column the same code.
 
@@ -44,13 +45,16 @@ def measure(
         Tokens a note has before truncation. `tokens_known` is 0 without them, and what needs them is 0.
     names : collection of str, optional
         Of the features that are wanted; all by default.
+    stored : float64 [documents, codes], optional
+        Variance of each difference by how files were rounded, in squared logits; infinite where the two runs say nothing: sizes
+        are means over the others.
 
     Returns
     -------
     dict
         One finite number a feature, within the feature's range.
     """
-    measured = Measured(candidate, reference, token_counts)
+    measured = Measured(candidate, reference, token_counts, stored)
     found = {}
     for feature in FEATURES:
         if names is not None and feature.name not in names:

@@ -13,9 +13,20 @@ SAMPLE = 4000  # notes: a share of variance is then known to ±0.01
 
 
 class Measured:
-    """A pair and the intermediate results that several features share, each computed once."""
+    """A pair and the intermediate results that several features share, each computed once.
 
-    def __init__(self, candidate: Matrix, reference: Matrix, token_counts: np.ndarray | None) -> None:
+    `stored` is the variance [documents, codes] that the rounding of files leaves in each difference, infinite where nothing is
+    known of it: there both runs hold the same.
+    """
+
+    def __init__(
+        self,
+        candidate: Matrix,
+        reference: Matrix,
+        token_counts: np.ndarray | None,
+        stored: Matrix | None = None,
+    ) -> None:
+        self.known = None if stored is None else np.isfinite(stored)
         self.notes, self.codes = candidate.shape
         self.token_counts = token_counts
         self.difference = candidate - reference
@@ -28,19 +39,31 @@ class Measured:
         self.runs = candidate[rows], reference[rows]
         self.change = self.relative[rows]
         self.spread = spread
+        self.stored = np.zeros(self.codes)
+        if stored is not None:
+            counts = np.maximum(np.isfinite(stored).sum(axis=0), 1)
+            self.stored = stored.sum(axis=0, where=np.isfinite(stored)) / counts / spread**2
 
     @cached_property
     def size(self) -> float:
         """Root mean square relative difference."""
-        return float(np.sqrt((self.relative**2).mean()))
+        return float(self._root_mean_square(None))
 
     @cached_property
     def note_sizes(self) -> np.ndarray:
-        return np.sqrt((self.relative**2).mean(axis=1))
+        return self._root_mean_square(1)
 
     @cached_property
     def code_sizes(self) -> np.ndarray:
-        return np.sqrt((self.relative**2).mean(axis=0))
+        return self._root_mean_square(0)
+
+    def _root_mean_square(self, axis: int | None) -> np.ndarray:
+        """Of the relative differences that are known; 0 where none is."""
+        squares = self.relative**2
+        if self.known is None:
+            return np.sqrt(squares.mean(axis=axis))
+        counts = np.maximum(self.known.sum(axis=axis), 1)
+        return np.sqrt(squares.sum(axis=axis, where=self.known) / counts)
 
     @cached_property
     def spreads(self) -> np.ndarray:
@@ -119,6 +142,7 @@ class Left:
         left = y - source * slope
         size = np.sqrt((left**2).mean(axis=0))
         live &= size > shapes.TINY * max(float(size.max()), 1e-300)
+        live &= size**2 > 2 * pair.stored  # else most of it is how files were rounded
         if live.sum() < 2 or float(size.max()) < shapes.TINY:
             return cls()
         scored = left[:, live] / size[live]

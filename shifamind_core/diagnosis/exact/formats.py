@@ -15,10 +15,12 @@ from scipy.special import expit, logit
 
 from shifamind_core.diagnosis.evidence.aligned_logits import Matrix
 from shifamind_core.runs.probability import FAR, NEAR, is_stand_in
+from shifamind_core.runs.run import Run
 
 # Bits of evidence from which an accident is excluded: one in 2³⁰, a billion.
 SURE = 30.0
 TINY = float(np.finfo(np.float64).tiny)
+LARGEST32 = float(np.finfo(np.float32).max)
 UNIT32, UNIT64 = 2.0**-24, 2.0**-53  # unit roundoff, IEEE 754
 # What a sigmoid, an exponential or a product may err beside its last rounding, in unit roundoffs: NumPy and torch keep
 # FP32 elementary functions within 4 units in the last place (NumPy's own tests allow 4).
@@ -28,6 +30,7 @@ SAMPLE = 512  # values: at 13 bits each far beyond `SURE`
 Kind = Literal["decimals", "digits", "bf16", "fp16", "fp32", "fp64"]
 Scale = Literal["logits", "probabilities"]
 Side = Literal["candidate", "reference"]
+DECIMAL: tuple[Kind, Kind] = ("decimals", "digits")  # no arithmetic gives these: they are the file's
 SIDES: tuple[Side, Side] = ("candidate", "reference")
 # Significant bits and exponent of the smallest normal number.
 BINARY: dict[Kind, tuple[int, int]] = {
@@ -126,6 +129,11 @@ class Stored:
     highest: float | None = None
 
     @property
+    def few_decimals(self) -> bool:
+        """Do the values lie on a grid of decimals or digits, which is the file's?"""
+        return self.format.kind in DECIMAL
+
+    @property
     def coarse(self) -> bool:
         """Was anything rounded beyond the numbers that hold the scores?"""
         return self.scale == "probabilities" or CONTAINERS.get(self.format.kind) != self.unit_roundoff
@@ -199,6 +207,15 @@ def read(
     if scale == "logits":
         return Stored(logits, logits, "logits", form, eps, False, *ends)
     return Stored(logits, expit(logits), "probabilities", form, eps, from_probabilities, *ends)
+
+
+def of_run(run: Run) -> Stored:
+    """How a run's scores were written; what is no number of FP32 says nothing of that and is left out."""
+    logits = run.logits.astype(np.float64)
+    if run.non_finite or max(np.abs(run.ends)) > LARGEST32:
+        within = logits[np.abs(logits) <= LARGEST32]
+        logits = within[:, None] if len(within) else np.zeros((1, 1))
+    return read(logits, bool(run.manifest.logits_from_probabilities))
 
 
 def plain(logits: Matrix) -> Stored:

@@ -13,6 +13,7 @@ from shifamind_core.analysis.row_matching import RowMatch, equal_rows, match_rep
 from shifamind_core.diagnosis.evidence.aligned_logits import Pair
 from shifamind_core.diagnosis.exact.labels import f1_at
 from shifamind_core.diagnosis.exact.rows import absences
+from shifamind_core.diagnosis.exact.stand_ins import near_the_others
 from shifamind_core.diagnosis.examination import Examination
 from shifamind_core.diagnosis.findings import Finding, confirmed, judged, ruled_out
 from shifamind_core.diagnosis.views import EvidenceTable, scatter
@@ -202,7 +203,7 @@ def document_order(examination: Examination) -> Examination:
     """Find rows that stand elsewhere, and say which are not there at all; the same examination if all stay."""
     pair = examination.logits
     exact = equal_rows(pair.candidate, pair.reference, ~pair.changed_notes)
-    match = match_rows(pair.candidate, pair.reference, in_order=True, exact=exact)
+    match = match_rows(*near_the_others(pair, examination.evidence), in_order=True, exact=exact)
     if not match.moved.any():
         return examination
     found = match.rows[np.argsort(match.target)]

@@ -50,7 +50,12 @@ def in_a_part(examination: Examination) -> Examination:
         part = look(part)
     found = [finding for finding in part.findings[known:] if finding.status == "confirmed"]
     named = {finding.cause for finding in found}
-    if not part.explained or not found or "document_order" in named or (all_rows and "code_order" in named):
+    whole = part.logits.candidate.shape == (
+        len(rows),
+        len(columns),
+    )  # no row or code was set aside as nobody's
+    in_place = "document_order" not in named and not (all_rows and "code_order" in named)
+    if not part.explained or not found or not whole or not in_place:
         return examination
     where = _where(rows, columns, examination)
     first, *others = (_placed(finding, where, rows, columns) for finding in found)

@@ -94,6 +94,11 @@ def _rounded(pair: Pair, side: Side, stored: Stored, other: Stored) -> Rounded |
     return Rounded(side, stored, mode, excess, beyond)
 
 
+def given_by_rounding(stored: Stored, other: Stored) -> Bool[np.ndarray, "documents codes"]:
+    """Cells that rounding the other run gives, to the nearest number of the format."""
+    return _excess(stored, other, "nearest")[0] == 0
+
+
 def _excess(
     stored: Stored, other: Stored, mode: Mode, notes: np.ndarray | slice = slice(None)
 ) -> tuple[Matrix, Bool[np.ndarray, "documents codes"]]:
@@ -193,7 +198,7 @@ def _finding(found: Rounded, pair: Pair) -> Finding:
         "largest_left": float(np.abs(found.excess).max()),
     }
     table = _table(pair, found)
-    meaning = f"The {found.side}'s file holds the {other}'s {what}, {how}: how the file was saved differs, not how the model was run."
+    meaning = f"The {found.side}'s file holds the {other}'s {what}, {how}: how it was saved is enough to make the difference. What changed a score by less than a step would not show."
     if found.exact:
         numbers = f"The {other}'s {what}, {how}, give all {cells:,} of the {found.side}'s.{told}"
         return confirmed("stored_precision", numbers, meaning=meaning, evidence=evidence, view=table)

@@ -1,7 +1,7 @@
 """Where only some notes or codes changed and the others are equal: which, and whether note length decides."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -76,6 +76,8 @@ def some_documents_changed(examination: Examination) -> Examination:
         findings = _by_length(examination, changed)
     elif equal:
         findings = list(_by_tokens(examination, changed))
+        if not findings and _may_be_strangers(examination, changed):
+            return replace(examination, logits=pair.select(notes=~changed))
         if not findings and 2 * changed.sum() < pair.documents:
             findings = [_few_documents(pair, changed), *_short_only(examination, changed)]
     else:
@@ -90,6 +92,12 @@ def some_documents_changed(examination: Examination) -> Examination:
     )
 
 
+def _may_be_strangers(examination: Examination, changed: np.ndarray) -> bool:
+    """Are they no more than may be other notes, rows having been brought together as the nearest by far (once in a hundred)?"""
+    order = examination.finding("document_order")
+    return order is not None and order.status != "confirmed" and changed.sum() <= LEVEL * len(changed)
+
+
 def _equal(pair: Pair) -> str:
     return "equal bit by bit" if pair.tolerance is None else "equal as far as the stored values tell"
 
@@ -98,12 +106,12 @@ def _by_chance(pair: Pair, changed: np.ndarray, axis: int) -> float:
     """How many notes (or codes) chance would leave equal throughout, if all had changed.
 
     The share of equal cells among those that did change (Laplace's rule of succession) gives the probability that all
-    cells of another happen to be equal: so it is with coarse values, or with few codes.
+    cells of another happen to be equal: so it is with coarse values, or with few codes. Cells that are left open say nothing.
     """
-    part = pair.difference[changed] if axis == 1 else pair.difference[:, changed]
-    equal = (np.count_nonzero(part == 0) + 1) / (part.size + 2)
-    cells = pair.codes if axis == 1 else pair.documents
-    return float(len(changed) * equal**cells)
+    known = np.ones(pair.difference.shape, bool) if pair.known is None else pair.known
+    part = known & (changed[:, None] if axis == 1 else changed)
+    equal = (np.count_nonzero((pair.difference == 0) & part) + 1) / (np.count_nonzero(part) + 2)
+    return float((equal ** known.sum(axis=axis)).sum())
 
 
 def _rounding_sized(pair: Pair) -> bool:
@@ -112,8 +120,9 @@ def _rounding_sized(pair: Pair) -> bool:
     Nor is it where in the notes that changed most scores are equal: what a model reads moves all scores of a note.
     """
     changed = pair.changed_notes
-    moved = pair.difference[changed][:, pair.changed_codes]
-    if 2 * np.count_nonzero(moved) < moved.size:
+    moved = pair.select(changed, pair.changed_codes)
+    known = moved.difference.size if moved.known is None else np.count_nonzero(moved.known)
+    if 2 * np.count_nonzero(moved.difference) < known:
         return True
     return not beyond_rounding(pair).any()
 
