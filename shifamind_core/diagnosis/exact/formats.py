@@ -130,8 +130,8 @@ class Stored:
 
     @property
     def few_decimals(self) -> bool:
-        """Do the values lie on a grid of decimals or digits, which is the file's?"""
-        return self.format.kind in DECIMAL
+        """Do the values lie on a grid of decimals or digits, which is the file's? Logits so far out that a sigmoid is flat do not."""
+        return self.format.kind in DECIMAL and (self.scale == "logits" or self.moved)
 
     @property
     def coarse(self) -> bool:

@@ -41,7 +41,7 @@ def step_of(evidence: Evidence) -> str:
 
 def coarser(one: Stored, other: Stored) -> bool:
     """Does the first hold fewer decimals than the second, which can be rounded to them?"""
-    if not one.few_decimals or (one.scale == "probabilities" and not one.moved):
+    if not one.few_decimals:
         return False
     if not other.few_decimals:
         return True
