@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.diagnosis.evidence.aligned_logits import Pair
-from shifamind_core.diagnosis.exact import order
+from shifamind_core.diagnosis.exact import order, order_names
 from shifamind_core.diagnosis.exact.rows import reason_of_ids
 from shifamind_core.diagnosis.exact.subsets import length_rule
 from shifamind_core.runs.manifest import CheckpointRecord, Manifest, TokenizationRecord
@@ -212,7 +212,7 @@ def test_every_column_is_found_again(order_of: list[int]) -> None:
     ],
 )
 def test_an_order_is_called_by_its_name(rows: np.ndarray, kind: str) -> None:
-    assert order.describe_rows(rows)[1]["kind"] == kind
+    assert order_names.describe_rows(rows)[1]["kind"] == kind
 
 
 def test_rows_sorted_by_length_are_told_and_the_scores_come_back() -> None:
@@ -237,11 +237,42 @@ def test_notes_matched_by_id_need_no_order() -> None:
     assert not found(rows_of(named, np.random.default_rng(0).permutation(900)), named)
 
 
+@pytest.mark.parametrize("moved", [[0, 3], [1, 4, 7, 9], list(range(REFERENCE.logits.shape[1]))])
+def test_an_order_of_codes_is_seen_in_the_notes_that_another_length_left_as_they_were(
+    moved: list[int],
+) -> None:
+    """Long notes were cut earlier, so that most scores are others; in the short ones columns exchange places and no more."""
+    rng = np.random.default_rng(3)
+    long = np.quantile(LENGTHS, 0.3) < LENGTHS
+    logits = np.where(long[:, None], rng.permutation(REFERENCE.logits) + 1, REFERENCE.logits)
+    back = np.arange(REFERENCE.logits.shape[1])
+    back[moved] = np.roll(moved, 1)
+    causes = found(with_logits(REFERENCE, logits[:, back]), REFERENCE)
+    assert (
+        causes["code_order"].status == "confirmed"
+        and causes["code_order"].evidence["permutation"].tolist() == back.tolist()
+    )
+    assert f"they are equal in {(~long).sum():,} of 900 notes." in causes["code_order"].numbers
+    assert "code_order" not in found(with_logits(REFERENCE, logits), REFERENCE)
+
+
+def test_values_that_meet_by_chance_in_a_few_notes_are_no_order_of_codes() -> None:
+    """Coarse scores under noise: here and there a note holds the other's values, exchanged."""
+    rng = np.random.default_rng(5)
+    coarse = np.round(2 * rng.normal(size=(900, 5))) / 2
+    noisy = np.round(2 * (coarse + rng.normal(scale=0.3, size=coarse.shape))) / 2
+    kept = (np.sort(coarse) == np.sort(noisy)).all(axis=1)
+    assert (kept & (coarse != noisy).any(axis=1)).sum() > 3
+    assert order.closed(order.columns_of_unchanged_notes(Pair(noisy, coarse))) is None
+    one = np.where(np.arange(900)[:, None] == 0, coarse[:, [1, 0, 2, 3, 4]], coarse + 10)
+    assert order.closed(order.columns_of_unchanged_notes(Pair(one, coarse))) is None
+
+
 def test_a_column_order_is_called_by_its_name() -> None:
     codes = ("C", "A", "B", "D")
-    assert order.describe_columns(np.array([1, 2, 0, 3]), codes, None) == "alphabetical"
-    assert order.describe_columns(np.array([3, 2, 1, 0]), None, None) == "reversed"
-    assert order.describe_columns(np.array([2, 0, 3, 1]), None, np.array([5, 1, 9, 3])) == "frequency"
+    assert order_names.describe_columns(np.array([1, 2, 0, 3]), codes, None) == "alphabetical"
+    assert order_names.describe_columns(np.array([3, 2, 1, 0]), None, None) == "reversed"
+    assert order_names.describe_columns(np.array([2, 0, 3, 1]), None, np.array([5, 1, 9, 3])) == "frequency"
 
 
 # --- labels

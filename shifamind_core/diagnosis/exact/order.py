@@ -1,17 +1,16 @@
 """Rows or columns out of order: find who is who, undo it, and say what kind of order it was."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Int64
 
 from shifamind_core.analysis.neighbours import LEVEL, neighbours
 from shifamind_core.analysis.row_matching import RowMatch, equal_rows, match_repeated, match_rows, row_keys
 from shifamind_core.diagnosis.evidence.aligned_logits import Pair
 from shifamind_core.diagnosis.exact.labels import f1_at
+from shifamind_core.diagnosis.exact.order_names import Map, describe_columns, describe_rows
 from shifamind_core.diagnosis.exact.rows import absences
 from shifamind_core.diagnosis.exact.stand_ins import near_the_others
 from shifamind_core.diagnosis.examination import Examination
@@ -19,8 +18,7 @@ from shifamind_core.diagnosis.findings import Finding, confirmed, judged, ruled_
 from shifamind_core.diagnosis.views import EvidenceTable, scatter
 from shifamind_core.runs.run import Run
 
-Map: TypeAlias = Int64[np.ndarray, " _"]  # position in the reference, -1 where there is none
-ColumnsBy = Literal["notes", "values"]
+ColumnsBy = Literal["notes", "unchanged notes", "values"]
 QUANTILES = np.linspace(0.005, 0.995, 67)  # enough to draw a distribution; which ones decides nothing
 
 
@@ -36,6 +34,9 @@ def order_of_rows_and_columns(examination: Examination) -> Examination:
         found = {finding.cause for finding in examination.findings}
         orders = [cause for cause in ("document_order", "code_order") if cause not in found]
         return examination.noted(*(ruled_out(cause, told) for cause in orders))
+    moved = closed(columns_of_unchanged_notes(examination.logits))
+    if moved is not None:
+        return document_order(_with_columns(examination, moved, "unchanged notes"))
     by_notes = columns_by_notes(examination.logits)
     moved = closed(by_notes)
     if moved is not None:
@@ -79,6 +80,21 @@ def columns_by_notes(pair: Pair) -> Map:
     return np.where(near.found, live[near.nearest], -1)
 
 
+def columns_of_unchanged_notes(pair: Pair) -> Map:
+    """Which column every column equals in the notes that hold the reference's values, in whatever order; -1 for none.
+
+    Whatever else was at work, it left those notes as they were. Where there are so few that chance can have exchanged the same two
+    columns in each of them, they say nothing.
+    """
+    same_values = [row_keys(matrix, ordered=False) for matrix in (pair.candidate, pair.reference)]
+    kept = pair.select(notes=same_values[0] == same_values[1])
+    chance = (pair.codes * (pair.codes - 1) / 2) ** -max(float(kept.changed_notes.sum()) - 1, 0.0)
+    if pair.codes < 2 or chance > LEVEL:
+        return np.full(pair.codes, -1)
+    candidate, reference = (np.ascontiguousarray(matrix.T) for matrix in (kept.candidate, kept.reference))
+    return equal_rows(candidate, reference, ~kept.changed_codes)
+
+
 def _columns_of_equal_values(pair: Pair) -> Map | None:
     """The same whatever the order of the rows: columns that hold the very values of another."""
     keys = [row_keys(matrix.T, ordered=False) for matrix in (pair.candidate, pair.reference)]
@@ -118,7 +134,7 @@ def _with_columns(examination: Examination, partner: Map, by: ColumnsBy) -> Exam
     back = np.argsort(partner)
     tolerance = None if pair.tolerance is None else pair.tolerance[:, back]
     after = pair.changed(candidate=pair.candidate[:, back], tolerance=tolerance)
-    share = _gone(pair, after) if by == "notes" else 0.5
+    share = 0.5 if by == "values" else _gone(pair, after)
     finding = _code_order_finding(examination, partner, after, share, by)
     return examination.found(after, finding)
 
@@ -131,7 +147,11 @@ def _code_order_finding(
     labels = evidence.reference.labels
     kind = describe_columns(partner, names, None if labels is None else labels.sum(axis=0))
     moved = np.flatnonzero(partner != np.arange(len(partner)))
-    exact = not after.difference[:, partner[moved]].any() if by == "notes" else _same_values(after, moved)
+    equal = ~after.difference[:, moved].any(axis=1)  # those that moved exchanged places among themselves
+    exact = _same_values(after, moved) if by == "values" else bool(equal.all()) or by == "unchanged notes"
+    where = f" in {equal.sum():,} of {after.documents:,} notes" * (
+        by == "unchanged notes" and not equal.all()
+    )
 
     def name(code: int) -> str:
         return names[code] if names else f"column {code}"
@@ -139,11 +159,11 @@ def _code_order_finding(
     cycle = ", ".join(f"{name(int(code))} holds {name(int(partner[code]))}" for code in moved[:4])
     told = (
         f"{len(moved)} of {len(partner)} columns are those of another code ({cycle}{', …' if len(moved) > 4 else ''}); "
-        f"assigned anew they {'are equal' if exact else 'are the nearest by far'}."
+        f"assigned anew they {'are equal' if exact else 'are the nearest by far'}{where}."
     )
     if kind:
         told += f" The candidate's columns are in {kind} order."
-    scores = _scores(examination, after) if by == "notes" else {}
+    scores = {} if by == "values" else _scores(examination, after)
     return _tiered(exact)(
         "code_order",
         told + _scores_once_undone(scores, evidence.aligned.macro_title),
@@ -178,22 +198,6 @@ def _same_values(after: Pair, moved: np.ndarray) -> bool:
     return bool(
         (np.sort(after.candidate[:, moved], axis=0) == np.sort(after.reference[:, moved], axis=0)).all()
     )
-
-
-def describe_columns(
-    partner: Map, codes: tuple[str, ...] | None, prevalence: np.ndarray | None
-) -> str | None:
-    """A name for the candidate's true column order, if it has one: alphabetical, by frequency or reversed."""
-    identity = np.arange(len(partner))
-    if np.array_equal(partner, identity[::-1]):
-        return "reversed"
-    if len(set((partner - identity) % len(partner))) == 1:
-        return "rotated"
-    if codes is not None and [codes[i] for i in partner] == sorted(codes):
-        return "alphabetical"
-    if prevalence is not None and (np.diff(prevalence[partner]) <= 0).all():
-        return "frequency"
-    return None
 
 
 # --- rows
@@ -371,79 +375,3 @@ def _scores_once_undone(scores: Scores, macro: str) -> str:
         f" Undone, {macro[0].lower()}{macro[1:]} at 0.5 goes from {before['macro_f1']:.4f} to {undone['macro_f1']:.4f} and micro F1 from "
         f"{before['micro_f1']:.4f} to {undone['micro_f1']:.4f}."
     )
-
-
-@dataclass(frozen=True)
-class Block:
-    """Consecutive rows that moved by one offset."""
-
-    first: int
-    last: int
-    offset: int
-
-
-def describe_rows(partner: Map, token_counts: np.ndarray | None = None) -> tuple[str, dict[str, Any]]:
-    """What kind of order a row map is, in words and as evidence; rows without a partner are left aside.
-
-    `token_counts` are those of the reference's rows.
-    """
-    rows = np.flatnonzero(partner >= 0)
-    target = partner[rows]
-    rank = np.argsort(np.argsort(target))  # without the rows of the reference that nobody took
-    evidence: dict[str, Any] = {"rows_moved": int((target != rows).sum())}
-    if len(rows) > 2 and (np.diff(rank) == -1).all():
-        return "the rows are reversed", {**evidence, "kind": "reversed"}
-    processes = _stride(target)
-    if processes is not None:
-        text = f"the rows are interleaved as {processes} processes write them one after the other"
-        return text, {**evidence, "kind": "interleaved", "processes": processes}
-    steps = np.flatnonzero((np.diff(target) != 1) | (np.diff(rows) != 1)) + 1
-    evidence["blocks"] = len(steps) + 1
-    bounds = np.append(np.append(0, steps), len(rows))
-    # Blocks of one or two rows are no blocks: a permutation consists of them.
-    if 3 * (len(steps) + 1) > len(rows):
-        return _describe_permutation(target, evidence, token_counts)
-    blocks = [
-        Block(int(rows[start]), int(rows[end - 1]), int(target[start] - rows[start]))
-        for start, end in pairwise(bounds.tolist())
-    ]
-    return _describe_blocks(blocks, int(rows[-1]), evidence)
-
-
-def _describe_permutation(
-    target: np.ndarray, evidence: dict[str, Any], token_counts: np.ndarray | None
-) -> tuple[str, dict[str, Any]]:
-    if token_counts is not None and len(token_counts) > target.max() and _sorted_by(token_counts[target]):
-        return "the rows are sorted by length", {**evidence, "kind": "sorted_by_length"}
-    share = evidence["rows_moved"] / max(len(target), 1)
-    return f"{share:.0%} of the rows are permuted without a pattern", {**evidence, "kind": "permutation"}
-
-
-def _describe_blocks(blocks: list[Block], last: int, evidence: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    shifted = [block for block in blocks if block.offset]
-    evidence = {**evidence, "kind": "blocks", "moved_blocks": [vars(block) for block in shifted]}
-    if len(shifted) == 1 and shifted[0].last == last:
-        text = f"from row {shifted[0].first} on every row is shifted by {shifted[0].offset}"
-        return text, {**evidence, "kind": "shift"}
-    if len(blocks) == 2 and len(shifted) == 2:
-        return f"the rows are rotated by {-shifted[0].offset}", {**evidence, "kind": "rotation"}
-    listed = ", ".join(f"rows {block.first}–{block.last} by {block.offset:+d}" for block in shifted[:4])
-    return f"{len(shifted)} blocks of rows moved ({listed}{', …' if len(shifted) > 4 else ''})", evidence
-
-
-def _stride(target: np.ndarray) -> int | None:
-    """Number of processes if the rows were dealt out in turn and gathered process by process, or the inverse.
-
-    Rows that a process repeats or leaves out do not hide it: what counts is that all of one process stand before all
-    of the next, each in order.
-    """
-    for order in (target, np.argsort(target)):
-        step = int(np.median(np.diff(order))) if len(order) > 3 else 0
-        if 1 < step < len(order) / 2 and (np.diff(order % step * (order.max() + 1) + order) > 0).all():
-            return step
-    return None
-
-
-def _sorted_by(lengths: np.ndarray) -> bool:
-    steps = np.diff(lengths)
-    return bool((steps >= 0).all() or (steps <= 0).all())
