@@ -273,7 +273,8 @@ def _end_to_end(found: Mapping[str, Any] | None, content: Mapping[str, Any]) -> 
         "Whose manifests these are is assumed, too. A fault that this product cannot make (dropout, a mask that is not passed, scores or "
         "notes changed, other text under the same ids) is of a pipeline that says nothing of itself; weights that were not loaded are, in half of the "
         "cases, of a captured run, whose digest is the model's, and else of such a pipeline, whose digest is the file's. Of precision, settings and "
-        "other checkpoints half are this product's own. Cases of which the 300 notes hold none that changed are left out.",
+        "other checkpoints half are this product's own. Captured runs and this product's record the parts of their weights, too. Cases of which "
+        "the 300 notes hold none that changed are left out.",
         "",
         "| known | cases | first | among three | calibration error | `numerics` for another | another for `numerics` "
         "| truth ruled out | smaller than rounding: first |",

@@ -52,6 +52,28 @@ SETTINGS = (
 )
 OTHER_TOKENS = ("input_changed", "max_length", "few_documents_changed")
 NOTES = 20  # of runs without logits
+LAYERS = 6  # of the encoder as records have it; how many a model really has decides nothing
+PARTS = {
+    "encoder.embeddings": "a" * 64,
+    "encoder.embeddings.norms": "a" * 64,
+    **{f"encoder.layer.{layer}{norms}": "a" * 64 for layer in range(LAYERS) for norms in ("", ".norms")},
+    "head.classifier": "a" * 64,
+}
+# Of other weights, the parts that differ, by the beginning of the fault's name: all of them where none fits.
+OTHER_PARTS = (
+    ("noise on the encoder", lambda part: part.startswith("encoder.") and not part.endswith(".norms")),
+    ("noise on the head", lambda part: part.startswith("head.")),
+    ("noise on all", lambda part: not part.endswith(".norms")),
+    ("pruned", lambda part: "embeddings" not in part and not part.endswith(".norms")),
+    ("layer norms", lambda part: part.startswith("encoder.layer.") and part.endswith(".norms")),
+    ("layer ", lambda part: part.startswith("encoder.layer.1")),
+    ("encoder not", lambda part: part.startswith("encoder.")),
+    ("the base model's encoder", lambda part: part.startswith("encoder.")),
+    ("head not", lambda part: part.startswith("head.")),
+    ("all but the encoder", lambda part: part.startswith("head.")),
+    ("few codes: other heads", lambda part: part.startswith("head.")),
+    ("other biases of the head", lambda part: part.startswith("head.")),
+)
 
 
 def names(case: Mapping[str, Any]) -> set[str]:
@@ -74,9 +96,15 @@ def manifests(case: Mapping[str, Any]) -> tuple[Manifest, Manifest]:
     fault = case["fault"]
     stored = case["nuisance"].startswith(("store", "probability"))
     foreign = stored or case["cause"] in FOREIGN or any(name in fault for name in OF_OTHERS)
+    told = captured or not (foreign or half)  # who records the parts of the weights
     base = Manifest(
         producer=CAPTURED if captured else None if foreign or half else f"{OWN} 0.1.0",
-        checkpoint=CheckpointRecord(file_sha256="f" * 64 if captured else None, weights_digest="a" * 64, architecture=known),
+        checkpoint=CheckpointRecord(
+            file_sha256="f" * 64 if captured else None,
+            weights_digest="a" * 64,
+            part_digests=PARTS if told else None,
+            architecture=known,
+        ),
         tokenization=TokenizationRecord(
             lowercase=True, max_length=128, padding="max_length", truncation_side="right", special_tokens=True
         ),
@@ -91,11 +119,23 @@ def manifests(case: Mapping[str, Any]) -> tuple[Manifest, Manifest]:
         fields["checkpoint.weights_digest"] = "b" * 64  # of the model, or of another file
     elif lost:
         fields.pop("checkpoint.weights_digest", None)  # of the file, which is the same
+    if told and "checkpoint.weights_digest" in fields:
+        fields["checkpoint.part_digests"] = other_parts(case)
     candidate = _arithmetic(base, policy, batch)
     for name, value in fields.items():
         room, field = name.split(".")
         candidate = replace(candidate, **{room: replace(getattr(candidate, room), **{field: value})})
     return _arithmetic(base, other, BATCH), candidate
+
+
+def other_parts(case: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the parts that hold other weights under such a fault, and of the rest as they were."""
+    frozen = case["model"].endswith("-frozen")  # in training only the head moves
+    differs = next(
+        (differs for start, differs in OTHER_PARTS if case["fault"].startswith(start)),
+        lambda part: part.startswith("head.") or not frozen,
+    )
+    return {part: "b" * 64 if differs(part) else digest for part, digest in PARTS.items()}
 
 
 def _lost(case: Mapping[str, Any]) -> bool:

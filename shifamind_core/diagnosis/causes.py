@@ -22,10 +22,16 @@ Fact = Literal[
     "scores",
 ]
 SAME, OTHER, EITHER = ("same",), ("other",), ("same", "other")
+OTHER_PARTS = (
+    "head",
+    "encoder",
+    "part of the encoder",
+    "both",
+)  # where weights differ, as `evidence.weight_parts` tells
 # What two runs can record of a fact (`evidence.facts`), and what every cause expects that says nothing else.
 OUTCOMES: Mapping[Fact, tuple[str, ...]] = {
     "weights of the file": EITHER,
-    "weights of the model": EITHER,
+    "weights of the model": ("same", *OTHER_PARTS),
     "tokens": ("same", "few", "most"),
     "limit": EITHER,
     "padding": EITHER,
@@ -41,6 +47,10 @@ OUTCOME_SAID = {
     "other": "other",
     "few": "other in a minority of the notes",
     "most": "other in most notes",
+    "head": "other in the head alone",
+    "encoder": "other in every layer of the encoder and not in the head",
+    "part of the encoder": "other in some layers of the encoder and not in the head",
+    "both": "other in encoder and head",
 }
 
 
@@ -159,7 +169,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "the order of the codes",
             "The columns of the two runs belong to different codes.",
             "Compare the two code lists, and export the codes' names with the scores.",
-            "Columns equal another column, or correlate with it as right ones do; the moved ones exchange places.",
+            "Columns equal another column, in all notes or in those that nothing else changed, or correlate with it as right ones do; the moved ones exchange places.",
             confused_with=("few_codes_changed",),
         ),
         Cause(
@@ -238,7 +248,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "The other codes' logits are equal, or differ by rounding.",
             confused_with=("code_order",),
             # Their rows of the head are others, or somebody changed their scores.
-            predicts={"weights of the file": EITHER, "weights of the model": OTHER},
+            predicts={"weights of the file": EITHER, "weights of the model": ("head",)},
         ),
         Cause(
             "few_documents_changed",
@@ -337,7 +347,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "The change is a law that acts alike on every note: the other codes' scores predict it.",
             confused_with=("input_changed", "calibration_shift"),
             # Another file, or a part of the same that was not loaded.
-            predicts={"weights of the file": EITHER, "weights of the model": OTHER},
+            predicts={"weights of the file": EITHER, "weights of the model": OTHER_PARTS},
         ),
         Cause(
             "other_checkpoint",
@@ -347,7 +357,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Predict with the other checkpoint: it should give the other run.",
             "The manifests' weights digests differ.",
             general="weights_changed",
-            predicts={"weights of the file": OTHER, "weights of the model": OTHER},
+            predicts={"weights of the file": OTHER, "weights of the model": OTHER_PARTS},
         ),
         Cause(
             "head_not_loaded",
@@ -357,7 +367,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Load the checkpoint with strict=True and list missing and unexpected keys.",
             "No code correlates with itself, yet all codes together predict the other run.",
             general="weights_changed",
-            predicts={"weights of the model": OTHER, "loading": OTHER},
+            predicts={"weights of the model": ("head",), "loading": OTHER},
         ),
         Cause(
             "encoder_not_loaded",
@@ -367,7 +377,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Load the checkpoint with strict=True and list missing and unexpected keys.",
             "Scores that vary little over the notes and predict nothing of the other run.",
             general="weights_changed",
-            predicts={"weights of the model": OTHER, "loading": OTHER},
+            predicts={"weights of the model": ("encoder",), "loading": OTHER},
         ),
     ),
     "Otherwise": (
@@ -396,14 +406,16 @@ def as_markdown() -> str:
         if cause.general:
             lines.append(f"- **From logits alone** its name is `{cause.general}`.")
         if cause.predicts:
-            told = (
-                f"{fact} {' or '.join(map(OUTCOME_SAID.__getitem__, said))}"
-                for fact, said in cause.predicts.items()
-            )
+            told = (f"{fact} {_outcomes_said(fact, said)}" for fact, said in cause.predicts.items())
             lines.append(f"- **Where recorded:** {'; '.join(told)}.")
         if cause.confused_with:
             lines.append(f"- **Can look like** {', '.join(f'`{name}`' for name in cause.confused_with)}.")
     return "\n".join(lines)
+
+
+def _outcomes_said(fact: Fact, outcomes: tuple[str, ...]) -> str:
+    anything_else = outcomes == OUTCOMES[fact][1:]
+    return OUTCOME_SAID["other"] if anything_else else " or ".join(map(OUTCOME_SAID.__getitem__, outcomes))
 
 
 BEGIN, END = "<!-- causes: begin -->", "<!-- causes: end -->"

@@ -8,6 +8,7 @@ from shifamind_core.diagnosis.evidence.prior import TRUSTED
 from shifamind_core.diagnosis.exact import non_finite
 from shifamind_core.diagnosis.exact.labels import different_labels
 from shifamind_core.diagnosis.exact.metric_definition import metric_definition
+from shifamind_core.diagnosis.exact.not_loaded import not_loaded
 from shifamind_core.diagnosis.exact.order import order_of_rows_and_columns
 from shifamind_core.diagnosis.exact.output_scale import sigmoids
 from shifamind_core.diagnosis.exact.parts import in_a_part
@@ -36,8 +37,9 @@ MATCHERS: tuple[Matcher, ...] = (
     score_map,
     different_labels,
     metric_definition,
-    # Manifests that prove rounding of the weights.
+    # Manifests that prove rounding of the weights, or weights that were not loaded.
     rounded_weights,
+    not_loaded,
     # What alone changed, of what is known.
     stand_ins_aside,
     few_codes_changed,
@@ -56,6 +58,7 @@ LOOKS_FOR: Mapping[Matcher, str] = {
     different_labels: "whether labels differ",
     metric_definition: "whether F1 was defined otherwise",
     rounded_weights: "whether weights were rounded",
+    not_loaded: "whether weights were not loaded",
     stand_ins_aside: "scores saved as exactly 0 or 1",
     few_codes_changed: "whether a few codes alone changed",
     some_documents_changed: "whether some notes alone changed",

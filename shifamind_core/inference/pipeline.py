@@ -1,5 +1,6 @@
 """From a run directory to a run: checkpoint, notes, policy, cache. Everything that decides the logits is named here."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from shifamind_core.inference.tokenization import (
     tokenize,
 )
 from shifamind_core.inference.tokenizer import NoteTokenizer, check_vocabulary, load_tokenizer
+from shifamind_core.model.base_weights import base_model_digests
 from shifamind_core.model.build import (
     architecture_of_checkpoint,
     attention_of,
@@ -157,6 +159,14 @@ class Pipeline:
         return found
 
     @cached_property
+    def _base_model_digests(self) -> Future[dict[str, str] | None]:
+        """Digests of the base model's own encoder, taken beside whatever is done meanwhile."""
+        beside = ThreadPoolExecutor(1)
+        digests = beside.submit(base_model_digests, self.base_model, self.checkpoint.path)
+        beside.shutdown(wait=False)
+        return digests
+
+    @cached_property
     def outline(self) -> nn.Module:
         """The model without its weights, which tells what it takes and how."""
         return empty_model(self.checkpoint, self.base_model)
@@ -254,6 +264,7 @@ class Pipeline:
         with self._reading(split_name, setting.tokenization, limit, progress, group) as reading:
             self.check_length(setting.tokenization)
             setting = replace(setting, attention=attention_of(self.outline, setting.attention))
+            _ = self._base_model_digests  # begun here, asked for when all is scored
             with applied(setting.policy, device, setting.attention) as flags:
                 model = prediction = None
 
@@ -372,7 +383,7 @@ class Pipeline:
             run_directory=self.directory.name,
             split=whole.name,
             documents_of=len(whole),
-            checkpoint=self.checkpoint.record,
+            checkpoint=replace(self.checkpoint.record, base_model_digests=self._base_model_digests.result()),
             tokenization=notes.record,
             policy=PolicyRecord.of(setting.policy),
             flags=flags,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from shifamind_core.artifacts.digests import file_sha256
+from shifamind_core.artifacts.weight_parts import weight_parts
 from shifamind_core.errors import ShifamindError
 from shifamind_core.model.architectures import Architecture
 from shifamind_core.model.checkpoint_file import one_line, read_file
@@ -46,7 +47,7 @@ class OtherWeights:
 class Survey:
     """What looking through every weight says: digests by the name of the record's field, and oddities for people."""
 
-    digests: dict[str, str]
+    digests: dict[str, Any]
     non_finite: int
     remarks: tuple[str, ...]
 
@@ -183,14 +184,17 @@ def read_checkpoint(path: Path | str, weights: str | None = None) -> Checkpoint:
 
 def _look_through(path: Path, state_dict: Mapping[str, Tensor]) -> Survey:
     """Digests of file and weights, side by side: hashing releases Python's lock."""
-    with ThreadPoolExecutor(2) as beside:
+    with ThreadPoolExecutor(3) as beside:
         of_file = beside.submit(file_sha256, path)
         of_weights = beside.submit(weights_digest, state_dict)
+        of_parts = beside.submit(part_digests, state_dict)
         remarks: list[str] = []
         non_finite = _non_finite(state_dict, remarks)
         remarks += _precision_remarks(state_dict)
-        digests = rounded_digests(state_dict)
+        digests: dict[str, Any] = dict(rounded_digests(state_dict))
         digests |= {"file_sha256": of_file.result(), "weights_digest": of_weights.result()}
+        digests["part_digests"] = of_parts.result() or None
+        digests["untrained_parts"] = untrained_parts(state_dict) if digests["part_digests"] else None
     return Survey(digests, non_finite, tuple(remarks))
 
 
@@ -245,6 +249,36 @@ def rounded_digests(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
 
     with ThreadPoolExecutor(len(ROUNDED)) as both:
         return dict(zip(ROUNDED, both.map(digest, ROUNDED.values()), strict=True))
+
+
+def part_digests(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
+    """SHA-256 of every part of the weights, over names, shapes and FP32 values; none where no encoder is found.
+
+    Weights are computed in FP32 whatever dtype stores them, so that a widened copy has the same.
+    """
+
+    def digest(names: Mapping[str, str]) -> str:
+        content = hashlib.sha256()
+        for name, inside in names.items():
+            tensor = state_dict[name].detach().to("cpu", torch.float32).contiguous()
+            content.update(f"{inside} {tuple(tensor.shape)}\n".encode())
+            content.update(tensor.flatten().view(torch.uint8).numpy().data)
+        return content.hexdigest()
+
+    return {part: digest(names) for part, names in weight_parts(list(state_dict)).items()}
+
+
+def untrained_parts(state_dict: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Parts as the library makes them: every bias exactly 0, every normalization's weight exactly 1. Training moves each of them."""
+
+    def as_made(name: str) -> bool:
+        return bool((state_dict[name] == name.endswith("weight")).all())
+
+    vectors = {
+        part: [name for name in names if state_dict[name].ndim == 1]
+        for part, names in weight_parts(list(state_dict)).items()
+    }
+    return tuple(part for part, names in vectors.items() if names and all(map(as_made, names)))
 
 
 def _sizes(state_dict: dict[str, Tensor], kind: Architecture, name: str) -> tuple[int, int, int]:

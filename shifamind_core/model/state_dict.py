@@ -69,6 +69,14 @@ def find_state_dicts(content: Mapping[Any, Any], file: str) -> list[StateDict]:
     return found + [_in_the_order_of(found[0], name, held) for name, held in _lists(content, found[0])]
 
 
+def with_today_names(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """The tensors of a file that is no classifier, under the names that the library gives them today."""
+    held = {
+        key: tensor for key, tensor in content.items() if isinstance(key, str) and isinstance(tensor, Tensor)
+    }
+    return _without_old_buffers(_old_norms(held, []), [])
+
+
 def own(key: str, tensor: Tensor, file: str) -> Tensor:
     """The tensor in memory of its own, so that the file may change or go."""
     if tensor.dtype not in DTYPES:

@@ -1,7 +1,10 @@
 """A snippet that saves a run file from one's own evaluation loop, on any machine."""
 
+import inspect
 import json
 from collections.abc import Collection, Mapping, Sequence
+
+from shifamind_core.artifacts.weight_parts import weight_parts
 
 
 def snippet(architectures: Mapping[str, Sequence[Collection[str]]]) -> str:
@@ -20,13 +23,14 @@ def snippet(architectures: Mapping[str, Sequence[Collection[str]]]) -> str:
         for name, ways in architectures.items()
         for names in ways
     ]
-    return SNIPPET.replace("ARCHITECTURES = []", f"ARCHITECTURES = [\n{''.join(lines)}]")
+    filled = SNIPPET.replace("ARCHITECTURES = []", f"ARCHITECTURES = [\n{''.join(lines)}]")
+    return filled.replace("WEIGHT_PARTS = None\n", inspect.getsource(weight_parts))
 
 
 SNIPPET = '''\
 # Saves a run file from your own evaluation loop: the logits before the sigmoid and how they came to be. Paste it
 # below get_probs_from_model, then use the last lines. Only digests of notes are saved, never their text.
-import hashlib, json, os, platform, subprocess
+import hashlib, json, os, platform, re, subprocess
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -149,18 +153,36 @@ def describe_checkpoint(model, checkpoint, path):
             content.update(tensor.flatten().view(torch.uint8).numpy().data)
         return content.hexdigest()
 
+    def part(names):  # as FP32, in which models compute, whatever dtype stores them
+        content = hashlib.sha256()
+        for name, inside in names.items():
+            tensor = tensors[name].detach().to("cpu", torch.float32).contiguous()
+            content.update(f"{inside} {tuple(tensor.shape)}\\n".encode())
+            content.update(tensor.flatten().view(torch.uint8).numpy().data)
+        return content.hexdigest()
+
+    def untrained(names):  # as the library makes a part: biases 0, weights of layer norms 1
+        made = [bool((tensors[name] == name.endswith("weight")).all()) for name in names if tensors[name].ndim == 1]
+        return bool(made) and all(made)
+
+    parts = weight_parts(list(tensors))
     starts = {".".join(name.split(".")[:length + 1]) for name in tensors for length in range(name.count(".") + 1)}
     return {
         "file_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None,
         "weights_digest": weights(),
         "weights_digest_fp16": weights(torch.float16),
         "weights_digest_bf16": weights(torch.bfloat16),
+        "part_digests": {name: part(names) for name, names in parts.items()} or None,
+        "untrained_parts": [name for name, names in parts.items() if untrained(names)] if parts else None,
         "architecture": next((name for name, names in ARCHITECTURES
                               if set(names) <= starts), None),
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         **{key: plain_number(checkpoint.get(name)) for key, name in (
             ("epoch", "epoch"), ("stored_macro_f1", "macro_f1"), ("stored_micro_f1", "micro_f1"))},
     }
+
+
+WEIGHT_PARTS = None
 
 
 def plain_number(value):

@@ -36,13 +36,18 @@ class TokenizationRecord:
 class CheckpointRecord:
     """Which weights. `weights_digest` is over names, dtypes, shapes and bytes of the state dict, so that it
     survives a re-saved file; `file_sha256` is over the file. `weights_digest_fp16` and `weights_digest_bf16` are over names,
-    shapes and the weights rounded to that format, so that a copy saved in half precision is recognised. `state_dict` is the name of
-    the weights in a file that holds several."""
+    shapes and the weights rounded to that format, so that a copy saved in half precision is recognised. `part_digests` are over
+    names, shapes and FP32 values of each part (`artifacts.weight_parts`), whatever dtype stores them; `base_model_digests` are those of the
+    base model's encoder, where its weights are at hand. `untrained_parts` are those as the library makes them: every bias exactly 0,
+    every normalization's weight exactly 1. `state_dict` is the name of the weights in a file that holds several."""
 
     file_sha256: str | None = None
     weights_digest: str | None = None
     weights_digest_fp16: str | None = None
     weights_digest_bf16: str | None = None
+    part_digests: dict[str, str] | None = None
+    base_model_digests: dict[str, str] | None = None
+    untrained_parts: tuple[str, ...] | None = None
     architecture: str | None = None
     state_dict: str | None = None
     parameters: int | None = None

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.model.architectures import ARCHITECTURES
-from shifamind_core.model.checkpoint import weights_digest
+from shifamind_core.model.checkpoint import part_digests, untrained_parts, weights_digest
 from shifamind_core.precision.observe import observe_environment
 from shifamind_core.records import to_json
 from shifamind_core.runs.capture import snippet
@@ -109,6 +109,8 @@ def test_the_manifest_says_what_our_own_would(tmp_path, tokens):
     manifest = run.manifest
     assert manifest.environment == observe_environment(torch.device("cpu"))
     assert manifest.checkpoint.weights_digest == weights_digest(model.state_dict())
+    assert manifest.checkpoint.part_digests == part_digests(model.state_dict()) != {}
+    assert manifest.checkpoint.untrained_parts == untrained_parts(model.state_dict()) != ()
     assert (manifest.checkpoint.architecture, manifest.checkpoint.epoch) == ("cls_fusion", 15)
     assert manifest.checkpoint.stored_macro_f1 == 0.2797
     assert (manifest.tokenization.padding, manifest.tokenization.max_length) == ("max_length", 512)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from shifamind_core.diagnosis.causes import OUTCOMES, Fact
+from shifamind_core.diagnosis.causes import OTHER_PARTS, OUTCOMES, Fact
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.model.architectures import architecture_named
 from shifamind_core.runs.manifest import CAPTURED, OWN, TRAINING_MODE, Manifest
@@ -49,7 +49,8 @@ def _by(manifest: Manifest, producer: str) -> bool:
 
 def _weights(evidence: Evidence) -> bool | None:
     """Do they differ? Not where one is the other, saved in half precision: that is rounding."""
-    if not evidence.manifests.equal.isdisjoint(WEIGHTS_FIELDS):
+    parts = evidence.manifests.parts
+    if not evidence.manifests.equal.isdisjoint(WEIGHTS_FIELDS) or (parts is not None and not parts.other):
         return False
     return evidence.manifests.differs(WEIGHTS_FIELDS[0]) or None
 
@@ -67,12 +68,25 @@ def _file_weights(evidence: Evidence) -> Seen:
 
 def _model_weights(evidence: Evidence) -> Seen:
     """Digests of what the model really held: a captured one, or this product's, which loads strictly."""
-    return _two(_weights(evidence)) if _loaded_digests(evidence) else frozenset()
+    differs = _weights(evidence) if _loaded_digests(evidence) else None
+    if not differs:
+        return _two(differs)
+    parts = evidence.manifests.parts
+    return frozenset(OTHER_PARTS) if parts is None else frozenset({parts.where})
+
+
+def made_here(evidence: Evidence) -> bool:
+    """Are both runs this product's own?"""
+    return all(_by(manifest, OWN) for manifest in _manifests(evidence))
+
+
+def both_loaded(evidence: Evidence) -> bool:
+    """Are the digests of both runs those of what their models held?"""
+    return all(_by(one, CAPTURED) or _by(one, OWN) for one in _manifests(evidence))
 
 
 def _loaded_digests(evidence: Evidence) -> bool:
-    manifests = _manifests(evidence)
-    return any(_by(one, CAPTURED) for one in manifests) or all(_by(one, OWN) for one in manifests)
+    return any(_by(one, CAPTURED) for one in _manifests(evidence)) or made_here(evidence)
 
 
 def _tokens(evidence: Evidence) -> Seen:
@@ -119,7 +133,7 @@ def _mode(evidence: Evidence) -> Seen:
 
 def _own_pipeline(evidence: Evidence) -> Seen:
     """This product always passes the mask, and loads every weight or refuses."""
-    return _two(False if all(_by(manifest, OWN) for manifest in _manifests(evidence)) else None)
+    return _two(False if made_here(evidence) else None)
 
 
 OBSERVERS: Mapping[Fact, Callable[[Evidence], Seen]] = {

@@ -4,13 +4,14 @@ A difference between manifests is a lead, never a verdict: it says what to look 
 differs" is no cause at all; how far another GPU can move this model's logits, the precision ladder measures.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from shifamind_core.artifacts.hazards import HAZARDS, VersionHazard
+from shifamind_core.diagnosis.evidence.weight_parts import WeightParts, compare_parts
 from shifamind_core.runs.manifest import Manifest, flatten
 
 Weight = Literal["decides", "may", "cannot"]
@@ -241,6 +242,8 @@ IGNORED = (
     "policy.description",
     "batch_size_requested",
 )
+# Compared part by part (`weight_parts`), and said with the digest of all weights.
+PARTS = ("checkpoint.part_digests.", "checkpoint.base_model_digests.", "checkpoint.untrained_parts")
 
 
 @dataclass(frozen=True)
@@ -284,12 +287,14 @@ class Provenance:
     equal : fields that both know and that agree
     unknown : fields that only one knows
     hazards : version hazards that divide the two
+    parts : which parts of the weights differ, where both record them
     """
 
     differences: tuple[ManifestDifference, ...]
     equal: frozenset[str]
     unknown: tuple[str, ...]
     hazards: tuple[HazardMet, ...]
+    parts: WeightParts | None = None
 
     def differs(self, field: str) -> bool:
         """Do both know this field, and disagree?"""
@@ -303,18 +308,32 @@ class Provenance:
 def compare_manifests(candidate: Manifest, reference: Manifest) -> Provenance:
     """Compare two manifests field by field. What one does not know is unknown, not different."""
     mine, theirs = (
-        {name: value for name, value in flatten(manifest).items() if name not in IGNORED}
+        {
+            name: value
+            for name, value in flatten(manifest).items()
+            if name not in IGNORED and not name.startswith(PARTS)
+        }
         for manifest in (candidate, reference)
     )
     both = sorted(mine.keys() & theirs.keys())
     differences = [_difference(name, mine[name], theirs[name]) for name in both if mine[name] != theirs[name]]
+    parts = compare_parts(candidate.checkpoint, reference.checkpoint)
+    if parts is not None and parts.other:
+        differences = [_by_parts(difference, parts) for difference in differences]
     order: dict[Weight, int] = {"decides": 0, "may": 1, "cannot": 2}
     return Provenance(
         tuple(sorted(differences, key=lambda difference: order[difference.weight])),
         frozenset(name for name in both if mine[name] == theirs[name]),
         tuple(sorted(mine.keys() ^ theirs.keys())),
         hazards_between(candidate, reference),
+        parts,
     )
+
+
+def _by_parts(difference: ManifestDifference, parts: WeightParts) -> ManifestDifference:
+    if difference.field != "checkpoint.weights_digest":
+        return difference
+    return replace(difference, can_explain=f"{difference.can_explain} ({parts.said})")
 
 
 def _difference(name: str, candidate: Any, reference: Any) -> ManifestDifference:

@@ -9,12 +9,14 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from shifamind_core.diagnosis.causes import CAUSES
 from shifamind_core.diagnosis.evidence.evidence import Evidence
-from shifamind_core.diagnosis.evidence.facts import observed
+from shifamind_core.diagnosis.evidence.facts import made_here, observed
 from shifamind_core.diagnosis.evidence.manifests import ManifestDifference
 from shifamind_core.diagnosis.evidence.prior import TRUST, likelihoods
 
 KEPT = math.exp(-TRUST)
+OF_WEIGHTS = ("few_codes_changed", "head_not_loaded", "encoder_not_loaded")  # beside `weights_changed`
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def _parts(general: str, probability: float, evidence: Evidence) -> Iterator[Nam
     }.get(general)
     found = list(narrower(evidence)) if narrower else []
     if not found:
-        yield Named(general, probability)
+        parts = evidence.manifests.parts if general in OF_WEIGHTS else None
+        yield Named(general, probability, numbers="" if parts is None else parts.sentence)
         return
     # Twins that nothing tells apart share all of it; what a manifest names leaves a little to the general name.
     kept = 0.0 if any(part.cause == general for part in found) else KEPT
@@ -136,14 +139,24 @@ def _of_padding(evidence: Evidence) -> Iterator[Named]:
 
 
 def _of_weights(evidence: Evidence) -> Iterator[Named]:
-    manifests = evidence.manifests
+    manifests, parts = evidence.manifests, evidence.manifests.parts
+    told = "" if parts is None else parts.sentence
     weights = manifests.difference("checkpoint.weights_digest")
     same_file = observed(evidence).get("weights of the file") == {"same"}
     if same_file and (weights is None or "checkpoint.file_sha256" in manifests.equal):
         yield Named(
             "weights_changed",
             1.0,
-            "Both runs read the same weights, but one model seems to have held others: a part was not loaded, or changed later.",
+            f"Both runs read the same weights, but one model {'held' if told else 'seems to have held'} others: a part was not loaded, "
+            f"or changed later. {told}".strip(),
         )
+    elif weights is not None and (parts is None or parts.where == "both" or made_here(evidence)):
+        meaning = f"{CAUSES['other_checkpoint'].meaning} {told}" if told else ""
+        yield Named("other_checkpoint", 1.0, meaning, weights.sentence)
     elif weights is not None:
-        yield Named("other_checkpoint", 1.0, numbers=weights.sentence)
+        yield Named(
+            "weights_changed",
+            1.0,
+            f"{told} They are another checkpoint's, or were not loaded.",
+            weights.sentence,
+        )

@@ -7,9 +7,10 @@ predicts of it (`causes.Cause.predicts`), at one assumed rate of exceptions, `TR
 import math
 from collections.abc import Iterator, Mapping
 
+from shifamind_core.artifacts.weight_parts import ENCODER, HEAD
 from shifamind_core.diagnosis.causes import CAUSES, EXPECTED, OUTCOMES, Cause, Fact
 from shifamind_core.diagnosis.evidence.evidence import Evidence
-from shifamind_core.diagnosis.evidence.facts import Seen, observed, reads_padding
+from shifamind_core.diagnosis.evidence.facts import Seen, both_loaded, observed, reads_padding
 from shifamind_core.diagnosis.findings import LIKELY, Finding, ruled_out
 
 # A recorded fact is taken to be wrong, or to differ beside the true cause, once in a hundred times: an assumption, not a
@@ -78,3 +79,11 @@ def excluded_by_digests(evidence: Evidence) -> Iterator[Finding]:
             yield ruled_out(cause, told, same_tokens=1.0)
     if "checkpoint.weights_digest" in evidence.manifests.equal:
         yield ruled_out("other_checkpoint", "Both runs read the same weights (equal digests).")
+    parts = evidence.manifests.parts
+    if parts is not None and both_loaded(evidence):
+        for cause, side, name in (
+            ("head_not_loaded", HEAD, "head"),
+            ("encoder_not_loaded", ENCODER, "encoder"),
+        ):
+            if parts.all_same(side):
+                yield ruled_out(cause, f"Both models held the same {name} (equal digests).")

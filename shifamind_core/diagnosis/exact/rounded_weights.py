@@ -36,7 +36,7 @@ def rounded_weights(examination: Examination) -> Examination:
                 confirmed(
                     "numerics",
                     told,
-                    _share_of_same_tokens(examination),
+                    share_of_same_tokens(examination),
                     meaning=f"One checkpoint is the other, saved in {level.upper()}: the difference is rounding of the weights.",
                     action="Nothing to mend: this is rounding. Use the checkpoint that was saved in FP32 where runs are compared.",
                     evidence={"level": level, "weights_rounded": True, field: digests[0]},
@@ -46,7 +46,7 @@ def rounded_weights(examination: Examination) -> Examination:
     return examination
 
 
-def _share_of_same_tokens(examination: Examination) -> float:
+def share_of_same_tokens(examination: Examination) -> float:
     """Share of the squared difference that lies in notes with equal token ids; 0 where that is not known."""
     same, squares = examination.evidence.tokens.same, examination.logits.squares
     if same is None or len(same) != len(squares):
