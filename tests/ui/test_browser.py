@@ -83,6 +83,7 @@ def test_a_run_is_computed_compared_with_an_upload_and_exported(
         "mimeType": "application/octet-stream",
         "buffer": (tmp_path / "reference.safetensors").read_bytes(),
     }
+    page.get_by_text("Bring a run from another machine").click()
     page.locator("input[type=file]").set_input_files([upload])
     page.get_by_text("is kept in the cache").wait_for()
     tab.settle()
