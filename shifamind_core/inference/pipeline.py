@@ -1,14 +1,15 @@
 """From a run directory to a run: checkpoint, notes, policy, cache. Everything that decides the logits is named here."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from shifamind_core import __version__
@@ -17,6 +18,7 @@ from shifamind_core.artifacts.run_directory import RunDirectory
 from shifamind_core.artifacts.splits import Split
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference.group import ALONE, Group
+from shifamind_core.inference.outcome import Computed, Outcome
 from shifamind_core.inference.predict import Prediction, predict
 from shifamind_core.inference.reading import Arriving, Beginning, Reading
 from shifamind_core.inference.tokenization import (
@@ -77,48 +79,7 @@ class Setting:
             )
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A run, whether the cache answered, and what of the cache had to be thrown away."""
-
-    run: Run
-    cached: bool
-    remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Computed:
-    """Logits and concept scores, and how they were computed: all that a cached run may lend to another request."""
-
-    logits: np.ndarray
-    concept_scores: np.ndarray | None
-    batch_size: int
-    producer: str | None
-    created_at_utc: str | None
-    environment: Environment | None
-    duration_seconds: float | None
-    notes: tuple[str, ...]
-
-    @classmethod
-    def now(cls, prediction: Prediction, environment: Environment) -> "Computed":
-        """What a forward pass gave just now."""
-        return cls(
-            logits=prediction.logits,
-            concept_scores=prediction.concept_scores,
-            batch_size=prediction.batch_size,
-            producer=f"shifamind-diagnostics {__version__}",
-            created_at_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-            environment=environment,
-            duration_seconds=round(prediction.duration_seconds, 3),
-            notes=prediction.remarks + _non_finite_remark(prediction.logits),
-        )
-
-    @classmethod
-    def of(cls, run: Run) -> "Computed":
-        """What a run that the cache kept says of its computation."""
-        known = {name: getattr(run.manifest, name) for name in (
-            "batch_size", "producer", "created_at_utc", "environment", "duration_seconds")}  # fmt: skip
-        return cls(run.logits, run.concept_scores, **known, notes=_non_finite_remark(run.logits))
+Conditions = Callable[[TokenizationRecord, int], dict[str, Any]]  # by tokenization and batch size
 
 
 class Pipeline:
@@ -266,44 +227,28 @@ class Pipeline:
             setting = replace(setting, attention=attention_of(self.outline, setting.attention))
             _ = self._base_model_digests  # begun here, asked for when all is scored
             with applied(setting.policy, device, setting.attention) as flags:
-                model = prediction = None
-
-                def scored(notes: ModelInput | Arriving) -> Prediction:
-                    if progress:
-                        progress("Scoring", 0, len(notes))
-                    ready = model or self.model(setting.attention, own_weights=False)
-                    return predict(ready, notes, setting.policy, device, setting.batch_size, progress, group)
-
+                conditions = partial(self._conditions, setting, flags, environment)
+                scorer = _Scorer(self, setting, device, progress, group)
+                prediction = arrived = None
                 if reading is not None:
-                    model = self.model(setting.attention, own_weights=False)
-                    beginning = self._take(split_name, reading)
-                    record = tokenization_record(beginning.tokenizer, setting.tokenization)
-                    asked = self._conditions(setting, flags, environment, record, setting.batch_size)
-                    if cache is None or not cache.may_answer(asked):
-                        prediction = reading.while_arriving(scored)
-                    self._tokens[beginning.split.texts, setting.tokenization.lowercase] = reading.tokens()
+                    prediction, arrived = self._arrived(
+                        split_name, setting, reading, scorer, cache, conditions
+                    )
                 whole = self.split(split_name)
                 split = _first(whole, limit)
                 tokens = self.tokens(split, setting.tokenization.lowercase, progress, group)
-                notes = tokens.prepare(setting.tokenization)
-
-                def key_fields(batch_size: int) -> dict[str, Any]:
-                    """What decides the logits: the configuration, the notes' tokens, and this program's own version."""
-                    conditions = self._conditions(setting, flags, environment, notes.record, batch_size)
-                    weights = self.checkpoint.record.weights_digest
-                    return conditions | {"weights": weights, "tokens": notes.digest, "version": __version__}
-
-                fields = key_fields(setting.batch_size)
+                notes = tokens.prepare(setting.tokenization, arrived)
+                fields = self._key_fields(conditions, notes, setting.batch_size)
                 mixed = _require_same(group, fields)
                 found, remarks = cache.find(digest_of(fields)) if cache is not None else (None, ())
                 if group.most(found is not None):
                     group.leave_to_first()
                 computed = Computed.of(found) if found is not None else None
                 if computed is None:
-                    prediction = prediction or scored(notes)
+                    prediction = prediction or scorer.scored(notes)
                     group.leave_to_first()
                     computed = Computed.now(prediction, environment)
-        fields = key_fields(computed.batch_size)
+        fields = self._key_fields(conditions, notes, computed.batch_size)
         run = Run(
             logits=computed.logits,
             name=" · ".join(filter(None, (split_name, setting.policy.name, _casing(notes), self.weights))),
@@ -318,6 +263,30 @@ class Pipeline:
         if cache is not None:
             cache.store(run, digest_of(fields), fields, self.directory.path)
         return Outcome(run, found is not None, mixed + remarks)
+
+    def _arrived(
+        self,
+        split_name: str,
+        setting: Setting,
+        reading: Reading,
+        scorer: "_Scorer",
+        cache: RunCache | None,
+        conditions: Conditions,
+    ) -> tuple[Prediction | None, Arriving | None]:
+        """Keep what was read; what was scored meanwhile, unless the cache may know it, and the rows that were filled, if any."""
+        _ = scorer.model  # built while the split is read
+        beginning = self._take(split_name, reading)
+        asked = conditions(tokenization_record(beginning.tokenizer, setting.tokenization), setting.batch_size)
+        unknown = cache is None or not cache.may_answer(asked)
+        prediction = reading.while_arriving(scorer.scored) if unknown else None
+        self._tokens[beginning.split.texts, setting.tokenization.lowercase] = reading.tokens()
+        return prediction, beginning.arriving
+
+    def _key_fields(self, conditions: Conditions, notes: ModelInput, batch_size: int) -> dict[str, Any]:
+        """What decides the logits: the configuration, the notes' tokens, and this program's own version."""
+        weights = self.checkpoint.record.weights_digest
+        own = {"weights": weights, "tokens": notes.digest, "version": __version__}
+        return conditions(notes.record, batch_size) | own
 
     def _reading(
         self,
@@ -398,6 +367,31 @@ class Pipeline:
         )
 
 
+class _Scorer:
+    """Scores notes under one setting, with a model that is built once, when it is first needed."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        setting: Setting,
+        device: torch.device,
+        progress: Progress | None,
+        group: Group,
+    ) -> None:
+        self._pipeline, self._setting, self._device = pipeline, setting, device
+        self._progress, self._group = progress, group
+
+    @cached_property
+    def model(self) -> nn.Module:
+        return self._pipeline.model(self._setting.attention, own_weights=False)
+
+    def scored(self, notes: ModelInput | Arriving) -> Prediction:
+        if self._progress:
+            self._progress("Scoring", 0, len(notes))
+        given = self._setting.policy, self._device, self._setting.batch_size, self._progress, self._group
+        return predict(self.model, notes, *given)
+
+
 def _first(split: Split, limit: int | None) -> Split:
     return split if limit is None else split.head(limit)
 
@@ -418,8 +412,3 @@ def _require_same(group: Group, fields: dict[str, Any]) -> tuple[str, ...]:
 
 def _casing(notes: ModelInput) -> str:
     return "lower-cased" if notes.record.lowercase else "cased"
-
-
-def _non_finite_remark(logits: np.ndarray) -> tuple[str, ...]:
-    bad = int(logits.size - np.isfinite(logits).sum())
-    return (f"{bad} of {logits.size} logits are NaN or infinite.",) if bad else ()

@@ -1,7 +1,7 @@
 """A split that is read and tokenized beside everything else, and the notes whose tokens have arrived."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,9 @@ from shifamind_core.inference.group import ALONE, Group
 from shifamind_core.inference.tokenization import (
     NoteTokens,
     Progress,
+    Rows,
     Tokenization,
-    cut,
     tokenize,
-    without_tokens,
 )
 from shifamind_core.inference.tokenizer import NoteTokenizer, load_tokenizer
 
@@ -30,41 +29,22 @@ class NotComing(Exception):
     """Notes that somebody waits for will not arrive; who reads them knows why."""
 
 
-class Arriving:
+class Arriving(Rows):
     """What the model gets, as `ModelInput` has it, while notes are still being tokenized: who scores waits for those it needs.
 
-    Rows are filled in order, by the thread that tokenizes; padded to `max_length`, since the longest note is not known yet.
+    Rows are filled by the thread that tokenizes; padded to `max_length`, since the longest note is not known yet.
     """
 
     longest = False
 
     def __init__(self, documents: int, tokenizer: NoteTokenizer, tokenization: Tokenization) -> None:
-        self.ids = np.empty((documents, tokenization.max_length), np.int32)  # takes memory as rows are filled
-        self.lengths = np.zeros(documents, np.int32)
-        self._tokenizer, self._tokenization = tokenizer, tokenization
-        self._there, self._ended = 0, False
+        super().__init__(documents, tokenization.max_length, tokenizer, tokenization)
+        self._ended = False
         self._changed = threading.Condition()
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def add(self, notes: Sequence[Int32[np.ndarray, " tokens"]]) -> None:
-        """The next notes' tokens, whole.
-
-        Raises
-        ------
-        ShifamindError
-            A note has none.
-        """
-        for row, whole in enumerate(notes, self._there):
-            note = cut(whole, self._tokenizer, self._tokenization)
-            if not len(note):
-                raise without_tokens(row)
-            self.ids[row, : len(note)] = note
-            self.ids[row, len(note) :] = self._tokenizer.pad_id
-            self.lengths[row] = len(note)
+    def add(self, notes: Iterable[Int32[np.ndarray, " tokens"]]) -> None:
+        super().add(notes)
         with self._changed:
-            self._there += len(notes)
             self._changed.notify_all()
 
     def end(self) -> None:
@@ -82,8 +62,8 @@ class Arriving:
             Some of all notes will never be, so that scoring these is of no use.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._there >= min(stop, len(self)) or self._ended)
-            if self._ended and self._there < len(self):
+            self._changed.wait_for(lambda: self.there >= min(stop, len(self)) or self._ended)
+            if self._ended and self.there < len(self):
                 raise NotComing
 
 

@@ -6,10 +6,11 @@ another length costs nothing, the token count before truncation is known, and le
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -43,9 +44,14 @@ class Tokenization:
             raise ShifamindError(f"The length is {self.max_length} tokens; it must be at least 3.")
 
     @property
+    def special(self) -> int:
+        """How many special tokens a note gets."""
+        return 2 if self.special_tokens else 0
+
+    @property
     def room(self) -> int:
         """How many tokens of a note's own are kept."""
-        return self.max_length - (2 if self.special_tokens else 0)
+        return self.max_length - self.special
 
 
 def check_positions(length: int, positions: int) -> None:
@@ -76,33 +82,64 @@ class NoteTokens:
         """Ids of one note as the model gets them: truncated, with special tokens, without padding."""
         return cut(self.flat[self.offsets[row] : self.offsets[row + 1]], self.tokenizer, tokenization)
 
-    def prepare(self, tokenization: Tokenization) -> "ModelInput":
-        """The ids [documents, tokens] that the model gets under this tokenization, and their digests."""
-        notes = [self.note(row, tokenization) for row in range(len(self))]
-        lengths = np.array([len(note) for note in notes], np.int32)
-        if (lengths == 0).any():
-            raise without_tokens(int(np.argmin(lengths)))
-        width = tokenization.max_length if tokenization.padding == "max_length" else int(lengths.max())
-        ids = np.full((len(notes), width), self.tokenizer.pad_id, np.int32)
-        for row, note in zip(ids, notes, strict=True):
-            row[: len(note)] = note
-        special = 2 if tokenization.special_tokens else 0
+    def prepare(self, tokenization: Tokenization, filled: "Rows | None" = None) -> "ModelInput":
+        """The ids [documents, tokens] that the model gets under this tokenization, and their digests.
+
+        `filled` holds the rows where they were filled as the notes arrived.
+        """
+        counts = np.diff(self.offsets) + tokenization.special
+        if filled is None:
+            longest = min(int(counts.max()), tokenization.max_length)
+            width = tokenization.max_length if tokenization.padding == "max_length" else longest
+            filled = Rows(len(self), width, self.tokenizer, tokenization)
+            filled.add(self.flat[start:stop] for start, stop in pairwise(self.offsets))
+        assert filled.there == len(self)
         return ModelInput(
-            ids=frozen(ids),
-            lengths=frozen(lengths),
-            token_counts=frozen((np.diff(self.offsets) + special).astype(np.int32)),
-            token_digests=frozen(
-                np.array([text_digest(note.astype("<i4").tobytes()) for note in notes], np.int64)
-            ),
+            ids=frozen(filled.ids),
+            lengths=frozen(filled.lengths),
+            token_counts=frozen(counts.astype(np.int32)),
+            token_digests=frozen(filled.digests),
             document_ids=self.document_ids,
             record=tokenization_record(self.tokenizer, tokenization),
             longest=tokenization.padding == "longest",
         )
 
 
-def without_tokens(row: int) -> ShifamindError:
-    """The refusal of the note in that row."""
-    return ShifamindError(f"Note {row + 1} has no tokens at all; without special tokens it cannot be scored.")
+class Rows:
+    """What the model gets of each note, filled in order: ids [documents, tokens] padded on the right, length, digest."""
+
+    def __init__(
+        self, documents: int, width: int, tokenizer: NoteTokenizer, tokenization: Tokenization
+    ) -> None:
+        self.ids = np.empty((documents, width), np.int32)  # takes memory as rows are filled
+        self.lengths, self.digests = np.zeros(documents, np.int32), np.zeros(documents, np.int64)
+        self.there = 0
+        self._tokenizer, self._tokenization = tokenizer, tokenization
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def add(self, notes: Iterable[Int32[np.ndarray, " tokens"]]) -> None:
+        """The next notes' tokens, whole.
+
+        Raises
+        ------
+        ShifamindError
+            A note has none.
+        """
+        row = self.there
+        for whole in notes:
+            note = cut(whole, self._tokenizer, self._tokenization)
+            if not len(note):
+                raise ShifamindError(
+                    f"Note {row + 1} has no tokens at all; without special tokens it cannot be scored."
+                )
+            self.ids[row, : len(note)] = note
+            self.ids[row, len(note) :] = self._tokenizer.pad_id
+            self.lengths[row] = len(note)
+            self.digests[row] = text_digest(note.astype("<i4").tobytes())
+            row += 1
+        self.there = row
 
 
 def tokenization_record(tokenizer: NoteTokenizer, tokenization: Tokenization) -> TokenizationRecord:

@@ -16,6 +16,7 @@ from transformers import BertTokenizer
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.errors import ShifamindError
 from shifamind_core.inference import _encode, encoding
+from shifamind_core.inference.reading import Arriving
 from shifamind_core.inference.tokenization import Tokenization, tokenize
 from shifamind_core.inference.tokenizer import load_tokenizer
 from simulation.builders import tiny_run_directory
@@ -74,6 +75,17 @@ def test_casing_is_observed_and_explicit_casing_wins(base_model):
     assert load_tokenizer(base_model, False).lowercase is False
     assert load_tokenizer(base_model, True).source == "vocabulary only"
     assert json.loads(load_tokenizer(base_model, False).normalizer)["lowercase"] is False
+
+
+def test_rows_that_were_filled_as_notes_arrived_are_what_the_model_gets(base_model):
+    tokenizer, asked = load_tokenizer(base_model, True), Tokenization(True, 16)
+    tokens, arriving = tokenize(NOTES, tokenizer), Arriving(len(NOTES), tokenizer, asked)
+    for row in range(len(NOTES)):
+        arriving.add([tokens.flat[tokens.offsets[row] : tokens.offsets[row + 1]]])
+    found, expected = tokens.prepare(asked, arriving), tokens.prepare(asked)
+    assert found.digest == expected.digest and np.shares_memory(found.ids, arriving.ids)
+    for part in ("token_digests", "token_counts", "lengths", "document_ids"):
+        assert np.array_equal(getattr(found, part), getattr(expected, part))
 
 
 def test_a_note_without_tokens_is_named(base_model):
