@@ -78,7 +78,8 @@ def answer(
         sentence = f"Nothing known explains the difference yet{_of_gpu(hypotheses)}."
         return replace(said(sentence, "open", None), meaning=f"{best.sentence}{also}")
     subject = CAUSES[best.cause].subject
-    gpu = "" if best.cause == "numerics" else _of_gpu(hypotheses)
+    # Scores that are no numbers may be an overflow, which is a matter of precision.
+    gpu = "" if best.cause in ("numerics", "non_finite") else _of_gpu(hypotheses)
     word: dict[str, tuple[str, Shown]] = {
         "confirmed": ("It was", "confirmed"),
         "likely": ("Most likely it was", "likely"),

@@ -158,7 +158,7 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "Different notes",
             "other notes",
             "The runs were made on different notes.",
-            "Predict both on the same split. Document ids are digests of the text, and show which notes both hold.",
+            "Predict both on the same split. Ids made by this product, or by capture, are digests of the text and show which notes both hold; ids of your own may stand for other notes.",
             "Ids that do not meet while contents differ too; or, without ids, rows that are found nowhere.",
             confused_with=("document_order",),
             predicts={"tokens": ("most",)},

@@ -18,7 +18,7 @@ from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.evidence.manifests import Provenance, compare_manifests
 from shifamind_core.diagnosis.evidence.reach import largest_by_level
 from shifamind_core.diagnosis.exact.labels import f1_at
-from shifamind_core.diagnosis.exact.stand_ins import aside
+from shifamind_core.diagnosis.exact.stand_ins import aside, within_a_step
 from shifamind_core.diagnosis.exact.stored_precision_grid import on_one_grid, step_of
 from shifamind_core.diagnosis.examination import Examination
 from shifamind_core.diagnosis.findings import Finding, confirmed, json_value, ranked, ruled_out
@@ -119,7 +119,8 @@ def diagnose(
             begun, examination = examine(evidence)
     pair, needed = aside(begun.logits, evidence), _needed(evidence)
     observed = Observed(pair.size, pair.largest, float(np.sqrt(np.mean(pair.spread**2))))
-    identical, step = not begun.logits.largest or _nothing_known(examination), step_of(evidence)
+    nothing = _nothing_known(examination) and within_a_step(begun.logits, evidence)
+    identical, step = not begun.logits.largest or nothing, step_of(evidence)
     examination = examination.noted(*_on_rounding(examination, observed, needed, identical, step))
     with doing("the shape of the difference", EXAMINED, 1.0):
         findings = ranked(judge_rest(examination).findings)
@@ -168,9 +169,8 @@ def _on_rounding(
     )
     if identical:
         beside = any(finding.status == "confirmed" for finding in examination.findings)
-        told = (
-            f"All {examination.logits.documents:,} × {examination.logits.codes} scores compared are {exact}."
-        )
+        broken = examination.finding("non_finite") is not None
+        told = f"All {examination.logits.documents:,} × {examination.logits.codes} scores{' that are numbers in both runs' * broken} are {exact}."
         share = 0.0 if beside else 1.0  # what else differs stands before it
         equal = confirmed("identical", told, share=share)
         return [equal] if step else [equal, ruled_out("numerics", told)]

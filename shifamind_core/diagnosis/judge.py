@@ -73,7 +73,7 @@ def _judged_within_a_step(examination: Examination, facts: Mapping[str, float]) 
                 part.probability * (1 - 1e-9),
                 f"{part.numbers} {told}{part.probability:.1%}.".strip(),
                 examination.left,
-                meaning=part.meaning,
+                meaning=part.meaning or _of_a_few(part.cause, logits),
                 evidence={"probability": part.probability, "size": logits.size, "rms": logits.rms},
                 view=_cells(logits),
             )
@@ -115,9 +115,23 @@ def _finding(
         probability,
         numbers,
         examination.left,
-        meaning=part.meaning,
+        meaning=part.meaning or _of_a_few(part.cause, logits),
         evidence=evidence,
         view=_cells(logits),
+    )
+
+
+def _of_a_few(cause: str, logits: Pair) -> str:
+    """How few, where a few are the cause: counted, since no exact match says that the others are as they were."""
+    axes = {"few_documents_changed": (1, "notes"), "few_codes_changed": (0, "codes")}
+    if cause not in axes:
+        return ""
+    axis, what = axes[cause]
+    squares = np.sort(logits.squares.sum(axis=axis))[::-1]
+    half = 1 + int(np.searchsorted(np.cumsum(squares), squares.sum() / 2))
+    return (
+        f"A few {what} changed far more than the others: half of the squared change lies in {half:,} of {len(squares):,}. "
+        f"{int((squares == 0).sum()):,} did not change at all."
     )
 
 
@@ -134,7 +148,7 @@ def _unknown(judgement: Judgement, probability: float, left: float) -> Finding:
     return judged(
         "unknown",
         probability,
-        f"Outside what the cause model was fitted on: {names}. Of its guesses none is called likely that the logits alone speak for.",
+        f"The shape of the difference lies outside what simulated faults showed ({names}), so the scores alone make no cause likely.",
         left,
         evidence={"outside": judgement.outside},
     )

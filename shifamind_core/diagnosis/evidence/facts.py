@@ -85,6 +85,11 @@ def both_loaded(evidence: Evidence) -> bool:
     return all(_by(one, CAPTURED) or _by(one, OWN) for one in _manifests(evidence))
 
 
+def ids_are_digests(evidence: Evidence) -> bool:
+    """Are the ids of both runs digests of the notes' text, as this product and its capture make them?"""
+    return both_loaded(evidence)
+
+
 def _loaded_digests(evidence: Evidence) -> bool:
     return any(_by(one, CAPTURED) for one in _manifests(evidence)) or made_here(evidence)
 

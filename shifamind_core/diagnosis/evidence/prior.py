@@ -10,7 +10,13 @@ from collections.abc import Iterator, Mapping
 from shifamind_core.artifacts.weight_parts import ENCODER, HEAD
 from shifamind_core.diagnosis.causes import CAUSES, EXPECTED, OUTCOMES, Cause, Fact
 from shifamind_core.diagnosis.evidence.evidence import Evidence
-from shifamind_core.diagnosis.evidence.facts import Seen, both_loaded, observed, reads_padding
+from shifamind_core.diagnosis.evidence.facts import (
+    Seen,
+    both_loaded,
+    ids_are_digests,
+    observed,
+    reads_padding,
+)
 from shifamind_core.diagnosis.findings import LIKELY, Finding, ruled_out
 
 # A recorded fact is taken to be wrong, or to differ beside the true cause, once in a hundred times: an assumption, not a
@@ -29,8 +35,8 @@ def prior_log_odds(evidence: Evidence, classes: tuple[str, ...]) -> dict[str, fl
         each = likelihoods(name, evidence).values()
         odds[name] = math.log(sum(each) / len(each))
     odds |= {finding.cause: EXCLUDED for finding in excluded_by_digests(evidence) if finding.cause in odds}
-    if evidence.aligned.documents.by == "id":
-        odds["different_documents"] = EXCLUDED  # of the notes that are compared
+    if evidence.aligned.documents.by == "id":  # of the notes that are compared
+        odds["different_documents"] += EXCLUDED if ids_are_digests(evidence) else -TRUST
     return odds
 
 

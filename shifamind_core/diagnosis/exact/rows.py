@@ -10,6 +10,7 @@ from shifamind_core.analysis.neighbours import LEVEL
 from shifamind_core.analysis.row_matching import RowMatch, constant_rows
 from shifamind_core.artifacts.digests import text_digest
 from shifamind_core.diagnosis.evidence.evidence import Evidence
+from shifamind_core.diagnosis.evidence.facts import ids_are_digests
 from shifamind_core.diagnosis.examination import Examination
 from shifamind_core.diagnosis.findings import Finding, confirmed, judged, ruled_out
 from shifamind_core.runs.run import Run
@@ -34,9 +35,10 @@ def which_documents(examination: Examination) -> Examination:
     ]
     if not any(documents.dropped):
         told = f"All {documents.matched:,} notes are in both runs, and each once."
-        findings += [
-            ruled_out(c, told) for c in ("different_documents", "missing_documents", "repeated_documents")
-        ]
+        # Ids that anybody may have given say that none is missing, and not that the same text stands behind them.
+        proven = documents.by != "id" or whole or ids_are_digests(evidence)
+        causes = ("different_documents",) * proven + ("missing_documents", "repeated_documents")
+        findings += [ruled_out(cause, told) for cause in causes]
     return examination.noted(*findings)
 
 

@@ -4,18 +4,38 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool
+from scipy.special import expit
 
 from shifamind_core.diagnosis.evidence.aligned_logits import Matrix, Pair
 from shifamind_core.diagnosis.evidence.evidence import Evidence
 from shifamind_core.diagnosis.exact.formats import of_run
 from shifamind_core.diagnosis.examination import Examination
+from shifamind_core.diagnosis.findings import Finding, confirmed
 from shifamind_core.runs.probability import are_any_of, stand_in_values
 
 
 def stand_ins_aside(examination: Examination) -> Examination:
-    """The examination with every such cell set to the other run's value, and left open by the pair's tolerance."""
-    pair = aside(examination.logits, examination.evidence)
-    return replace(examination, logits=told_apart(pair, examination.evidence))
+    """The examination with every such cell set to the other run's value, and left open by the pair's tolerance.
+
+    Confirms that scores were saved as 0 or 1 which are neither in the other run, where all others are equal.
+    """
+    evidence, before = examination.evidence, examination.logits
+    after = aside(before, evidence)
+    if before.difference.any() and not after.difference.any() and not within_a_step(before, evidence):
+        return examination.found(after, _ends_alone(before))
+    return replace(examination, logits=told_apart(after, evidence))
+
+
+def _ends_alone(pair: Pair) -> Finding:
+    other = pair.difference != 0
+    count, low, high = int(other.sum()), *(expit(end(pair.reference[other])) for end in (np.min, np.max))
+    return confirmed(
+        "stored_precision",
+        f"{count:,} of {other.size:,} scores stand for a stored 0 or 1 in one run and not in the other: there the reference's "
+        f"probabilities lie between {low:.3g} and {high:.3g}. All others are equal.",
+        meaning="Some scores were saved as exactly 0 or 1, and all others are equal.",
+        evidence={"cells": other.size, "stand_ins": count},
+    )
 
 
 def aside(pair: Pair, evidence: Evidence) -> Pair:
@@ -81,6 +101,8 @@ def told_apart(pair: Pair, evidence: Evidence) -> Pair:
     kept = np.zeros(variance.size, bool)
     kept[order[: enough[-1] + 1]] = True
     kept = kept.reshape(variance.shape)
+    if not pair.difference[kept].any():
+        return pair
     pair = _left_open(pair, np.where(kept, pair.candidate, pair.reference), pair.reference, ~kept)
     return pair.select(np.flatnonzero(kept.sum(axis=1)), np.flatnonzero(kept.sum(axis=0)))
 

@@ -63,8 +63,8 @@ def stored_precision(examination: Examination) -> Examination:
     formats break ties to even, away from zero or by their binary neighbours.
     """
     pair = examination.logits
-    if examination.explained:
-        return examination
+    if examination.explained or examination.finding("stored_precision") is not None:
+        return examination  # what it left was not stored: it is below a step of what was
     runs = examination.evidence.candidate, examination.evidence.reference
     left_open = None if pair.tolerance is None else np.isinf(pair.tolerance)
     stored = [
@@ -182,7 +182,7 @@ def _finding(found: Rounded, pair: Pair) -> Finding:
     beyond = int(found.beyond.sum())
     ends = " and ".join(f"{end:+.4g}" for end in _ends(stored) if end is not None) if beyond else ""
     told = (
-        f" {beyond:,} scores stand for a stored 0 or 1, or for all beyond where scores were cut off ({ends})."
+        f" {beyond:,} score{'s stand' if beyond > 1 else ' stands'} for a stored 0 or 1, or for all beyond where scores were cut off ({ends})."
         if beyond
         else ""
     )
@@ -200,7 +200,8 @@ def _finding(found: Rounded, pair: Pair) -> Finding:
     table = _table(pair, found)
     meaning = f"The {found.side}'s file holds the {other}'s {what}, {how}: how it was saved is enough to make the difference. What changed a score by less than a step would not show."
     if found.exact:
-        numbers = f"The {other}'s {what}, {how}, give all {cells:,} of the {found.side}'s.{told}"
+        which = f"all {cells - beyond:,} others" if beyond else f"all {cells:,}"
+        numbers = f"The {other}'s {what}, {how}, give {which} of the {found.side}'s.{told}"
         return confirmed("stored_precision", numbers, meaning=meaning, evidence=evidence, view=table)
     numbers = (
         f"The {other}'s {what}, {how}, give {found.given:.2%} of the {found.side}'s {cells:,}; the others are at most one step "
