@@ -22,12 +22,8 @@ Fact = Literal[
     "scores",
 ]
 SAME, OTHER, EITHER = ("same",), ("other",), ("same", "other")
-OTHER_PARTS = (
-    "head",
-    "encoder",
-    "part of the encoder",
-    "both",
-)  # where weights differ, as `evidence.weight_parts` tells
+# Where weights differ, as `evidence.weight_parts` tells.
+OTHER_PARTS = ("head", "encoder", "part of the encoder", "both")
 # What two runs can record of a fact (`evidence.facts`), and what every cause expects that says nothing else.
 OUTCOMES: Mapping[Fact, tuple[str, ...]] = {
     "weights of the file": EITHER,
