@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from shifamind_core.analysis.counts import (
     Counts,
     check_thresholds,
     decisions,
+    true_positives,
 )
 from shifamind_core.analysis.differences import (
     PERCENTILES,
@@ -128,10 +129,7 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
         difference = pooled([code.differences for code in codes], intervals)
         wider *= 4
     counted = _Counted(*np.array([code.counted for code in codes]).T)  # of arrays over codes
-    counts = (
-        _counts(runs[0], [code.candidate for code in codes]),
-        _counts(runs[1], [code.reference for code in codes]),
-    )
+    support, counts = _counts(aligned, threshold, codes)
     left_out, beyond = int(counted.non_finite.sum()), int(counted.standing_in.sum())
     standing_in = int(counted.candidate_standing_in.sum()), int(counted.reference_standing_in.sum())
     remarks = _non_finite_remarks(aligned, left_out) + _stand_in_remarks(standing_in, beyond)
@@ -146,7 +144,7 @@ def compare_aligned(aligned: AlignedRuns, threshold: float = 0.5) -> RunComparis
         decisions_lost=int(counted.lost.sum()),
         macro_f1=Pair(*(None if c is None else float(scores.macro_f1(c)[0]) for c in counts)),
         micro_f1=Pair(*(None if c is None else float(scores.micro_f1(c)[0]) for c in counts)),
-        per_code=_per_code_table(aligned, codes, counted, counts),
+        per_code=_per_code_table(aligned, codes, counted, support, counts),
         remarks=aligned.remarks + remarks + (() if verdict is None else (verdict,)),
         warnings=aligned.warnings + remarks,
     )
@@ -200,16 +198,12 @@ class _Counted(NamedTuple):
     reference_standing_in: CodeCounts
 
 
-Whole: TypeAlias = tuple[int, ...]
-
-
 class _Code(NamedTuple):
-    """One code compared: its cells, as in `_Counted`; of each run's decisions those that are right, all, and the labels."""
+    """One code compared: its cells, as in `_Counted`; how many notes get it in either run."""
 
     differences: CodeDifferences
-    counted: Whole
-    candidate: Whole | None
-    reference: Whole | None
+    counted: tuple[int, ...]
+    predicted: tuple[int, ...]
 
 
 def _compared(
@@ -217,19 +211,16 @@ def _compared(
 ) -> Iterator[_Code]:
     """Every code of both runs; `values` stand for a stored 0 or 1, `None` where every logit is one."""
     runs = aligned.candidate, aligned.reference
-    truths = [run.labels for run in (runs if aligned.label_conflicts else runs[:1])]
-    matrices = [part for part in (*(run.logits for run in runs), *truths) if part is not None]
     room = [np.empty((3, aligned.candidate.documents)) for _ in range(MOST_THREADS)]
 
     def look(code: tuple[np.ndarray, ...]) -> _Code:
         mine = room.pop()
         try:
-            true = [labels.view(bool) for labels in code[2:]] or [None]
-            return _one_code(threshold, values, intervals, mine, *code[:2], true[0], true[-1])
+            return _one_code(threshold, values, intervals, mine, *code)
         finally:
             room.append(mine)
 
-    for group in code_by_code(*matrices):
+    for group in code_by_code(*(run.logits for run in runs)):
         yield from in_order(look, zip(*group, strict=True))
 
 
@@ -240,17 +231,13 @@ def _one_code(
     room: np.ndarray,
     ours: np.ndarray,
     theirs: np.ndarray,
-    *truths: np.ndarray | None,
 ) -> _Code:
-    """One code: both runs' logits [documents] and, if there are any, both runs' labels."""
+    """One code: both runs' logits [documents]."""
     assigned = [decisions(side[:, None], threshold)[:, 0] for side in (ours, theirs)]
-    tallies = [
-        None if true is None else _sizes(taken & true, taken, true)
-        for taken, true in zip(assigned, truths, strict=True)
-    ]
+    predicted = _sizes(*assigned)
     if values is None:
-        either, by_ours, by_theirs = _sizes(assigned[0] | assigned[1], *assigned)
-        counted = either - by_theirs, either - by_ours, 0, 0, 0, 0
+        (either,) = _sizes(assigned[0] | assigned[1])
+        counted = either - predicted[1], either - predicted[0], 0, 0, 0, 0
     else:
         gained, lost = assigned[0] > assigned[1], assigned[1] > assigned[0]
         finite = np.isfinite(ours) & np.isfinite(theirs)
@@ -258,32 +245,51 @@ def _one_code(
         told = finite & ~standing_in[0] & ~standing_in[1]
         counted = _sizes(gained & finite, lost & finite, ~finite, finite & ~told, *standing_in)
         ours, theirs = ours[told], theirs[told]
-    return _Code(code_differences(ours, theirs, intervals, room), counted, *tallies)
+    return _Code(code_differences(ours, theirs, intervals, room), counted, predicted)
 
 
-def _sizes(*cells: np.ndarray) -> Whole:
+def _sizes(*cells: np.ndarray) -> tuple[int, ...]:
     return tuple(int(np.count_nonzero(one)) for one in cells)
 
 
-def _counts(run: Run, tallies: list[Whole | None]) -> Counts | None:
-    """Counts of one run with its own labels; `None` where it cannot be scored."""
-    if run.labels is None or run.non_finite:
-        return None
-    right, predicted, positives = np.array(tallies, np.int64).T
-    return Counts(np.array([np.nan]), right[None], predicted[None], positives, run.documents)
+def _counts(
+    aligned: AlignedRuns, threshold: float, codes: list[_Code]
+) -> tuple[CodeCounts | None, tuple[Counts | None, Counts | None]]:
+    """The support by the candidate's labels, `None` without any; the counts of each run with its own labels, `None` where it cannot be scored."""
+    runs = aligned.candidate, aligned.reference
+    ours, theirs = (run.labels for run in runs)
+    if ours is None or theirs is None:  # a run that has labels lends them, so neither has any
+        return None, (None, None)
+    if aligned.label_conflicts:
+        found = [
+            true_positives(own, threshold, run.logits) for own, run in zip((ours, theirs), runs, strict=True)
+        ]
+        supports, right = [support for support, _ in found], [right for _, (right,) in found]
+    else:
+        support, right = true_positives(ours, threshold, *(run.logits for run in runs))
+        supports = [support, support]
+    predicted = np.array([code.predicted for code in codes]).T
+    counts = [
+        None if run.non_finite else Counts(np.array([np.nan]), hits[None], taken[None], own, run.documents)
+        for run, hits, taken, own in zip(runs, right, predicted, supports, strict=True)
+    ]
+    return supports[0], (counts[0], counts[1])
 
 
 def _per_code_table(
-    aligned: AlignedRuns, codes: list[_Code], counted: _Counted, counts: tuple[Counts | None, Counts | None]
+    aligned: AlignedRuns,
+    codes: list[_Code],
+    counted: _Counted,
+    support: CodeCounts | None,
+    counts: tuple[Counts | None, Counts | None],
 ) -> pd.DataFrame:
     statistics = [code.differences.statistics for code in codes]
-    support = [None if code.candidate is None else code.candidate[2] for code in codes]
     unknown = np.full(len(codes), np.nan)
     f1 = [unknown if c is None else scores.f1_per_code(c)[0] for c in counts]
     return pd.DataFrame(
         {
             "code": code_names(aligned.candidate),
-            "support": pd.array(support, dtype="Int64"),
+            "support": pd.array([None] * len(codes) if support is None else support, dtype="Int64"),
             "mean_difference": _column([s.mean for s in statistics]),
             "rms_difference": _column([s.rms for s in statistics]),
             "max_abs_difference": _column([s.max_abs for s in statistics]),

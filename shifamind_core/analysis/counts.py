@@ -15,7 +15,7 @@ from scipy.special import logit
 
 from shifamind_core.arrays import Labels, Logits, Probabilities, Thresholds, frozen, probabilities
 from shifamind_core.errors import ShifamindError
-from shifamind_core.runs.blocks import in_order
+from shifamind_core.runs.blocks import in_order, over_blocks
 
 ThresholdCounts: TypeAlias = Int64[np.ndarray, "thresholds codes"]
 CodeCounts: TypeAlias = Int64[np.ndarray, " codes"]
@@ -186,6 +186,24 @@ def counts_of_decisions(predicted: Decisions, labels: Labels) -> Counts:
         positives=_per_code(true),
         documents=len(labels),
     )
+
+
+def true_positives(labels: Labels, threshold: float, *runs: Logits) -> tuple[CodeCounts, list[CodeCounts]]:
+    """Of every code its support, and for each of these runs' logits how many of the notes that carry it get it.
+
+    Few cells of a large run are positive: the logits of those alone are looked at.
+    """
+    codes = labels.shape[1]
+
+    def look(rows: slice) -> np.ndarray:
+        cells = np.flatnonzero(labels[rows].view(bool))
+        which = cells % codes
+        taken = (decisions(logits[rows].ravel()[cells][None], threshold)[0] for logits in runs)
+        each = [which, *(which[right] for right in taken)]
+        return np.stack([np.bincount(one, minlength=codes) for one in each])
+
+    positives, *right = sum(over_blocks(look, labels), np.zeros((1 + len(runs), codes), np.int64))
+    return positives, right
 
 
 def no_counts(codes: int) -> Counts:

@@ -10,6 +10,7 @@ from shifamind_core.analysis.counts import (
     counts_of_logits,
     decisions,
     float32_below,
+    true_positives,
 )
 from shifamind_core.analysis.thresholds import CLEAN_GRID, SEED_GRID
 from shifamind_core.arrays import probabilities
@@ -127,6 +128,9 @@ def test_decisions_are_the_kernel_cell_by_cell(run, threshold):
     assert np.array_equal(one_by_one.true_positives, kernel.true_positives)
     assert np.array_equal(one_by_one.predicted_positives, kernel.predicted_positives)
     assert np.array_equal(one_by_one.positives, kernel.positives)
+    support, (right, same) = true_positives(run.labels, float(threshold), run.logits, run.logits)
+    assert np.array_equal(right, kernel.true_positives[0]) and np.array_equal(right, same)
+    assert np.array_equal(support, kernel.positives)
 
 
 @pytest.mark.parametrize("thresholds", [[], [1.5], [-0.1], [0.5, float("nan")]])
