@@ -15,12 +15,8 @@ Cells: TypeAlias = Float64[np.ndarray, " cells"]
 
 PERCENTILES = (50, 90, 99)
 HELD = 1 << 24  # of so many cells all sizes are held at once; of more, those about the percentiles alone
-NEAR = {
-    50: 0.003,
-    90: 0.003,
-    99: 0.0015,
-}  # share of the cells to either side that is held; a sample says where
-SAMPLED = 1 << 21
+SAMPLED = 1 << 21  # cells, which say where the percentiles are, and how surely
+ERRORS = 8  # standard errors of that to either side: what lies there is held, and where it was not enough, all is done again
 
 
 @dataclass(frozen=True)
@@ -162,7 +158,9 @@ def intervals_about(candidate: np.ndarray, reference: np.ndarray, wider: float =
             return 0.0 if share <= 0 else np.inf  # beyond what the sample tells
         return float(size[int(share * (len(size) - 1))])
 
-    return [(at(p / 100 - wider * near), at(p / 100 + wider * near)) for p, near in NEAR.items()]
+    shares = [percent / 100 for percent in PERCENTILES]
+    near = [wider * ERRORS * math.sqrt(share * (1 - share) / len(size)) for share in shares]
+    return [(at(share - most), at(share + most)) for share, most in zip(shares, near, strict=True)]
 
 
 def _product(x: Cells, y: Cells) -> float:

@@ -33,14 +33,13 @@ def in_parts(monkeypatch):
 
 
 @pytest.mark.parametrize("levels", [None, 4, 100])
-@pytest.mark.parametrize("sampled", [40, 5000])
-def test_a_comparison_in_parts_is_that_of_the_whole(request, monkeypatch, levels, sampled):
+@pytest.mark.parametrize(("sampled", "errors"), [(40, 0.1), (40, 8), (5000, 0.1), (5000, 8)])
+def test_a_comparison_in_parts_is_that_of_the_whole(request, monkeypatch, levels, sampled, errors):
     candidate, reference = pair(levels=levels)
     whole = comparison_json(compare(candidate, reference))
     request.getfixturevalue("in_parts")
-    monkeypatch.setattr(
-        differences, "SAMPLED", sampled
-    )  # of few cells, where the percentiles are is missed at first
+    monkeypatch.setattr(differences, "SAMPLED", sampled)
+    monkeypatch.setattr(differences, "ERRORS", errors)  # of few, where the percentiles are is missed at first
     assert comparison_json(compare(candidate, reference)) == whole
 
 
