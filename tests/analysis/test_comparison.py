@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shifamind_core.analysis.comparison import compare, comparison_json
@@ -44,6 +44,7 @@ def test_swapping_the_runs_mirrors_the_comparison(pair, threshold):
 def test_the_statistics_are_the_seeds_experiment_5(pair):
     candidate, reference = pair
     found = compare(candidate, reference)
+    assume(not found.stand_in_cells)  # they are left out of the differences
     difference = candidate.logits.astype(float) - reference.logits.astype(float)
     # Summed code by code, so that a run too large to be held is summed in the same order: to the last digit but a few.
     assert found.difference.mean == pytest.approx(
