@@ -26,6 +26,7 @@ from shifamind_core.analysis.row_matching import (
 )
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.blocks import over_blocks
+from shifamind_core.runs.mapped import refuse_if_cut
 from shifamind_core.runs.run import Run
 
 Codes: TypeAlias = tuple[str, ...] | None
@@ -95,7 +96,10 @@ def align(candidate: Run, reference: Run) -> AlignedRuns:
     ------
     NothingInCommon
         No shared note or code, or nothing to match them by and unequal numbers.
+    ShifamindError
+        A run's file was cut short since it was mapped.
     """
+    refuse_if_cut(candidate.logits, reference.logits)
     codes = match_codes(candidate, reference)
     documents = match_documents(candidate, reference, codes)
     aligned_candidate = _take(candidate, documents.candidate, codes.candidate)
@@ -317,4 +321,4 @@ def _label_conflicts(candidate: Run, reference: Run) -> int:
     if candidate.labels is None or reference.labels is None or candidate.labels is reference.labels:
         return 0
     ours, theirs = candidate.labels, reference.labels
-    return sum(over_blocks(lambda rows: int(np.count_nonzero(ours[rows] != theirs[rows])), ours))
+    return sum(over_blocks(lambda rows: int(np.count_nonzero(ours[rows] != theirs[rows])), ours, theirs))

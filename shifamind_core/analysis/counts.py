@@ -16,6 +16,7 @@ from scipy.special import logit
 from shifamind_core.arrays import Labels, Logits, Probabilities, Thresholds, frozen, probabilities
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.blocks import in_order, over_blocks
+from shifamind_core.runs.mapped import refuse_if_cut
 
 ThresholdCounts: TypeAlias = Int64[np.ndarray, "thresholds codes"]
 CodeCounts: TypeAlias = Int64[np.ndarray, " codes"]
@@ -135,6 +136,7 @@ def counts_of_logits(logits: Logits, labels: Labels, thresholds: Thresholds) -> 
     documents, codes = logits.shape
 
     def count(rows: slice) -> Counts:
+        refuse_if_cut(logits, labels)
         if len(thresholds) <= FEW:
             return counts_one_by_one(logits[rows], labels[rows], thresholds)
         return counts_at_thresholds(probabilities(logits[rows]), labels[rows], thresholds)
@@ -202,7 +204,7 @@ def true_positives(labels: Labels, threshold: float, *runs: Logits) -> tuple[Cod
         each = [which, *(which[right] for right in taken)]
         return np.stack([np.bincount(one, minlength=codes) for one in each])
 
-    positives, *right = sum(over_blocks(look, labels), np.zeros((1 + len(runs), codes), np.int64))
+    positives, *right = sum(over_blocks(look, labels, *runs), np.zeros((1 + len(runs), codes), np.int64))
     return positives, right
 
 

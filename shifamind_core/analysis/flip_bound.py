@@ -161,7 +161,7 @@ class FlipBound:
 
         self.counts: Counts = no_counts(self._codes)
         margins, keys = [], []
-        for counted, size, key in over_blocks(look, logits):
+        for counted, size, key in over_blocks(look, logits, labels):
             self.counts += counted
             if above < beyond:
                 self._within += np.bincount(key[size <= beyond], minlength=4 * self._codes).reshape(4, -1)

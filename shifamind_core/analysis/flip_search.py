@@ -154,7 +154,7 @@ def _flippable(
         return counts_of_decisions(assigned, labels[rows]), place(margins) * size + keys
 
     counts = no_counts(run.logits.shape[1])
-    for counted, places in over_blocks(look, run.logits):
+    for counted, places in over_blocks(look, run.logits, labels):
         counts += counted
         np.add.at(tallies, places, 1)
     sums = tallies.reshape(len(edges), 4, -1).cumsum(axis=0)

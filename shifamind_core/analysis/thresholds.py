@@ -297,7 +297,7 @@ def _counted(run: Run, thresholds: Thresholds, k: int) -> tuple[Counts, Counts]:
             counts_of_decisions(_most_probable_by_logit(logits, k), labels[rows]),
         )
 
-    counted = over_blocks(count, run.logits)
+    counted = over_blocks(count, run.logits, labels)
     fixed, most_probable = next(counted)
     for one, other in counted:
         fixed, most_probable = fixed + one, most_probable + other

@@ -136,7 +136,7 @@ def decisions_within(
             cells, size = cells[kept], size[kept]
         return found, cells + rows.start * codes, size
 
-    found, cells, sizes = zip(*over_blocks(look, candidate.logits), strict=True)
+    found, cells, sizes = zip(*over_blocks(look, candidate.logits, reference.logits), strict=True)
     place, size = np.concatenate(cells), np.concatenate(sizes)
     rows, columns = np.divmod(place, codes)
     kept = np.lexsort((rows, columns, -size))[:most]

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from shifamind_core.progress import counted
+from shifamind_core.runs.mapped import refuse_if_cut
 from shifamind_core.settings import processors
 
 T = TypeVar("T")
@@ -29,9 +30,20 @@ def blocks_of_notes(matrix: np.ndarray) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, len(matrix), step))
 
 
-def over_blocks(function: Callable[[slice], T], matrix: np.ndarray) -> Iterator[T]:
-    """The function of every block of notes, in their order."""
-    return in_order(function, blocks_of_notes(matrix))
+def over_blocks(function: Callable[[slice], T], *matrices: np.ndarray) -> Iterator[T]:
+    """The function of every block of notes, in their order; the matrices are those that it reads, of one shape.
+
+    Raises
+    ------
+    ShifamindError
+        One of them was mapped from a file that was cut short meanwhile.
+    """
+
+    def look(rows: slice) -> T:
+        refuse_if_cut(*matrices)
+        return function(rows)
+
+    return in_order(look, blocks_of_notes(matrices[0]))
 
 
 def finite_range(matrix: np.ndarray) -> tuple[float, float, int]:
@@ -54,6 +66,11 @@ def code_by_code(*matrices: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
     """Copies [codes, documents] of these matrices, a group of codes at a time, each code's notes side by side.
 
     The next group is written over them: memory that is asked for anew costs several times what copying does.
+
+    Raises
+    ------
+    ShifamindError
+        One of them was mapped from a file that was cut short meanwhile.
     """
     documents, codes = matrices[0].shape
     step = min(codes, max(1, GROUP_CELLS // documents))
@@ -65,6 +82,7 @@ def code_by_code(*matrices: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
         def fill(
             start: int, group: list[np.ndarray] = group, copies: tuple[np.ndarray, ...] = copies
         ) -> None:
+            refuse_if_cut(*matrices)
             for tile in range(start, min(start + TILE_NOTES * TILES, documents), TILE_NOTES):
                 for copy, chosen in zip(copies, group, strict=True):
                     copy[:, tile : tile + TILE_NOTES] = chosen[:, tile : tile + TILE_NOTES]

@@ -14,6 +14,7 @@ from shifamind_core.errors import ShifamindError
 from shifamind_core.progress import counted
 from shifamind_core.runs.blocks import finite_range
 from shifamind_core.runs.manifest import Manifest, digest_of
+from shifamind_core.runs.mapped import refuse_if_cut
 
 LOGIT_DTYPES = (np.float16, np.float32, np.float64)
 
@@ -125,6 +126,7 @@ class Run:
                 content.update(f"{part.name} {value.dtype.str} {value.shape}".encode())
                 data = value.reshape(-1).view(np.uint8).data
                 for start in counted(range(0, len(data), HASHED_BYTES), -(-len(data) // HASHED_BYTES)):
+                    refuse_if_cut(value)
                     content.update(data[start : start + HASHED_BYTES])
         return content.hexdigest()
 

@@ -4,7 +4,6 @@ The format is described in `docs/run-format.md`; tools outside this repository r
 """
 
 import json
-import mmap
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from shifamind_core.runs.assemble import (
 )
 from shifamind_core.runs.atomic import write_atomically
 from shifamind_core.runs.manifest import Manifest
+from shifamind_core.runs.mapped import MappedFile
 from shifamind_core.runs.run import Run
 
 FORMAT = "shifamind-run/1"
@@ -99,7 +99,7 @@ def is_run_file(path: Path) -> bool:
 def map_run_file(path: Path) -> Run:
     """The run in a file of any size, its arrays mapped from it rather than read: they take no memory of their own.
 
-    For a process that may end with the file: a mapped file that shrinks meanwhile takes the process with it.
+    A file that is cut short meanwhile is refused before its next block is read (`mapped.refuse_if_cut`).
 
     Raises
     ------
@@ -111,7 +111,7 @@ def map_run_file(path: Path) -> Run:
         path
     )  # the library checks that the header is sound and that all tensors lie within the file
     with path.open("rb") as file:
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        content = MappedFile.of(file.fileno(), name)
     begin = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:begin])
     manifest, codes, notes = _described(name, header.pop("__metadata__", {}))
