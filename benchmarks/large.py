@@ -1,8 +1,9 @@
-"""The commands on two run files of Edin et al.'s MIMIC-IV size, 122,279 notes × 7,942 codes, made here: time, processor, memory.
+"""Commands, the bound at a tuned threshold and the certificate on two run files of Edin et al.'s MIMIC-IV size, 122,279 notes × 7,942 codes, made here: time, processor, memory.
 
 python -m benchmarks.large                      two files of 4.9 GB in a temporary folder, deleted at the end
 python -m benchmarks.large --notes 12228        a tenth
 python -m benchmarks.large --keep FOLDER        files that are there already are used, and kept
+python -m benchmarks.large --only compare tuned these alone, each by the first word of its name
 
 Memory is what a command takes beyond the mapped files: the largest `RssAnon` that the kernel told while it ran.
 """
@@ -20,11 +21,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, logit
 
+from shifamind_core.analysis.certificate import certificate, sorted_margins
+from shifamind_core.analysis.tuned_bound import TunedFlipBound
+from shifamind_core.diagnosis.proof import prove_tuned
 from shifamind_core.runs.run_file import FORMAT, map_run_file
 
 NOTES, CODES = 122_279, 7_942
 BLOCK = 1024
 CODES_A_NOTE = 16
+REFEREE_NOTES = 64
 
 
 def make_pair(folder: Path, notes: int, codes: int) -> tuple[Path, Path]:
@@ -129,6 +134,31 @@ def by_numpy(path: Path) -> float:
     return time.perf_counter() - started
 
 
+def tuned_build(candidate: Path, reference: Path) -> None:
+    """The bound at the threshold that the reference tunes for the candidate, ready to be asked."""
+    print(TunedFlipBound(map_run_file(reference), map_run_file(candidate)).reach)
+
+
+def tuned_proof(candidate: Path, reference: Path) -> None:
+    """All that a page asks of it: a curve, the ranges of three policies, two targets."""
+    measured = {"fp32": 1e-5, "tf32": 2e-3, "bf16-autocast": 2e-2}
+    targets = {"macro_f1": 0.05, "micro_f1": 0.25}
+    print(prove_tuned(map_run_file(reference), map_run_file(candidate), targets, measured).sentence)
+
+
+def certified(candidate: Path, reference: Path) -> None:
+    """The certificate, the reference standing for FP64 on some notes, and what its figure shows."""
+    run, referee = map_run_file(candidate), map_run_file(reference).logits[:REFEREE_NOTES]
+    print(certificate(run, run.logits[:REFEREE_NOTES], referee).at_risk, sorted_margins(run)[0])
+
+
+PARTS = {
+    "tuned bound, built": tuned_build,
+    "tuned bound, whole proof": tuned_proof,
+    "certificate and its figure": certified,
+}
+
+
 def main(folder: Path, notes: int, codes: int, only: list[str]) -> None:
     started = time.perf_counter()
     candidate, reference = map(str, make_pair(folder, notes, codes))
@@ -143,12 +173,16 @@ def main(folder: Path, notes: int, codes: int, only: list[str]) -> None:
         "compare": ["compare", candidate, reference],
         "diagnose": ["diagnose", candidate, reference],
     }
+    processes = {name: ["-m", "shifamind_core", *arguments, "--json"] for name, arguments in commands.items()}
+    processes |= {
+        name: ["-m", "benchmarks.large", "--keep", str(folder), "--part", name] for name in PARTS
+    }  # what no command does by itself
     floor = by_numpy(Path(candidate))
     print(f"{'NumPy, counts at one threshold, streamed':<42}{floor:>8.1f} s", flush=True)
-    for name, arguments in commands.items():
+    for name, arguments in processes.items():
         if only and name.split()[0] not in only:
             continue
-        spent, _ = spent_by(["-m", "shifamind_core", *arguments, "--json"])
+        spent, _ = spent_by(arguments)
         print(
             f"{name:<42}{spent.wall:>8.1f} s  processor {spent.processor:>6.1f} s  {spent.wall / floor:>5.1f} × NumPy  "
             f"beyond the files {spent.beyond:>6.0f} MB  in all {spent.peak:>7.0f} MB",
@@ -164,8 +198,11 @@ if __name__ == "__main__":
     parser.add_argument("--codes", type=int, default=CODES)
     parser.add_argument("--keep", type=Path, help="folder of the files")
     parser.add_argument("--only", nargs="*", default=[], help="commands")
+    parser.add_argument("--part", choices=PARTS, help="do this alone with the files of --keep")
     given = parser.parse_args()
-    if given.keep:
+    if given.part:
+        PARTS[given.part](*make_pair(given.keep, given.notes, given.codes))
+    elif given.keep:
         given.keep.mkdir(parents=True, exist_ok=True)
         main(given.keep, given.notes, given.codes, given.only)
     else:
