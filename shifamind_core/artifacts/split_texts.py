@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pandas as pd
@@ -27,7 +28,7 @@ def csv_table(file: BinaryIO, name: str) -> pd.DataFrame:
     """
     csv.field_size_limit(LONGEST_CELL)
     try:
-        rows = list(csv.reader(io.StringIO(_text(file, name), newline=""), strict=True))
+        rows = list(csv.reader(_lines(file, name, newline=""), strict=True))
     except csv.Error as error:
         raise ShifamindError(
             f"{name} is no comma-separated table; write it again from its source."
@@ -57,7 +58,7 @@ def json_lines_table(file: BinaryIO, name: str) -> pd.DataFrame:
         No UTF-8 text, or a line that is no JSON object; the message says which.
     """
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(_text(file, name).split("\n"), start=1):
+    for number, line in enumerate(_lines(file, name, newline="\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -87,11 +88,21 @@ def _broken(row: dict[str, Any]) -> bool:
     return False
 
 
-def _text(file: BinaryIO, name: str) -> str:
+def _lines(file: BinaryIO, name: str, newline: str) -> Iterator[str]:
+    """Its lines one after the other: the whole text beside what is made of it would be several times the file."""
+    text = io.TextIOWrapper(file, "utf-8-sig", newline=newline)
     try:
-        return file.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ShifamindError(f"{name} is no UTF-8 text (byte {error.start:,}); save it as UTF-8.") from error
+        yield from text
+    except UnicodeDecodeError:
+        file.seek(0)
+        try:
+            file.read().decode("utf-8-sig")  # says which byte of the whole it is
+        except UnicodeDecodeError as error:
+            raise ShifamindError(
+                f"{name} is no UTF-8 text (byte {error.start:,}); save it as UTF-8."
+            ) from error
+    finally:
+        text.detach()  # the file is its owner's to close
 
 
 def _column(cells: list[str]) -> Any:
