@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 RUN_DIR ?=
 BASE_MODEL ?=
 PORT ?=
+# Processes that share the tests, file by file. Each takes one processor and about a gigabyte.
+WORKERS ?= 2
 BENCHMARKS := kernel ceiling start throughput scaling flip_bound diagnosis emulation planted_faults replay_proof load attack
 
 .DEFAULT_GOAL := help
@@ -27,7 +29,7 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	@command -v chromium >/dev/null 2>&1 || sh tests/install_browser.sh
 	@PATH="$$PATH:/usr/sbin:$(VENV)/nginx/usr/sbin"; command -v nginx >/dev/null 2>&1 || sh tests/install_nginx.sh $(VENV)/nginx
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
