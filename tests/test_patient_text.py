@@ -151,7 +151,7 @@ def test_no_refusal_of_a_split_quotes_it(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """On the command line, which reads it as pages and jobs do."""
-    run = tiny_run_directory(tmp_path / "run_1")
+    run = tiny_run_directory(tmp_path / "run_1", notes=4)
     for old in run.rglob("test_split.*"):
         old.unlink()
     (run / "shared_data" / f"test_split{Path(name).suffix}").write_bytes(SPLITS[name])
@@ -164,7 +164,7 @@ def test_no_refusal_of_a_split_quotes_it(
 def test_what_a_checkpoint_holds_beside_weights_is_not_quoted(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run = tiny_run_directory(tmp_path / "run_1")
+    run = tiny_run_directory(tmp_path / "run_1", notes=4)
     path = next(run.rglob("phase1_best.pt"))
     sound = torch.load(path, weights_only=False)
     for changes in (
@@ -194,7 +194,7 @@ def test_notes_that_are_scored_are_in_nothing_that_is_written(
 ) -> None:
     """Jobs in processes of their own: one that ends well, one that fails on a note; then cache, states, logs and exports."""
     cache = tmp_path / "cache"
-    run = tiny_run_directory(tmp_path / "run_1")
+    run = tiny_run_directory(tmp_path / "run_1", notes=4)
     shared = run / "shared_data"
     codes = json.loads((shared / "top50_icd10_info.json").read_text())["top_50_codes"]
     labels = np.random.default_rng(0).integers(0, 2, (4, len(codes))).astype(np.uint8)

@@ -307,7 +307,9 @@ def test_a_kilobyte_that_stands_for_gigabytes_is_refused_unexpanded(tmp_path: Pa
     assert path.stat().st_size < 10_000
     with refused("test_split.parquet", "repeats its notes"):
         read_split(path)
-    pq.write_table(pa.table({"text": ["x"] * 3, "labels": [[0] * (40 << 20)] * 3}), path, compression="zstd")
+    wide = 22 << 20  # three lists of it: just more than may be read
+    labels = pa.ListArray.from_arrays(np.arange(4, dtype=np.int32) * wide, np.zeros(3 * wide, np.int8))
+    pq.write_table(pa.table({"text": ["x"] * 3, "labels": labels}), path, compression="zstd")
     with refused("test_split.parquet", "claims", "values"):
         read_split(path)
 

@@ -39,7 +39,7 @@ from simulation.replay_cases import (
 from simulation.replay_oracle import evaluate
 from tests.support.refused import refused
 
-NOTES = 32
+NOTES = 24
 ALONE = [name for name in SINGLES if not name.startswith("document_order=perm")]
 SEVERAL = (
     ("lowercase=false", "code_order=alphabetical"),
@@ -175,7 +175,7 @@ def test_notes_are_found_without_document_ids(subject, how):
         run = run.select(np.arange(20))
     if how == "labels":
         labels = subject.setup.own.split("test").labels
-        run = replace(run, labels=labels).select(np.random.default_rng(0).permutation(NOTES)[:24])
+        run = replace(run, labels=labels).select(np.random.default_rng(0).permutation(NOTES)[:18])
     result = subject.setup.reproduce(run)
     assert (result["verdict"], result["best"]["interventions"]) == ("confirmed", ["lowercase=false"])
     assert any("no document ids" in remark for remark in result["remarks"])
@@ -307,7 +307,7 @@ def test_the_worker_shows_progress_and_a_growing_table_and_can_be_cancelled(subj
         "Looking for the reference's notes",
         "Measuring what rounding does",
         "Trying interventions",
-        "Confirming on 32 notes",
+        f"Confirming on {NOTES} notes",
     }
     assert all(done <= total for _, done, total in listener.steps)
     assert any("max_length=128, " in message for message, _, _ in listener.steps), "notes within a trial"
