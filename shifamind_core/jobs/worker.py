@@ -51,14 +51,16 @@ class Reporter:
         self._stage: str | None = None
         self._stage_began = (0.0, 0)
         self._written = 0.0
+        self._writing = threading.Lock()  # files are read by a thread of their own, which tells of it
 
     def write(self, **changes: Any) -> None:
         """A step; on a full disk the work goes on without it. The person may have asked to stop meanwhile."""
         if (self.folder / CANCEL_FILE).exists():
             raise Cancelled
-        self.state = replace(self.state, **changes)
-        with suppress(OSError):
-            write_state(self.folder, self.state)
+        with self._writing:
+            self.state = replace(self.state, **changes)
+            with suppress(OSError):
+                write_state(self.folder, self.state)
         self._written = time.monotonic()
 
     def end(self, status: Status, **changes: Any) -> None:

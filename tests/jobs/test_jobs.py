@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import signal
+import threading
 import time
 import zipfile
 from dataclasses import replace
@@ -17,7 +18,7 @@ from shifamind_core import jobs, locks
 from shifamind_core.commands import Command
 from shifamind_core.errors import ShifamindError
 from shifamind_core.jobs import store, worker
-from shifamind_core.jobs.state import JobState, write_state
+from shifamind_core.jobs.state import JobState, read_state, write_state
 from shifamind_core.jobs.worker import Cancelled, Reporter
 from shifamind_core.specs import NoSpec
 from simulation.builders import tiny_run_directory
@@ -106,6 +107,26 @@ def test_a_job_that_has_read_its_files_waits_for_the_device(waiting, predict_spe
     identifier = jobs.submit(waiting, "predict", predict_spec)
     until(lambda: jobs.read_job(waiting, identifier).message == "Tokenizing")
     until(lambda: jobs.read_job(waiting, identifier).status == "queued")
+
+
+def test_of_two_steps_that_are_told_at_once_none_is_lost(tmp_path, monkeypatch):
+    """That a file is read, by the thread that reads it, and that the job waits for the device."""
+    folder = folder_of(tmp_path)
+    reporter = Reporter(folder, jobs.read_job(tmp_path, folder.name))
+
+    def slowly(state, **changes):
+        time.sleep(0.1)
+        return replace(state, **changes)
+
+    monkeypatch.setattr(worker, "replace", slowly)
+    told = ({"message": "Tokenizing"}, {"status": "queued"})
+    threads = [threading.Thread(target=reporter.write, kwargs=changes) for changes in told]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    state = read_state(folder)
+    assert (state.message, state.status) == ("Tokenizing", "queued")
 
 
 def test_a_killed_worker_is_lost_not_running(waiting, predict_spec):
