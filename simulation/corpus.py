@@ -206,21 +206,33 @@ def run(order: Order, names: list[str], processes: int) -> None:
     waiting = context.Queue()
     for name in names:
         waiting.put(name)
-    workers = [context.Process(target=work, args=(waiting, order)) for _ in range(min(processes, len(names)))]
-    for worker in workers:
-        worker.start()
+
+    def started(number: int) -> Any:
+        if order.device == "cuda":  # shared among the GPUs of this machine
+            os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
+        process = context.Process(target=work, args=(waiting, order))
+        process.start()
+        return process
+
+    gpus = _gpus() if order.device == "cuda" else 0
+    workers = [started(number) for number in range(min(processes, len(names)))]
     spare = len(names)
     while any(worker.is_alive() for worker in workers) and time.time() < order.until + 20:
         time.sleep(0.5)
         for index, worker in enumerate(workers):
             if not worker.is_alive() and worker.exitcode and spare and time.time() < order.until:
                 spare -= 1
-                workers[index] = context.Process(target=work, args=(waiting, order))
-                workers[index].start()
+                workers[index] = started(index)
     for worker in workers:
         if worker.is_alive():
             worker.terminate()
     waiting.cancel_join_thread()
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def gather(order: Order, out: Path, names: list[str], seconds: float) -> pd.DataFrame:

