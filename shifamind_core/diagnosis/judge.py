@@ -7,7 +7,7 @@ import numpy as np
 
 from shifamind_core.diagnosis.classifier.cause_model import CauseModel, Judgement, load
 from shifamind_core.diagnosis.evidence.aligned_logits import Pair
-from shifamind_core.diagnosis.evidence.features import measure
+from shifamind_core.diagnosis.evidence.features import FEATURES, measure
 from shifamind_core.diagnosis.evidence.levels import level_of_difference
 from shifamind_core.diagnosis.evidence.narrower import Named, narrowed
 from shifamind_core.diagnosis.evidence.prior import excluded_by_digests, of_something_unknown, prior_log_odds
@@ -144,11 +144,11 @@ def _size(logits: Pair, left: float) -> str:
 
 
 def _unknown(judgement: Judgement, probability: float, left: float) -> Finding:
-    names = ", ".join(judgement.outside)
+    what = "; ".join(feature.meaning.rstrip(".") for feature in FEATURES if feature.name in judgement.outside)
     return judged(
         "unknown",
         probability,
-        f"The shape of the difference lies outside what simulated faults showed ({names}), so the scores alone make no cause likely.",
+        f"The difference lies outside what simulated faults showed, so the scores alone make no cause likely. Outside lies: {what}.",
         left,
         evidence={"outside": judgement.outside},
     )
