@@ -1,6 +1,7 @@
 """Same logits, other score: labels that differ, and definitions of the metric that differ."""
 
 import numpy as np
+from scipy.stats import mannwhitneyu
 
 from shifamind_core.analysis.counts import counts_of_logits
 from shifamind_core.analysis.neighbours import LEVEL
@@ -36,8 +37,11 @@ def different_labels(examination: Examination) -> Examination:
     names = aligned.candidate.codes
     worst = np.argsort(-per_code, kind="stable")[: min(10, codes)]
     told = f"{cells:,} of {mine.size:,} labels differ, in {rows:,} notes and {codes} codes.{kind}"
-    known = _same_notes(examination, rows)
-    if not known:
+    strangers = _each_fits_its_own(aligned.candidate.logits, aligned.reference.logits, candidate, reference)
+    known = not strangers and _same_notes(examination, rows)
+    if strangers:
+        told += " Where they differ, each run's scores fit its own labels: these notes may well be others under the same names."
+    elif not known:
         told += " Or these notes are others: nothing shows for certain that they are the same."
     return examination.noted(
         Finding(
@@ -64,6 +68,20 @@ def _same_notes(examination: Examination, rows: int) -> bool:
     if not documents.assumed or examination.partner is not None:
         return True
     return examination.explained or mostly_in_place(pair.candidate, pair.reference)
+
+
+def _each_fits_its_own(candidate: Logits, reference: Logits, mine: Labels, theirs: Labels) -> bool:
+    """Where labels differ, does each run score what its own labels assign higher (Mann and Whitney, once in a hundred by chance)?
+
+    Scores of the same notes cannot fit both: there, what one run's labels assign the other's do not.
+    """
+    for logits, labels in ((candidate, mine), (reference, theirs)):
+        assigned, not_assigned = (logits[(mine != theirs) & (labels == value)] for value in (1, 0))
+        if not len(assigned) or not len(not_assigned):
+            return False
+        if not mannwhitneyu(assigned, not_assigned, alternative="greater").pvalue <= LEVEL:
+            return False
+    return True
 
 
 def _nearest_labels(examination: Examination, mine: Labels, theirs: Labels) -> tuple[Labels, Labels]:
