@@ -41,7 +41,7 @@ GPU_EVIDENCE = ROOT / "docs" / "gpu-evidence.json"
 PENALTIES = (0.3, 1.0, 3.0)  # scikit-learn's C: the larger, the freer
 KNOTS, DEGREE, FOLDS = 5, 2, 4
 KEPT_BACK = 5  # every so many-th model gives the temperature
-USELESS = 0.005  # log-loss that may be lost for fewer features
+USELESS = 0.002  # log-loss that may be lost for fewer features
 LEAST_FEATURES = 18
 # Ends beyond which nothing else begins, so that nothing is unknown there: more notes or codes make the other features more
 # exact, and notes more surely linked; what is smaller than the smallest rounding that was seen is rounding still.

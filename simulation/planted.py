@@ -443,7 +443,7 @@ def plant_storage(run: Run, seed: int) -> Iterator[Planted]:
         yield Planted(
             "numerics", f"noise {relative:g}", with_logits(run, rounding_noise(run, relative, seed)), run
         )
-    for relative in (5e-3, 2e-2, 5e-2):
+    for relative in (5e-3, 2e-2):
         coarse = to_bf16(rounding_noise(run, relative, seed))
         yield Planted("numerics", f"noise {relative:g} in BF16", with_logits(run, coarse), run)
 

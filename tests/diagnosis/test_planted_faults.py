@@ -24,16 +24,12 @@ PLANTED = {
 }
 
 
-# What the cause model does not name here, as measured; docs/cause-model.md says how often that happens elsewhere.
-MISSED = {("max_length", "50%"), ("tokenizer_casing", "100% of the words"), ("tokenizer_casing", "in BF16")}
-
-
 @pytest.fixture(scope="module")
 def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     folder: Path = tmp_path_factory.mktemp("demo") / "run"
-    yield demo_subject(folder, notes=200, max_length=64)  # type: ignore[misc]
+    yield demo_subject(folder, notes=150, max_length=160)  # type: ignore[misc]
     torch.set_num_threads(threads)
 
 
@@ -67,7 +63,7 @@ def named(diagnosis: Diagnosis) -> set[str]:
 def test_with_manifests_the_narrow_name_is_among_the_first_three(cases: list[Planted]) -> None:
     found = {(case.cause, case.variant): (case, diagnose(case.candidate, case.reference)) for case in cases}
     wrong = {key for key, (case, said) in found.items() if not named(said) & case.right}
-    assert wrong <= {("max_length", "50%")}
+    assert not wrong
     assert first(found["tokenizer_casing", "100% of the words"][1]) == "tokenizer_casing"
 
 
@@ -81,7 +77,7 @@ def test_from_logits_alone_the_general_name_is_among_the_first_three(
         found = named(diagnose(bare.candidate, bare.reference))
         if not found & {*case.right_alone(token_counts), *case.twins}:
             wrong[case.cause, case.variant] = found
-    assert wrong.keys() <= MISSED
+    assert not wrong
 
 
 def test_rounding_is_never_blamed_for_another_fault_nor_another_cause_for_rounding(
@@ -96,4 +92,4 @@ def test_rounding_is_never_blamed_for_another_fault_nor_another_cause_for_roundi
 def test_a_fault_in_the_reference_is_named_like_one_in_the_candidate(cases: list[Planted]) -> None:
     for case in cases:
         swapped = diagnose(case.reference, case.candidate)
-        assert named(swapped) & case.right or (case.cause, case.variant) in MISSED
+        assert named(swapped) & case.right, (case.cause, case.variant)
