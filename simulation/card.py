@@ -32,7 +32,8 @@ NOT_COVERED = (
     "- FP8, INT8 and other quantised arithmetic.",
     "- Faults that nobody planted: where features lie beyond what was seen, the diagnosis says `unknown`; an unknown fault within that "
     "range gets the name of what it looks like.",
-    '- Rounding in the fit is emulated; that a GPU\'s own is named alike is measured on the rows "recorded on a GPU".',
+    "- Rounding in the fit is emulated. That a GPU's own is named alike is tested on the demo's runs of an H200, TF32 and BF16 "
+    '(`tests/diagnosis/test_recorded_runs.py`), and measured in the row "recorded on a GPU", where the corpus holds such cases.',
 )
 
 

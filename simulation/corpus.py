@@ -32,6 +32,7 @@ from shifamind_core.settings import processors
 PAIR_NOTES, PAIR_CODES = 300, 20  # of the pairs that are kept
 PAIR_FILES, PAIR_BYTES = 4, 14_000_000
 LEAST_NOTES, LEAST_CODES = 60, 5  # of a part of a case
+KEPT_EVERY = 20  # rows; a process that is stopped when time is up loses no more
 PARTS = 0.5  # probability that a part of a case is measured, too
 DESCRIPTION = (
     "model", "family", "held_out", "recorded", "architecture", "fault", "strength", "cause", "alone", "twins", "level",
@@ -182,6 +183,8 @@ def work(names: Any, order: Order) -> None:
             made = time.time()
             for row in rows_of(subject, order, pairs):
                 found.append(row)
+                if len(found) % KEPT_EVERY == 0:
+                    pd.DataFrame(found).to_pickle(marker.with_suffix(".pkl"))
             print(
                 f"{name}: {len(found)} rows, made in {made - started:.0f} s, measured in {time.time() - made:.0f} s",
                 flush=True,
