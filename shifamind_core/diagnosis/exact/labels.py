@@ -40,7 +40,7 @@ def different_labels(examination: Examination) -> Examination:
     strangers = _each_fits_its_own(aligned.candidate.logits, aligned.reference.logits, candidate, reference)
     known = not strangers and _same_notes(examination, rows)
     if strangers:
-        told += " Where they differ, each run's scores fit its own labels: these notes may well be others under the same names."
+        told += " Where they differ, each run's scores fit its own labels, so it may be that these notes are others under the same names."
     elif not known:
         told += " Or these notes are others: nothing shows for certain that they are the same."
     return examination.noted(
@@ -75,8 +75,10 @@ def _each_fits_its_own(candidate: Logits, reference: Logits, mine: Labels, their
 
     Scores of the same notes cannot fit both: there, what one run's labels assign the other's do not.
     """
+    apart = mine != theirs
     for logits, labels in ((candidate, mine), (reference, theirs)):
-        assigned, not_assigned = (logits[(mine != theirs) & (labels == value)] for value in (1, 0))
+        scores, assigns = logits[apart], labels[apart] == 1
+        assigned, not_assigned = scores[assigns], scores[~assigns]
         if not len(assigned) or not len(not_assigned):
             return False
         if not mannwhitneyu(assigned, not_assigned, alternative="greater").pvalue <= LEVEL:
