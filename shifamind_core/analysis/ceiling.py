@@ -4,6 +4,7 @@ Chosen on the scored run itself, so a ceiling and never a result: a score above 
 of the score, whatever threshold was used.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,12 @@ from jaxtyping import Float32, Float64, Int64
 
 from shifamind_core.analysis import scores
 from shifamind_core.analysis.checks import refuse_non_finite, required_labels
-from shifamind_core.analysis.counts import CodeCounts, counts_at_thresholds
+from shifamind_core.analysis.counts import counts_at_thresholds
 from shifamind_core.arrays import Labels, Probabilities, frozen, probabilities
 from shifamind_core.errors import ShifamindError
 from shifamind_core.runs.run import Run
 
-MOST_CELLS = 1 << 24  # all are sorted at once, at some 100 bytes each
+MOST_CELLS = 5_000_000  # sorted at once, at some 50 bytes each: `evaluate` stays below 400 MB
 CANDIDATES = 256  # thresholds counted at once
 
 
@@ -90,25 +91,33 @@ def ceiling_of(probability: Probabilities, labels: Labels) -> Ceiling:
     documents, codes = probability.shape
     positives = np.count_nonzero(labels, axis=0).astype(np.int64)
     order = _descending(probability)
-    ordered, right, code = probability.ravel()[order], labels.ravel()[order] != 0, order % codes
-    taken = _states(ordered[None])[0].nonzero()[0][::-1]  # how many cells are assigned, most first
-    thresholds, below = np.append(ordered, 0)[taken], np.append(np.inf, ordered)[taken]
+    ordered, right, code = (
+        probability.ravel()[order],
+        labels.ravel()[order] != 0,
+        (order % codes).astype(np.min_scalar_type(codes)),
+    )
+    del order
+    taken = _states(ordered).nonzero()[0][::-1]  # how many cells are assigned, most first
 
-    micro_f1 = scores.f1(np.append(0, np.cumsum(right))[taken], taken, positives.sum(keepdims=True))
-    best = int(np.argmax(micro_f1))
-    micro = Highest(float(micro_f1[best]), float(thresholds[best]), float(below[best]))
+    micro_f1 = scores.f1(_of_the_first(np.cumsum(right), taken), taken, positives.sum(keepdims=True))
+    micro = _highest(micro_f1, taken, ordered)
+    del micro_f1
 
-    by_code = np.argsort(
-        code.astype(np.min_scalar_type(codes)), kind="stable"
-    )  # still descending within a code
-    f1 = _f1_of_the_first(right[by_code].reshape(codes, documents), positives)
-    candidates = _near_the_best_mean(f1, by_code, taken)
-    macro_f1 = _macro_f1(probability, labels, thresholds[candidates])
-    best = int(np.argmax(macro_f1))
-    at = candidates[best]
-    macro = Highest(float(macro_f1[best]), float(thresholds[at]), float(below[at]))
+    code_f1, code_thresholds = np.zeros(codes), np.zeros(codes)
+    # Each cell changes the F1 of its own code alone. In whole steps the changes add up exactly, however many they are.
+    one = 2.0 ** (62 - codes.bit_length())  # the sum over all codes stays below 2^62
+    changes = np.empty(probability.size, np.int64)
+    by_code = np.argsort(code, kind="stable").reshape(codes, documents)  # still descending within a code
+    for number, cells in enumerate(by_code):
+        f1 = scores.f1(np.cumsum(right[cells]), np.arange(1, documents + 1), positives[[number]])
+        code_f1[number], code_thresholds[number] = _own(f1, ordered[cells])
+        changes[cells] = np.diff(np.rint(f1 * one).astype(np.int64), prepend=0)
+    del by_code
 
-    code_f1, code_thresholds = _own(f1, ordered[by_code].reshape(codes, documents))
+    rounding = int(codes * one * 2.0**-47)  # 64 roundings of each F1
+    candidates = taken[_near_the_best(changes, taken, rounding)]
+    macro_f1 = _macro_f1(probability, labels, np.append(ordered, np.float32(0))[candidates])
+    macro = _highest(macro_f1, candidates, ordered)
     return Ceiling(
         distinct=len(taken),
         macro_f1=macro,
@@ -139,37 +148,44 @@ def _descending(probability: Probabilities) -> Int64[np.ndarray, " cells"]:
     return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
-def _states(ordered: Float32[np.ndarray, "rows cells"]) -> np.ndarray:
-    """Which numbers of first cells, from none to all, some threshold from 0 to 1 assigns: bool [rows, cells + 1].
+def _states(ordered: Float32[np.ndarray, " cells"]) -> np.ndarray:
+    """Which numbers of first cells, from none to all, some threshold from 0 to 1 assigns: bool [cells + 1].
 
     Equal probabilities are assigned together, and one of 0 never is.
     """
-    states = np.ones((len(ordered), ordered.shape[1] + 1), bool)
-    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=states[:, 1:-1])
-    states[:, -1] = ordered[:, -1] > 0
+    states = np.ones(len(ordered) + 1, bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=states[1:-1])
+    states[-1] = ordered[-1] > 0
     return states
 
 
-def _f1_of_the_first(right: np.ndarray, positives: CodeCounts) -> Float64[np.ndarray, "codes cells"]:
-    """F1 of every code when its first 1, 2, … cells are assigned."""
-    return scores.f1(np.cumsum(right, axis=1), np.arange(1, right.shape[1] + 1), positives[:, None])
+def _of_the_first(cumulative: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Sums over the first so many cells; 0 over none."""
+    return np.where(taken > 0, cumulative[taken - 1], 0)
 
 
-def _near_the_best_mean(f1: np.ndarray, by_code: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Positions in `taken` whose mean F1 may be the highest: those within rounding of it.
+def _threshold(ordered: Float32[np.ndarray, " cells"], taken: int) -> float:
+    """The lowest threshold at which so many cells are assigned."""
+    return float(ordered[taken]) if taken < len(ordered) else 0.0
 
-    Each cell changes the F1 of its own code alone. In whole steps the changes add up exactly, however many they are, and
-    only as many candidates are left as are level to some fifteen digits. Where nothing changes, only the lowest threshold.
+
+def _highest(f1: np.ndarray, taken: np.ndarray, ordered: Float32[np.ndarray, " cells"]) -> Highest:
+    best = int(np.argmax(f1))
+    count = int(taken[best])
+    below = float(ordered[count - 1]) if count else math.inf
+    return Highest(float(f1[best]), _threshold(ordered, count), below)
+
+
+def _near_the_best(changes: Int64[np.ndarray, " cells"], taken: np.ndarray, rounding: int) -> np.ndarray:
+    """Positions in `taken` whose mean F1 may be the highest: at most `rounding` steps below it.
+
+    Only as many are left as are level to some fifteen digits. Where nothing changes, only the lowest threshold.
     """
-    codes = len(f1)
-    one = 2.0 ** (62 - codes.bit_length())  # the sum over all codes stays below 2^62
-    steps = np.rint(f1 * one).astype(np.int64)
-    changes = np.empty(f1.size, np.int64)
-    changes[by_code] = np.diff(steps, axis=1, prepend=0).ravel()
-    sums = np.append(0, np.cumsum(changes))[taken]
-    state = np.append(0, np.cumsum(changes != 0))[taken]
-    near = np.flatnonzero(sums >= sums.max() - int(codes * one * 2.0**-47))  # 64 roundings of each F1
-    return near[np.append(True, state[near][1:] != state[near][:-1])]
+    state = np.cumsum(changes != 0, dtype=np.uint32)
+    sums = _of_the_first(np.cumsum(changes, out=changes), taken)
+    near = np.flatnonzero(sums >= sums.max() - rounding)
+    found = _of_the_first(state, taken[near])
+    return near[np.append(True, found[1:] != found[:-1])]
 
 
 def _macro_f1(probability: Probabilities, labels: Labels, thresholds: np.ndarray) -> np.ndarray:
@@ -179,10 +195,8 @@ def _macro_f1(probability: Probabilities, labels: Labels, thresholds: np.ndarray
     )
 
 
-def _own(f1: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Highest F1 of each code and the lowest threshold that gives it."""
-    codes, documents = f1.shape
-    reached = np.where(_states(ordered), np.hstack([np.zeros((codes, 1)), f1]), -1)
-    best = documents - np.argmax(reached[:, ::-1], axis=1)
-    lowest = np.where(best < documents, ordered[np.arange(codes), np.minimum(best, documents - 1)], 0)
-    return reached[np.arange(codes), best], lowest.astype(np.float64)
+def _own(f1: Float64[np.ndarray, " cells"], ordered: np.ndarray) -> tuple[float, float]:
+    """Highest F1 of a code whose cells are assigned in this order, and the lowest threshold that gives it."""
+    reached = np.where(_states(ordered), np.append(0.0, f1), -1.0)
+    best = len(f1) - int(np.argmax(reached[::-1]))
+    return float(reached[best]), _threshold(ordered, best)
