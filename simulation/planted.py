@@ -461,6 +461,11 @@ def cut_off(values: np.ndarray, places: int) -> np.ndarray:
     return np.trunc(values.astype(np.float64) * 10**places) / 10**places
 
 
+def in_few_digits(values: np.ndarray) -> np.ndarray:
+    """FP16 numbers as pandas writes them into a CSV file, read again in FP64."""
+    return values.astype(np.float16).astype(str).astype(np.float64)
+
+
 def significant(values: np.ndarray, digits: int) -> np.ndarray:
     """Rounded to so many significant digits, as ``%.4g`` writes them."""
     size = np.maximum(np.abs(values.astype(np.float64)), 1e-300)
@@ -490,6 +495,10 @@ def stored_scores(run: Run) -> Iterator[tuple[str, Run]]:
     yield "FP16", with_logits(run, logits.astype(np.float16))
     yield "FP16 probabilities", of_probabilities(run, probability.astype(np.float16))
     yield "BF16 probabilities", of_probabilities(run, to_bf16(probability))
+    yield "FP16 in few digits", with_logits(run, in_few_digits(logits))
+    yield "FP16 in 6 decimals", with_logits(run, np.round(logits.astype(np.float16).astype(np.float64), 6))
+    yield "BF16 in 5 decimals", with_logits(run, np.round(to_bf16(logits).astype(np.float64), 5))
+    yield "FP16 probabilities in few digits", of_probabilities(run, in_few_digits(probability))
     clipped = np.clip(np.round(probability.astype(np.float64), 4), 1e-7, 1 - 1e-7)
     yield "4 decimals, clipped, as logits", with_logits(run, logit(clipped).astype(np.float32))
 

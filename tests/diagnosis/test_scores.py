@@ -10,7 +10,7 @@ from scipy.special import expit, log_softmax, softmax
 
 from shifamind_core.diagnosis.evidence.calibration import calibration
 from shifamind_core.diagnosis.evidence.evidence import Evidence
-from shifamind_core.diagnosis.exact.formats import Format, format_of, read
+from shifamind_core.diagnosis.exact.formats import UNIT64, Format, format_of, read
 from shifamind_core.diagnosis.exact.map_fit import SIGMOID, Interval
 from shifamind_core.diagnosis.exact.non_finite import start
 from shifamind_core.diagnosis.exact.output_scale import sigmoids
@@ -132,6 +132,13 @@ def test_decimals_are_told_from_the_values(places, scale, documents, codes, seed
 def test_one_value_proves_no_format(seed) -> None:
     value = np.round(np.random.default_rng(seed).standard_normal((1, 1)), 3).astype(np.float32)
     assert format_of(value.astype(np.float64)) is None
+
+
+@given(st.integers(0, 1000), st.sampled_from([0.05, 1.0, 30.0]), st.integers(1, 6))
+def test_decimals_are_not_called_half_precision_that_was_written_in_them(seed, spread, places) -> None:
+    values = np.random.default_rng(seed).standard_normal((400, 2)) * spread
+    found = format_of(np.round(values, places), slack=lambda x: UNIT64 * np.abs(x))
+    assert found is None or found.kind in ("decimals", "digits")
 
 
 @pytest.mark.parametrize("kind, dtype", [("fp16", np.float16), ("fp32", np.float32)])

@@ -41,16 +41,33 @@ BINARY: dict[Kind, tuple[int, int]] = {
 }
 
 
+# As few digits as tell a number of the format from its neighbours: how NumPy prints numbers, and pandas writes them.
+SHORTEST = -1
+
+
 @dataclass(frozen=True)
 class Format:
-    """A way to write numbers: so many decimals or significant digits, or a binary format."""
+    """A way to write numbers: so many decimals or significant digits, or a binary format.
+
+    Attributes
+    ----------
+    kind : Kind
+    places : int
+        Decimals or significant digits.
+    written : int, optional
+        Decimals in which numbers of a binary format were written after that, or `SHORTEST`.
+    """
 
     kind: Kind
     places: int = 0
+    written: int | None = None
 
     @property
     def words(self) -> str:
         """For a sentence: "rounded to …"."""
+        if self.written is not None:
+            how = "few digits" if self.written == SHORTEST else f"{self.written} decimals"
+            return f"{self.kind.upper()} and written in {how}"
         if self.kind == "decimals":
             return f"{self.places} decimal{'' if self.places == 1 else 's'}"
         if self.kind == "digits":
@@ -81,17 +98,47 @@ class Format:
         exponent = np.frexp(size)[1] - 1
         return np.ldexp(1.0, np.maximum(np.where(size > 0, exponent, lowest), lowest) - bits + 1)
 
+    def kept(self, values: np.ndarray) -> np.ndarray:
+        """The numbers of the binary format that were written so, where that can be told; other values as they are."""
+        if self.written is None:
+            return values
+        unit = self.unit(values)
+        told = unit > (0.0 if self.written == SHORTEST else 10.0**-self.written)
+        return np.where(told, np.rint(values / unit) * unit, values)
+
+    def resolution(self, values: np.ndarray) -> np.ndarray:
+        """How far apart values are that can be told apart as written; 0 where nothing was lost in writing."""
+        if self.written is None:
+            return np.zeros(values.shape)
+        if self.written != SHORTEST:
+            return np.full(values.shape, 10.0**-self.written)
+        decimals = [text.partition("e")[0].partition(".")[2] for text in _shortest(self.kept(values))]
+        return 10.0 ** -np.array([len(one) for one in decimals], np.float64)
+
     def off(self, values: np.ndarray) -> np.ndarray:
-        """How far each value is from its nearest neighbour on the grid."""
+        """How far each value is from its nearest neighbour on the grid, as written."""
+        if self.written == SHORTEST:
+            return np.abs(_shortest(self.kept(values)).astype(np.float64) - values)
+        if self.written is not None:
+            return np.abs(np.round(self.kept(values), self.written) - values)
         unit = self.unit(values)
         steps = values / np.where(unit > 0, unit, 1.0)
         return np.where(unit > 0, np.abs(steps - np.rint(steps)) * unit, 0.0)
 
 
+def _shortest(numbers: np.ndarray) -> np.ndarray:
+    """FP16 numbers as text."""
+    with np.errstate(over="ignore"):  # what no FP16 number is becomes infinite, and is none
+        return numbers.astype(np.float16).astype(str)
+
+
+HALF: tuple[Kind, Kind] = ("fp16", "bf16")
 FORMATS = (
     *(Format("decimals", places) for places in range(13)),
     *(Format("digits", places) for places in range(1, 13)),
     *(Format(kind) for kind in BINARY),
+    Format("fp16", written=SHORTEST),
+    *(Format(kind, written=places) for kind in HALF for places in range(4, 11)),
 )
 
 
@@ -151,10 +198,13 @@ class Stored:
         return self.format.unit(self.values[notes]) / 2
 
     def slack(self, notes: np.ndarray | slice = slice(None)) -> Matrix:
-        """By how much each value may be off beside its rounding: what the numbers leave open that hold it now."""
+        """By how much each value may be off beside its rounding: what the numbers leave open that hold it now, and decimals in which
+        it was written."""
+        written = self.format.written
+        lost = 0.0 if written in (None, SHORTEST) else 10.0**-written / 2
         if self.scale == "probabilities":
-            return probability_slack(self.logits[notes], self.moved)
-        return self.unit_roundoff * np.abs(self.logits[notes])
+            return probability_slack(self.logits[notes], self.moved) + lost
+        return self.unit_roundoff * np.abs(self.logits[notes]) + lost
 
     def on_scale(self, logits: np.ndarray) -> np.ndarray:
         """Logits on the scale on which these were written."""
@@ -205,8 +255,8 @@ def read(
     form = found or container
     ends = [_end(logits, end, form, from_probabilities) for end in (low, high)]
     if scale == "logits":
-        return Stored(logits, logits, "logits", form, eps, False, *ends)
-    return Stored(logits, expit(logits), "probabilities", form, eps, from_probabilities, *ends)
+        return Stored(logits, form.kept(logits), "logits", form, eps, False, *ends)
+    return Stored(logits, form.kept(expit(logits)), "probabilities", form, eps, from_probabilities, *ends)
 
 
 def of_run(run: Run) -> Stored:
@@ -278,7 +328,7 @@ def _on_grid(form: Format, values: np.ndarray, slack: np.ndarray, sure: bool = F
         return True
     # By chance a value comes within its slack of the grid so often; values of one grid point are one accident.
     unit = np.maximum(form.unit(values), 1e-300)
-    window = 2 * np.maximum(slack, UNIT64 * np.abs(values)) / unit
+    window = np.maximum(2 * np.maximum(slack, UNIT64 * np.abs(values)), form.resolution(values)) / unit
     _, first = np.unique(np.rint(values / unit) * unit, return_index=True)
     return float(-np.log2(np.clip(window[first], TINY, 1.0)).sum()) >= SURE
 
