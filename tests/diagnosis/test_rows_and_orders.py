@@ -188,6 +188,19 @@ def test_a_false_partner_among_many_is_no_fault() -> None:
     assert {cause for cause, finding in causes.items() if finding.probability > 0.5} == {"document_ids"}
 
 
+def test_a_few_texts_that_come_up_again_make_no_order_of_other_notes() -> None:
+    """Other notes of the same kind: short ones are alike, in one run as often as between the two."""
+    mine, theirs = OTHER_NOTES.logits[:300].copy(), REFERENCE.logits[:300].copy()
+    mine[[7, 40, 120]], mine[[8, 41]], theirs[[9, 200]] = theirs[[70, 11, 5]], mine[[9, 42]], theirs[[3, 4]]
+    runs = [
+        replace(run, logits=logits, labels=None, token_counts=None)
+        for run, logits in ((OTHER_NOTES, mine), (REFERENCE, theirs))
+    ]
+    assert not found(*runs)
+    mine[20:60] = theirs[100:140]  # forty notes of the same split
+    assert found(replace(runs[0], logits=mine), runs[1])["document_order"].status == "confirmed"
+
+
 # --- orders
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from scipy.stats import binom, poisson
 
 from shifamind_core.analysis.neighbours import LEVEL, neighbours
 from shifamind_core.analysis.row_matching import RowMatch, equal_rows, match_repeated, match_rows, row_keys
@@ -208,7 +209,7 @@ def document_order(examination: Examination) -> Examination:
     pair = examination.logits
     exact = equal_rows(pair.candidate, pair.reference, ~pair.changed_notes)
     match = match_rows(*near_the_others(pair, examination.evidence), in_order=True, exact=exact)
-    if not match.moved.any():
+    if not match.moved.any() or _of_strangers(pair, match):
         return examination
     found = match.rows[np.argsort(match.target)]
     kept = np.sort(match.target)
@@ -222,6 +223,26 @@ def document_order(examination: Examination) -> Examination:
     beside = _beside_order(examination, match)
     finding = _document_order_finding(examination, match, after, share)
     return replace(examination, partner=match.partner).found(after, finding).noted(*beside)
+
+
+def _of_strangers(pair: Pair, match: RowMatch) -> bool:
+    """Are as few rows found as among other notes of the same kind: the nearest by far by chance, and texts that come up again?
+
+    How often two notes have one text, those say that stand twice in one run.
+    """
+    if 2 * len(match.rows) > pair.documents:
+        return False
+    equal = int((pair.candidate[match.rows] == pair.reference[match.target]).all(axis=1).sum())
+    if len(match.rows) - equal > binom.ppf(1 - LEVEL, pair.documents, LEVEL):
+        return False
+    twice = sum(_equal_pairs(matrix) for matrix in (pair.candidate, pair.reference))
+    expected = (twice + 1) * pair.documents / (pair.documents - 1)  # of twice as many pairs as one run has
+    return bool(poisson.sf(equal - 1, expected) > LEVEL)
+
+
+def _equal_pairs(matrix: np.ndarray) -> int:
+    _, counts = np.unique(row_keys(matrix), return_counts=True)
+    return int((counts * (counts - 1) // 2).sum())
 
 
 def _gone(before: Pair, after: Pair, lost: np.ndarray | None = None) -> float:
