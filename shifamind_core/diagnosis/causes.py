@@ -251,7 +251,8 @@ GROUPS: Mapping[str, tuple[Cause, ...]] = {
             "A few notes changed",
             "a few notes",
             "Only some notes changed; the others are as they were.",
-            "Compare the texts and token ids of these notes, and predict them again alone.",
+            "Compare the texts and token ids of these notes, and predict them again alone. If they are the longest, one run cut notes "
+            "earlier or at their other end; if they are the shortest, it padded them or ignored the mask.",
             "The other notes' logits are equal, or differ by rounding.",
             confused_with=("input_changed",),
             predicts={"tokens": ("few",)},

@@ -36,7 +36,8 @@ def different_labels(examination: Examination) -> Examination:
     kind = " They are the same rows of labels in another order." if permuted else ""
     names = aligned.candidate.codes
     worst = np.argsort(-per_code, kind="stable")[: min(10, codes)]
-    told = f"{cells:,} of {mine.size:,} labels differ, in {rows:,} notes and {codes} codes.{kind}"
+    where = f"in {rows:,} note{'s' * (rows != 1)} and {codes} code{'s' * (codes != 1)}"
+    told = f"{cells:,} of {mine.size:,} labels differ{'s' * (cells == 1)}, {where}.{kind}"
     strangers = _each_fits_its_own(aligned.candidate.logits, aligned.reference.logits, candidate, reference)
     known = not strangers and _same_notes(examination, rows)
     if strangers:

@@ -84,8 +84,8 @@ def _finding(runs: tuple[Run, Run], broken: tuple[Cells, Cells]) -> Finding:
         for side in SIDES
         if kinds[side]
     )
-    whole = int(both.all(axis=1).sum())
-    where = f"in {int(rows.sum()):,} notes ({whole:,} of them throughout) and {int(codes.sum())} codes"
+    whole, notes, columns = (int(each.sum()) for each in (both.all(axis=1), rows, codes))
+    where = f"in {notes:,} note{'s' * (notes != 1)} ({whole:,} of them throughout) and {columns} code{'s' * (columns != 1)}"
     ends = _stored_ends(runs, broken)
     return confirmed(
         "non_finite",

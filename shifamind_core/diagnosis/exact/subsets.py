@@ -224,11 +224,12 @@ def _by_tokens(examination: Examination, changed: np.ndarray) -> Iterator[Findin
     same = examination.evidence.tokens.same
     if examination.partner is not None or same is None or not np.array_equal(changed, ~same):
         return
+    moved = int(changed.sum())
     yield confirmed(
         "input_changed",
-        f"Exactly the {int(changed.sum()):,} notes with other token ids changed; the other {int(same.sum()):,} are "
+        f"Exactly the {moved:,} note{'s' * (moved != 1)} with other token ids changed; the other {int(same.sum()):,} are "
         f"{_equal(examination.logits)}.",
-        evidence={"documents_changed": int(changed.sum()), "same_tokens": float(same.mean())},
+        evidence={"documents_changed": moved, "same_tokens": float(same.mean())},
     )
 
 
@@ -289,8 +290,9 @@ def _by_length(examination: Examination, changed: np.ndarray) -> list[Finding]:
         if most
         else ("", f"are {_equal(pair)}")
     )
+    moved = int(changed.sum())
     told = (
-        f"Exactly the {int(changed.sum()):,} notes {'longer' if rule.side == 'long' else 'shorter'} than {rule.limit:,} "
+        f"Exactly the {moved:,} note{'s' * (moved != 1)} {'longer' if rule.side == 'long' else 'shorter'} than {rule.limit:,} "
         f"tokens changed{how}; the other {int((~changed).sum()):,} {rest}."
     )
     evidence = {"side": rule.side, "limit": rule.limit, "by_chance": rule.by_chance, "growth": rule.growth}
