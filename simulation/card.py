@@ -32,9 +32,18 @@ NOT_COVERED = (
     "- FP8, INT8 and other quantised arithmetic.",
     "- Faults that nobody planted: where features lie beyond what was seen, the diagnosis says `unknown`; an unknown fault within that "
     "range gets the name of what it looks like.",
-    "- Rounding in the fit is emulated. That a GPU's own is named alike is tested on the demo's runs of an H200, TF32 and BF16 "
-    '(`tests/diagnosis/test_recorded_runs.py`), and measured in the row "recorded on a GPU", where the corpus holds such cases.',
+    '- Rounding in the fit is emulated. That a GPU\'s own is named alike is measured in the row "recorded on a GPU", and tested on the '
+    "demo's runs of an H200, TF32 and BF16 (`tests/diagnosis/test_recorded_runs.py`).",
 )
+
+
+RECORDED = {
+    "tf32": "tf32, recorded",
+    "fp16 autocast": "fp16-autocast, recorded",
+    "bf16 autocast": "bf16-autocast, recorded",
+    "fp16 throughout": "fp16, recorded",
+    "bf16 throughout": "bf16, recorded",
+}  # by the emulation that stands for it
 
 
 def groups(held: pd.DataFrame) -> dict[str, pd.Series]:
@@ -87,6 +96,7 @@ def text(
         ("", _introduction()),
         ("Data", _data(corpus, learned, held, content)),
         ("Models", _models(corpus)),
+        ("Emulated and recorded", _recorded(corpus)),
         ("Twins", _twins(held)),
         ("How it does", [*_table(scores, ceiling), "", *_bars(scores, end_to_end)]),
         ("Every family left out in turn", _in_turn(learned, in_turn, told)),
@@ -169,6 +179,24 @@ def _models(corpus: pd.DataFrame) -> list[str]:
             f"| {kind} | {kept['model'].nunique()} | {len(kept):,} | {notes} | {codes} | {between} | {use} |"
         )
     return lines
+
+
+def _recorded(corpus: pd.DataFrame) -> list[str]:
+    whole = corpus[(corpus["part"] == "whole") & (corpus["cause"] == "numerics")]
+    sizes = whole.pivot_table("size", "model", "fault").reindex(columns=[*RECORDED, *RECORDED.values()])
+    lines = [
+        "How far a GPU's own arithmetic moved the logits of a model, over how far the emulation of it did (root mean squares).",
+        "",
+        "| emulated | models | median | from | to |",
+        "|---|---|---|---|---|",
+    ]
+    for emulated, recorded in RECORDED.items():
+        ratio = 10 ** (sizes[recorded] - sizes[emulated]).dropna()
+        if len(ratio):
+            lines.append(
+                f"| {emulated} | {len(ratio)} | {ratio.median():.2f} | {ratio.min():.2f} | {ratio.max():.2f} |"
+            )
+    return lines if len(lines) > 4 else ["The corpus holds no recording."]
 
 
 def _twins(held: pd.DataFrame) -> list[str]:

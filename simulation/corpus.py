@@ -36,7 +36,7 @@ KEPT_EVERY = 20  # rows; a process that is stopped when time is up loses no more
 PARTS = 0.5  # probability that a part of a case is measured, too
 DESCRIPTION = (
     "model", "family", "held_out", "recorded", "architecture", "fault", "strength", "cause", "alone", "twins", "level",
-    "nuisance", "floor", "loudest", "part", "changed",
+    "nuisance", "changed", "part", "floor", "loudest",
 )  # fmt: skip
 
 
@@ -55,8 +55,7 @@ class Order:
 
 
 def rows_of(subject: Any, order: Order, pairs: "Pairs | None") -> Iterator[dict[str, Any]]:
-    """Measure every case, whole, and of some a part: fewer notes, fewer codes."""
-    from shifamind_core.diagnosis.evidence.features import measure
+    """Measure every case, whole, and of some a part: fewer notes, fewer codes; none in which nothing was planted."""
     from simulation.faults import planted, under
     from simulation.fleet import forward
 
@@ -64,7 +63,7 @@ def rows_of(subject: Any, order: Order, pairs: "Pairs | None") -> Iterator[dict[
     reference = forward(subject)
     counts = subject.sample.notes.lengths + 2
     rng = np.random.default_rng([order.seed, plan.number])
-    floors = {"": -9.0}
+    plain: dict[str, np.ndarray] = {}  # no fault, in each arithmetic or storage that came on top of one
     if pairs is not None:
         pairs.start(reference, counts, subject.sample.labels)
     for number, case in enumerate(planted(subject, reference, order.seed + plan.number)):
@@ -72,8 +71,13 @@ def rows_of(subject: Any, order: Order, pairs: "Pairs | None") -> Iterator[dict[
             return
         theirs = reference if case.reference is None else case.reference
         lengths = None if case.cause == "different_documents" else counts[: len(theirs)]
-        if case.nuisance not in floors:
-            floors[case.nuisance] = _loudest(under(subject, case.nuisance) - reference, reference)
+        if case.nuisance not in plain:
+            plain[case.nuisance] = under(subject, case.nuisance)
+        unharmed = plain[case.nuisance] if case.reference is None else theirs
+        whole = Faulty(case.candidate, theirs, unharmed, case.other_tokens, lengths)
+        if not whole.planted:
+            continue
+        changed = np.abs(whole.candidate - whole.reference).max(axis=1) > 1e-4 * whole.candidate.std()
         described = {
             "model": plan.name,
             "family": plan.family,
@@ -87,20 +91,66 @@ def rows_of(subject: Any, order: Order, pairs: "Pairs | None") -> Iterator[dict[
             "twins": ",".join(case.twins),
             "level": case.level,
             "nuisance": case.nuisance,
-            "floor": floors[case.nuisance],
-            "loudest": _loudest(case.candidate - theirs, theirs, case.other_tokens),
+            "changed": float(changed.mean()),
         }
-        pair = case.candidate.astype(np.float64), theirs.astype(np.float64)
-        changed = float((np.abs(pair[0] - pair[1]).max(axis=1) > 1e-4 * pair[1].std()).mean())
-        yield {**described, "part": "whole", "changed": changed, **measure(*pair, lengths)}
+        yield {**described, "part": "whole", **whole.loudness, **whole.features()}
         if pairs is not None:
-            pairs.add(case, described)
+            pairs.add(case, whole, described)
         if rng.random() < PARTS:
             rows, columns = _part(rng, *theirs.shape)
-            part = [matrix[rows][:, columns] for matrix in pair]
-            if (part[0] != part[1]).any():
-                measured = measure(part[0], part[1], None if lengths is None else lengths[rows])
-                yield {**described, "part": f"{len(rows)} × {len(columns)}", "changed": changed, **measured}
+            part = whole.part(rows, columns)
+            if part.planted:
+                yield {
+                    **described,
+                    "part": f"{len(rows)} × {len(columns)}",
+                    **part.loudness,
+                    **part.features(),
+                }
+
+
+@dataclass(frozen=True, eq=False)
+class Faulty:
+    """A faulty run, the run it is held against, and the run that has all but the fault.
+
+    Attributes
+    ----------
+    candidate, reference, unharmed : float [notes, codes], logits
+    other_tokens : bool [notes], notes whose token ids differ
+    lengths : int [notes], tokens of the notes
+    """
+
+    candidate: np.ndarray
+    reference: np.ndarray
+    unharmed: np.ndarray
+    other_tokens: np.ndarray | None = None
+    lengths: np.ndarray | None = None
+
+    def part(self, notes: np.ndarray, codes: np.ndarray) -> "Faulty":
+        """What is left of it in some notes and codes."""
+        return Faulty(
+            *(run[notes][:, codes] for run in (self.candidate, self.reference, self.unharmed)),
+            *(None if each is None else each[notes] for each in (self.other_tokens, self.lengths)),
+        )
+
+    @property
+    def planted(self) -> bool:
+        """Does anything differ, and is any of the fault in it?"""
+        candidate = self.candidate
+        return bool((candidate != self.reference).any() and (candidate != self.unharmed).any())
+
+    @property
+    def loudness(self) -> dict[str, float]:
+        """How loud the difference is where it is loudest, and what came on top of the fault alone."""
+        floor = self.unharmed - self.reference
+        return {
+            "floor": _loudest(floor, self.reference) if floor.any() else -9.0,
+            "loudest": _loudest(self.candidate - self.reference, self.reference, self.other_tokens),
+        }
+
+    def features(self) -> dict[str, float]:
+        from shifamind_core.diagnosis.evidence.features import measure
+
+        return measure(self.candidate.astype(np.float64), self.reference.astype(np.float64), self.lengths)
 
 
 def _loudest(difference: np.ndarray, reference: np.ndarray, notes: np.ndarray | None = None) -> float:
@@ -134,22 +184,21 @@ class Pairs:
             "labels": labels[self.notes][:, self.codes],
         }
 
-    def add(self, case: Any, described: dict[str, Any]) -> None:
-        """Cases whose rows are other than the model's own are left out."""
+    def add(self, case: Any, whole: Faulty, described: dict[str, Any]) -> None:
+        """Cases whose rows are other than the model's own are left out, and those of whose fault nothing is in what is kept."""
         theirs = case.reference
         if len(case.candidate) <= self.notes.max():
             return
-        cut = self._cut(case.candidate)
-        base = self.arrays["reference"] if theirs is None else self._cut(theirs)
-        if (cut == base).all():
+        part = whole.part(self.notes, self.codes)
+        if not part.planted:
             return
         key = f"{len(self.cases):03d}"
-        self.arrays[key] = cut
+        self.arrays[key] = part.candidate.astype(np.float32)
         if theirs is not None:
-            self.arrays[f"{key}-reference"] = base
-        if case.other_tokens is not None:
-            self.arrays[f"{key}-tokens"] = np.packbits(case.other_tokens[self.notes])
-        self.cases.append({**described, "key": key, "fields": case.fields})
+            self.arrays[f"{key}-reference"] = part.reference.astype(np.float32)
+        if part.other_tokens is not None:
+            self.arrays[f"{key}-tokens"] = np.packbits(part.other_tokens)
+        self.cases.append({**described, **part.loudness, "key": key, "fields": case.fields})
 
     def _cut(self, logits: np.ndarray) -> np.ndarray:
         return logits[self.notes][:, self.codes].astype(np.float32)

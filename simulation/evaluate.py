@@ -27,7 +27,7 @@ from shifamind_core.diagnosis.evidence import narrower, prior
 from shifamind_core.runs.manifest import Manifest
 from shifamind_core.runs.run import Run
 from simulation import records
-from simulation.judged import calibration_error, judged_rows, read
+from simulation.judged import calibration_error, drowned, judged_rows, read
 
 KNOWN = ("logits alone", "logits and lengths", "logits and a ladder", "manifests")
 TRUSTS = (10, 1000)  # beside the product's own
@@ -40,8 +40,13 @@ JOINED = {
     "padding": {"padding", "attention_mask_ignored"},
     "calibration_shift": {"calibration_shift", "score_map"},  # a shift or a temperature is a formula, too
 }
-# What some faults do, in the words of the matchers of rows: a note that got another note's scores stands there twice.
-OF_ROWS = {"few notes: other notes": {"document_order", "repeated_documents"}}
+# What some faults do, in the words of the matchers: a note that got another note's scores stands there twice, and a formula gives
+# the scores of some codes from what they were.
+OF_MATCHERS = {
+    "few notes: other notes": {"document_order", "repeated_documents"},
+    "few codes: shifted": {"score_map"},
+    "few codes: rescaled": {"score_map"},
+}
 OF_SOME_NOTES = ("few_documents_changed", "max_length")
 KEY = ("model", "fault", "strength", "nuisance", "level", "tokens_known")
 
@@ -54,7 +59,7 @@ class Pair:
     case: Mapping[str, Any]
     candidate: Run
     reference: Run
-    gone: bool = False  # no note that the fault touched is among those kept
+    gone: bool = False  # no note that the fault touched is among those kept, or rounding is as loud in them
 
     def known(self, what: str) -> tuple[Run, Run]:
         """The two runs with no more than that."""
@@ -74,7 +79,7 @@ class Pair:
 
     def right(self, what: str, told: frozenset[str]) -> set[str]:
         """Names that may stand first: those that the corpus calls right, and the narrower ones that manifests allow."""
-        names = told | OF_ROWS.get(self.case["fault"], set())
+        names = told | OF_MATCHERS.get(self.case["fault"], set())
         if what == "manifests":
             names = names | records.names(self.case)
         return set().union(*(JOINED.get(name, {name}) for name in names))
@@ -124,7 +129,7 @@ def _pair(model: str, case: Mapping[str, Any], file: Any) -> Pair:
         manifest=ours,
     )
     some = case["cause"] in OF_SOME_NOTES
-    return Pair(model, case, candidate, run, gone=some and not other.any())
+    return Pair(model, case, candidate, run, gone=(some and not other.any()) or drowned(case))
 
 
 def ladder_of(model: str, corpus: pd.DataFrame, reference: Run, exact: Mapping[str, np.ndarray]) -> Ladder:

@@ -7,6 +7,7 @@ cause is one function here.
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -72,10 +73,13 @@ def _seed(rng: np.random.Generator) -> int:
 def plant_numerics(subject: Subject, reference: np.ndarray, rng: np.random.Generator) -> Iterator[Case]:
     """Nothing but the arithmetic, on one side or on both."""
     made: list[tuple[Arithmetic, np.ndarray]] = []
+    own = iter(recorded(subject))
     for arithmetic in EMULATED:
         logits = arithmetic.run(subject)
         made.append((arithmetic, logits))
         yield _rounding(arithmetic, logits)
+        for real in islice(own, 1):  # between the others, so that a cut leaves some
+            yield replace(_rounding(real, real.run(subject)), recorded=True)
     for first, second in ((3, 5), (3, 9), (5, 9), (4, 5), (10, 3), (7, 9)):
         (one, logits), (other, theirs) = made[first], made[second]
         coarser = max(one, other, key=lambda a: ("fp32", "tf32", "fp16", "bf16").index(a.level))
@@ -94,8 +98,6 @@ def plant_numerics(subject: Subject, reference: np.ndarray, rng: np.random.Gener
             level=coarse,
         )
     yield replace(_rounding(made[3][0], _by_probability(made[3][1])), fault="tf32, by way of probabilities")
-    for arithmetic in recorded(subject):
-        yield replace(_rounding(arithmetic, arithmetic.run(subject)), recorded=True)
 
 
 def _rounding(arithmetic: Arithmetic, logits: np.ndarray) -> Case:
@@ -489,7 +491,7 @@ def plant_few_notes(subject: Subject, reference: np.ndarray, rng: np.random.Gene
     """Some notes changed: they were read otherwise, or are others; in the rest nothing, or rounding."""
     notes = subject.sample.notes
     forms = forward(subject, notes=subject.recased(notes, 1.0, _seed(rng)))
-    for share in (0.002, 0.01, 0.03, 0.1, 0.2):
+    for share in (0.002, 0.005, 0.01, 0.03, 0.1, 0.2):
         count = max(2, int(share * len(notes)))
         rows = rng.choice(len(notes), count, replace=False)
         nuisance = str(rng.choice(FLOORS))
@@ -515,7 +517,7 @@ def plant_few_notes(subject: Subject, reference: np.ndarray, rng: np.random.Gene
 def plant_few_codes(subject: Subject, reference: np.ndarray, rng: np.random.Generator) -> Iterator[Case]:
     """Some codes changed: their rows of the head are others, or noise; in the rest nothing, or rounding."""
     codes = reference.shape[1]
-    for share in (0.02, 0.06, 0.12, 0.2, 0.3):
+    for share in (0.02, 0.02, 0.06, 0.06, 0.12, 0.2, 0.3):
         count = max(1, min(int(share * codes), codes - 2))
         columns = rng.choice(codes, count, replace=False)
         nuisance = str(rng.choice(FLOORS))

@@ -77,14 +77,15 @@ def judged_rows(corpus: pd.DataFrame) -> pd.DataFrame:
     rows = pd.concat([known, unknown], ignore_index=True)
     rows["limit"] = rows["model"].map(limits)
     rows["smaller"] = rows["truth"].isin(MAY_BE_ROUNDING) & (rows["size"] <= rows["limit"])
-    rows["drowned"] = (
-        (rows["truth"] != "numerics")
-        & (rows["nuisance"] != "")
-        & (rows["loudest"] <= rows["floor"] + DROWNED)
-    )
+    rows["drowned"] = (rows["truth"] != "numerics") & drowned(rows)
     rows["right"] = [_right_names(row) for row in rows.to_dict("records")]
     rows["kind"] = rows["family"].where(~rows["family"].str.contains("×"), rows["architecture"])
     return rows
+
+
+def drowned(rows: Any) -> Any:
+    """Is the rounding that came on top as loud as the fault? Of a row, or of many."""
+    return (rows["nuisance"] != "") & (rows["loudest"] <= rows["floor"] + DROWNED)
 
 
 def _right_names(row: Mapping[str, Any]) -> frozenset[str]:

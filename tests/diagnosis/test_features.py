@@ -127,6 +127,32 @@ def test_added_noise_adds_to_the_spread_and_is_no_law() -> None:
     assert found["predicted"] < 0.02 and found["smooth"] < 0.02 and found["alike"] < 0.02
 
 
+@pytest.mark.parametrize(
+    ("fault", "feature"),
+    [
+        ("note", "farthest_note"),
+        ("noise", "farthest_code"),
+        ("shift", "farthest_shift"),
+        ("factor", "farthest_slope"),
+    ],
+)
+def test_the_one_note_or_code_that_is_unlike_the_others_stands_out_of_noise(fault: str, feature: str) -> None:
+    reference = logits(5, 600)
+    rng = np.random.default_rng(6)
+    noisy = reference + 0.01 * rng.standard_normal(reference.shape) * reference.std(axis=0)
+    candidate = noisy.copy()
+    spread = reference[:, 3].std()
+    if fault == "note":
+        candidate[17] += rng.standard_normal(reference.shape[1])
+    elif fault == "noise":
+        candidate[:, 3] += 0.1 * spread * rng.standard_normal(len(candidate))
+    elif fault == "shift":
+        candidate[:, 3] += 0.01 * spread
+    else:
+        candidate[:, 3] = 1.01 * (candidate[:, 3] - candidate[:, 3].mean()) + candidate[:, 3].mean()
+    assert measure(candidate, reference)[feature] > measure(noisy, reference)[feature] + 0.4
+
+
 def test_another_law_is_predicted_by_other_codes() -> None:
     reference = logits(3, 2000)
     mixing = np.eye(CODES) + 0.05 * np.random.default_rng(5).standard_normal((CODES, CODES))

@@ -41,9 +41,9 @@ def changed(part: str, **values: Any) -> Manifest:
 
 
 def other_input(share: float = 1.0) -> np.ndarray:
-    """Logits of notes of which a part reads differently: another note's logits, partly."""
-    other = planted.synthetic_run(600, seed=4, notes=1).logits
-    mixed = 0.75 * REFERENCE.logits + 0.25 * other
+    """Logits of notes of which a part reads differently: another note's logits, partly, which spread as far as before."""
+    other, middle = planted.synthetic_run(600, seed=4, notes=1).logits, REFERENCE.logits.mean(axis=0)
+    mixed = (middle + 0.75 * (REFERENCE.logits - middle) + 0.66 * (other - middle)).astype(np.float32)
     stay = np.random.default_rng(0).random(600) >= share
     mixed[stay] = REFERENCE.logits[stay]
     return mixed

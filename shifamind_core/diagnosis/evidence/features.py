@@ -82,6 +82,14 @@ def _bias(pair: Measured) -> float:
     return float(np.median(mean[live] / deviation[live])) * np.sqrt(len(pair.change)) if live.any() else 0.0
 
 
+def _code_shift(pair: Measured) -> float:
+    """Largest mean change of a code over the typical code's, each in standard errors; none counts as less than one."""
+    deviation = pair.change.std(axis=0)
+    live = deviation > 0
+    errors = np.abs(pair.change.mean(axis=0))[live] / deviation[live] * np.sqrt(len(pair.change))
+    return shapes.beyond_typical(errors, least=1.0)
+
+
 def _added(pair: Measured) -> float:
     correlation = np.clip(1 - pair.apart, 0.05, 1.0)
     lost = float(-np.log(correlation).mean())
@@ -158,6 +166,10 @@ def _grid(pair: Measured) -> float:
 def _lawful(share: float, coherence: float) -> float:
     """A share as information, relative to the information with which codes predict each other."""
     return shapes.information(share) / max(shapes.information(coherence), 0.2)
+
+
+def _beyond_typical(sizes: np.ndarray) -> float:
+    return shapes.log10(shapes.beyond_typical(sizes, shapes.TINY * float(sizes.max(initial=0.0))), 1.0)
 
 
 def _least(name: str) -> Callable[[Measured], float]:
@@ -312,6 +324,13 @@ FEATURES: tuple[Feature, ...] = (
         lambda p: shapes.quantiles(p.note_sizes, 0.99, 0.5),
     ),
     Feature(
+        "farthest_note",
+        "Change of the note that changed most over the typical note's (log10).",
+        0,
+        9,
+        lambda p: _beyond_typical(p.note_sizes),
+    ),
+    Feature(
         "head",
         "The median note's change over the smallest notes' (5th percentile, log10).",
         0,
@@ -347,6 +366,27 @@ FEATURES: tuple[Feature, ...] = (
         0,
         4,
         lambda p: shapes.logs_of(p.code_sizes).std(),
+    ),
+    Feature(
+        "farthest_code",
+        "Change of the code that changed most over the typical code's (log10).",
+        0,
+        9,
+        lambda p: _beyond_typical(p.code_sizes),
+    ),
+    Feature(
+        "farthest_shift",
+        "Mean change of the code that moved most over the typical code's, in standard errors (log10).",
+        0,
+        5,
+        lambda p: shapes.log10(_code_shift(p), 1.0),
+    ),
+    Feature(
+        "farthest_slope",
+        "How far the oddest code's slope lies from the others' over how far the typical one does (log10).",
+        0,
+        5,
+        lambda p: shapes.log10(_least("farthest_slope")(p), 1.0),
     ),
     Feature(
         "cell_tail",

@@ -126,6 +126,7 @@ class Left:
     predicted: float = 0.0  # share that the source's other codes explain, adjusted for chance
     smooth: float = 0.0  # share that a smooth function of the source explains on notes left out
     slope_spread: float = 0.0
+    farthest_slope: float = 1.0  # distance of the oddest slope from the others over the typical one's
     evenness: float = 1.0
     along: float = 1.0
     alike: float = 0.0
@@ -146,6 +147,7 @@ class Left:
         if live.sum() < 2 or float(size.max()) < shapes.TINY:
             return cls()
         scored = left[:, live] / size[live]
+        from_others = np.abs(slope[live] - np.median(slope[live])) / size[live] * np.sqrt(len(left))
         values, vectors = np.linalg.eigh(pair.correlations[1 - target])
         kept = values > 1e-3
         amount = ((scored @ vectors[live][:, kept]) ** 2).mean(axis=0)
@@ -154,6 +156,7 @@ class Left:
             predicted=shapes.predicted_share(left[:, live], pair.directions[1 - target], used=1),
             smooth=shapes.smooth_share(pair.scored[1 - target], scored),
             slope_spread=shapes.slope_spread(slope[live], size[live], len(left)),
+            farthest_slope=shapes.beyond_typical(from_others, least=1.0),
             evenness=shapes.effective_rank(np.linalg.eigvalsh(scored.T @ scored / len(scored)))
             / shapes.effective_rank(values),
             along=shapes.exponent(values[kept], amount),

@@ -88,6 +88,15 @@ def slope_spread(slopes: np.ndarray, left: np.ndarray, notes: int) -> float:
     return float(np.sqrt(max(beyond, 0.0)) / np.median(left))
 
 
+def beyond_typical(sizes: np.ndarray, least: float) -> float:
+    """The largest over the median, which counts as `least` where it is smaller; 1 where there is none.
+
+    >>> beyond_typical(np.array([1.0, 2.0, 30.0]), 0.1), beyond_typical(np.array([0.0, 0.0, 30.0]), 2.0)
+    (15.0, 15.0)
+    """
+    return float(sizes.max() / max(np.median(sizes), least, 1e-300)) if len(sizes) else 1.0
+
+
 def effective_rank(eigenvalues: np.ndarray) -> float:
     """Participation ratio: 1 for one direction, n for n equal ones."""
     squares = float((eigenvalues**2).sum())
