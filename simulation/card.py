@@ -296,7 +296,7 @@ def _end_to_end(found: Mapping[str, Any] | None, content: Mapping[str, Any]) -> 
     lines = [
         "The product's own `diagnose` on "
         + ("every pair" if found["every"] == 1 else f"one in {found['every']} pairs")
-        + " of held-out models, exact matchers and all; 300 notes and up to 20 codes. "
+        + f" of {found['models']} held-out models, exact matchers and all; 300 notes and up to 20 codes. "
         "How often a manifest is wrong is assumed, not fitted (once in a hundred): the last rows assume otherwise.",
         "",
         "Whose manifests these are is assumed, too. A fault that this product cannot make (dropout, a mask that is not passed, scores or "

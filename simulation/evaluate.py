@@ -221,6 +221,7 @@ def main() -> None:
                 found.setdefault(name, []).append({**answer, "smaller": bool(row["smaller"])})
     result = {
         "every": options.every,
+        "models": len({row["model"] for row in found[KNOWN[0]]}),
         "cause_model": hashlib.sha256(FILE.read_bytes()).hexdigest(),
         "tables": {what: summary(rows) for what, rows in found.items()},
         "wrong": {
