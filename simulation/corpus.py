@@ -233,7 +233,7 @@ def work(names: Any, order: Order) -> None:
             for row in rows_of(subject, order, pairs):
                 found.append(row)
                 if len(found) % KEPT_EVERY == 0:
-                    pd.DataFrame(found).to_pickle(marker.with_suffix(".pkl"))
+                    _keep(order.parts / name, found, pairs)
             print(
                 f"{name}: {len(found)} rows, made in {made - started:.0f} s, measured in {time.time() - made:.0f} s",
                 flush=True,
@@ -241,13 +241,20 @@ def work(names: Any, order: Order) -> None:
         finally:
             if sys.exc_info()[0] is not None:
                 marker.with_suffix(".failed").write_text(traceback.format_exc())
-            if found:
-                pd.DataFrame(found).to_pickle(marker.with_suffix(".pkl"))
-            if pairs is not None and pairs.cases:
-                pairs.save(marker.with_suffix(".npz"))
+            _keep(order.parts / name, found, pairs)
             marker.unlink()
         if order.device == "cuda":
             torch.cuda.empty_cache()
+
+
+def _keep(path: Path, rows: list[dict[str, Any]], pairs: Pairs | None) -> None:
+    """Whole files alone: the process may be ended at any moment."""
+    if rows:
+        pd.DataFrame(rows).to_pickle(path.with_name(f"{path.name}.rows"))
+        path.with_name(f"{path.name}.rows").replace(path.with_name(f"{path.name}.pkl"))
+    if pairs is not None and pairs.cases:
+        pairs.save(path.with_name(f"{path.name}.pairs.npz"))
+        path.with_name(f"{path.name}.pairs.npz").replace(path.with_name(f"{path.name}.npz"))
 
 
 def run(order: Order, names: list[str], processes: int) -> None:
