@@ -172,7 +172,10 @@ def _on_rounding(
         broken = examination.finding("non_finite") is not None
         told = f"All {examination.logits.documents:,} × {examination.logits.codes} scores{' that are numbers in both runs' * broken} are {exact}."
         share = 0.0 if beside else 1.0  # what else differs stands before it
-        equal = confirmed("identical", told, share=share)
+        notes = examination.logits.documents
+        in_part = any(run.documents > notes for run in examination.evidence.whole)
+        meaning = f"On the {notes:,} notes that both runs hold, neither the model nor the machine made a difference."
+        equal = confirmed("identical", told, share=share, meaning=meaning * in_part)
         return [equal] if step else [equal, ruled_out("numerics", told)]
     if examination.explained:
         told = f"Once what was found is undone, all scores are {exact}."

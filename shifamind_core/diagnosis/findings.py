@@ -24,7 +24,7 @@ class Finding:
     cause : a name in `causes.CAUSES`
     status : confirmed, likely, possible or ruled_out
         `confirmed` needs a reproduction or an exact match; `ruled_out` an exact match, equal bits, or the flip bound with
-        errors measured on this model. Between them the probability decides: likely from `LIKELY` on, else possible.
+        errors measured on this model. Between them the probability decides: likely above `LIKELY`, else possible.
     probability : float in [0, 1]
         That the cause is at work: 1 where confirmed, 0 where ruled out, else from the cause model.
     share : float in [0, 1]
@@ -126,7 +126,7 @@ def confirmed(cause: str, numbers: str, share: float = 1.0, **more: Any) -> Find
 
 def judged(cause: str, probability: float, numbers: str, share: float = 1.0, **more: Any) -> Finding:
     """A cause with a probability: likely or possible."""
-    status: Status = "likely" if probability >= LIKELY else "possible"
+    status: Status = "likely" if probability > LIKELY else "possible"
     return Finding(cause, status, probability, share, numbers, **more)
 
 

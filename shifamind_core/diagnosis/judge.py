@@ -129,10 +129,9 @@ def _of_a_few(cause: str, logits: Pair) -> str:
     axis, what = axes[cause]
     squares = np.sort(logits.squares.sum(axis=axis))[::-1]
     half = 1 + int(np.searchsorted(np.cumsum(squares), squares.sum() / 2))
-    return (
-        f"A few {what} changed far more than the others: half of the squared change lies in {half:,} of {len(squares):,}. "
-        f"{int((squares == 0).sum()):,} did not change at all."
-    )
+    still = int((squares == 0).sum())
+    rest = f"{still:,} did not change at all" if still else "All changed at least a little"
+    return f"A few {what} changed far more than the others: half of the squared change lies in {half:,} of {len(squares):,}. {rest}."
 
 
 def _size(logits: Pair, left: float) -> str:

@@ -77,7 +77,7 @@ def test_rounding_is_called_rounding() -> None:
 def test_nothing_known_is_said_to_be_open() -> None:
     said = answer([judged("unknown", 0.5, "")], gpu("possible"), None)
     assert said.shown == "open" and said.cause is None and said.sentence.startswith("Nothing known")
-    assert said.meaning == f"Likely (50 %): {CAUSES['unknown'].meaning}"
+    assert said.meaning == f"Possibly (50 %): {CAUSES['unknown'].meaning}"
     others = [judged("numerics", 0.28, ""), judged("few_codes_changed", 0.002, "")]
     told = answer([judged("unknown", 0.5, ""), *others], gpu("possible"), None).meaning
     assert told.endswith("Not ruled out: rounding: precision or kernels (28 %).")

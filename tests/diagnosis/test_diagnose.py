@@ -250,3 +250,14 @@ def test_other_labels_stand_before_rounding() -> None:
     labels = REFERENCE.labels ^ (np.random.default_rng(0).random(REFERENCE.labels.shape) < 0.02)
     noisy = with_logits(REFERENCE, planted.rounding_noise(REFERENCE, 1e-3, 1), labels=labels.astype(np.uint8))
     assert diagnose(noisy, REFERENCE).cause == "different_labels"
+
+
+def test_equal_scores_of_some_notes_are_said_to_be_of_these() -> None:
+    whole = planted.synthetic_run(80, seed=2)
+    ids = np.arange(80)
+    first, last = (
+        replace(whole, logits=whole.logits[part], labels=None, token_counts=None, document_ids=ids[part])
+        for part in (slice(0, 50), slice(30, 80))
+    )
+    equal = diagnose(first, last).finding("identical")
+    assert equal is not None and equal.meaning.startswith("On the 20 notes that both runs hold")
